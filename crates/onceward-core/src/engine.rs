@@ -1,0 +1,605 @@
+//! Asks the store, lets the rules decide, hands out permits and answers.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use crate::cache::{Answers, Before, Hit};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::decide::{Claim, Decision, decide};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, NoObserver, Observer};
+use crate::fingerprint::{Fingerprint, Hasher};
+use crate::flight::Flights;
+use crate::key::{Key, Principal, RecordId, Scope};
+use crate::permit::Permit;
+use crate::policy::{InFlight, Policy};
+use crate::record::{Answer, Listing, Owner, RULES, Record, Revision, State, Timestamp};
+use crate::store::browse::RESERVED_KIND;
+use crate::store::{CALL_BUDGET_MAX, Grant, Insert, Put, Replace, Store, Swept};
+
+/// One request to run an operation at most once.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The space in which the key is unique.
+    pub scope: Scope,
+    /// The caller's key.
+    pub key: Key,
+    /// What is asked, from [`Engine::hasher`].
+    pub fingerprint: Fingerprint,
+    /// What the claim stores.
+    pub policy: Policy,
+    /// What to do while a first attempt runs.
+    pub in_flight: InFlight,
+}
+
+impl Attempt {
+    /// The record that this attempt is about.
+    #[must_use]
+    pub fn record_id(&self) -> RecordId {
+        RecordId::of(&self.scope, &self.key)
+    }
+}
+
+/// What an attempt may do.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made and taken apart once a request; a box would cost more")]
+pub enum Begin {
+    /// Run the operation, then finish the permit.
+    Run(Permit),
+    /// It was done before; this is its answer.
+    Replay(Answer),
+    /// The first attempt is still running.
+    Busy {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The key was first used for something else. Nothing was run.
+    Mismatch,
+    /// The first attempt ended without an answer and must not run again by itself.
+    Unresolved,
+    /// It was done; the answer is no longer kept.
+    Gone,
+}
+
+/// How an engine talks to its store.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// How long one call to the store may take until it must not be carried out any more. At most
+    /// [`CALL_BUDGET_MAX`].
+    pub call_budget: Duration,
+    /// How long `begin` repeats a claim whose reply was lost before it gives up.
+    pub begin_patience: Duration,
+    /// How many bytes of completed answers to keep in this process; 0 keeps none.
+    pub cache_bytes: u64,
+    /// How long a cached answer is used when other processes may write the same store.
+    pub cache_life: Duration,
+    /// Lists a hash of each key instead of the key.
+    pub hide_keys: bool,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            call_budget: Duration::from_secs(5),
+            begin_patience: Duration::from_secs(3),
+            cache_bytes: 32 << 20,
+            cache_life: Duration::from_secs(60),
+            hide_keys: false,
+        }
+    }
+}
+
+/// How long a caller is asked to wait before it asks for a running operation again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause before the n-th repeat of a call that went wrong: 10 ms, doubling, at most 1 s.
+pub(crate) fn back_off(tries: u32) -> Duration {
+    Duration::from_millis(10 << tries.min(7)).min(Duration::from_secs(1))
+}
+
+/// Runs operations once. Cheap to clone; clones share everything.
+///
+/// The engine starts no task: a permit renews itself while its work is polled, and
+/// [`maintain`](Engine::maintain) is called by whoever owns the engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pub(crate) observer: Arc<dyn Observer>,
+    settings: EngineSettings,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) answers: Answers,
+    hasher: OnceCell<Hasher>,
+    /// Store milliseconds minus boot milliseconds, from the last reply; `i64::MIN` before the first.
+    store_offset: AtomicI64,
+    /// Claims that may have landed after their `begin` ended; they are released when found.
+    strays: Mutex<Vec<Stray>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stray {
+    id: RecordId,
+    owner: Owner,
+    not_after: Timestamp,
+}
+
+impl Engine {
+    /// An engine over `store` with the clock and the randomness of this machine.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::with(
+            store,
+            EngineSettings::default(),
+            Arc::new(SystemClock),
+            Arc::new(SystemEntropy),
+            Arc::new(NoObserver),
+        )
+    }
+
+    /// An engine with everything given.
+    #[must_use]
+    pub fn with(
+        store: Arc<dyn Store>,
+        settings: EngineSettings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let settings = EngineSettings { call_budget: settings.call_budget.min(CALL_BUDGET_MAX), ..settings };
+        let cache_life = if store.traits().shared { settings.cache_life } else { Duration::MAX };
+        Self {
+            inner: Arc::new(Inner {
+                answers: Answers::new(settings.cache_bytes, cache_life),
+                store,
+                clock,
+                entropy,
+                observer,
+                settings,
+                flights: Arc::new(Flights::default()),
+                hasher: OnceCell::new(),
+                store_offset: AtomicI64::new(i64::MIN),
+                strays: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The store behind this engine.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The hasher of this store. The first call reads its secret, or makes it if the store has none; later
+    /// calls are free.
+    ///
+    /// # Errors
+    /// The store could not be asked. Nothing else was written; ask again.
+    pub async fn hasher(&self) -> Result<Hasher> {
+        self.inner.hasher.get_or_try_init(|| self.inner.load_secret()).await.copied()
+    }
+
+    /// Claims the operation, or says why not.
+    ///
+    /// One round trip to the store for a new key, at most one for a replay.
+    ///
+    /// # Errors
+    /// `Unavailable`: nothing was claimed. `Uncertain`: a claim may have landed; it is released by
+    /// [`maintain`](Self::maintain) when it is found. No error ever stands for a permit.
+    ///
+    /// # Cancel safety
+    /// Dropping the future claims nothing that lasts: a claim that landed nevertheless is released like one
+    /// whose reply was lost. A waiter that is dropped disturbs nobody.
+    pub async fn begin(&self, attempt: &Attempt) -> Result<Begin> {
+        attempt.policy.check()?;
+        let begun = self.claim(attempt).await?;
+        self.inner.observer.on(&match &begun {
+            Begin::Run(permit) => Event::Granted { attempt: permit.attempt() },
+            Begin::Replay(_) => return Ok(begun),
+            Begin::Busy { .. } => Event::Busy,
+            Begin::Mismatch => Event::Mismatch,
+            Begin::Unresolved => Event::Unresolved,
+            Begin::Gone => Event::Gone,
+        });
+        Ok(begun)
+    }
+
+    /// One round of upkeep: drops what has expired and releases stray claims. Call it every second or so,
+    /// again at once while the result says `more`.
+    ///
+    /// # Errors
+    /// The store could not be asked; what was done stays done.
+    pub async fn maintain(&self) -> Result<Swept> {
+        self.inner.release_strays().await?;
+        self.inner.store.sweep(1000).await
+    }
+
+    /// How long another process may still use a cached answer.
+    pub(crate) fn cache_life(&self) -> Duration {
+        self.inner.settings.cache_life
+    }
+
+    async fn claim(&self, attempt: &Attempt) -> Result<Begin> {
+        let inner = &self.inner;
+        let id = attempt.record_id();
+        let claim =
+            Claim { owner: inner.new_owner()?, fingerprint: attempt.fingerprint, policy: attempt.policy };
+        let listing = self.listing(attempt).await?;
+        let started = inner.clock.boot();
+        let mut unsure = Unsure { inner, id, owner: claim.owner, not_after: None };
+        let mut seen: Option<(Revision, Grant, Policy)> = None;
+        let mut tries = 0;
+        let mut waited = false;
+        loop {
+            let before = inner.answers.before(inner.clock.boot());
+            if let Some(hit) = inner.answers.get(id, &attempt.fingerprint, before.boot()) {
+                return Ok(match hit {
+                    Hit::Replay(answer) => {
+                        inner.observer.on(&Event::Replayed { cached: true });
+                        Begin::Replay(answer)
+                    }
+                    Hit::Mismatch => Begin::Mismatch,
+                });
+            }
+            let (grant, policy) = seen.map_or(
+                (Grant { owner: claim.owner, new_life: false }, claim.policy),
+                |(_, grant, policy)| (grant, policy),
+            );
+            let put = Put {
+                grant: Some(grant),
+                listing: listing.clone(),
+                rules: RULES,
+                fingerprint: Some(claim.fingerprint),
+                state: State::Running,
+                policy,
+                checkpoint: None,
+                wake_after: None,
+                not_after: inner.not_after().await?,
+            };
+            unsure.sent(put.not_after);
+            match inner.ask(id, seen.map(|it| it.0), &put).await {
+                Ok(Asked::Kept(record)) => {
+                    unsure.settle();
+                    return Ok(Begin::Run(Permit::granted(self.clone(), record, before.boot())));
+                }
+                Ok(Asked::Nothing) => seen = None,
+                Ok(Asked::Late) => {
+                    if inner.clock.boot().saturating_sub(started) >= inner.settings.begin_patience {
+                        return Err(Error::new(ErrorKind::Unavailable, "claim the record in time"));
+                    }
+                }
+                Ok(Asked::Found(found, now)) => {
+                    let decision = decide(&found, &claim, now);
+                    match decision {
+                        Decision::Yours => {
+                            unsure.settle();
+                            return Ok(Begin::Run(Permit::granted(self.clone(), found, before.boot())));
+                        }
+                        Decision::TakeOver { new_life, policy } => {
+                            let grant = Grant { owner: claim.owner, new_life };
+                            seen = Some((found.revision, grant, policy));
+                            continue;
+                        }
+                        Decision::Busy { .. } => {
+                            seen = None;
+                            unsure.settle_unless_uncertain();
+                            let left = match attempt.in_flight {
+                                InFlight::Reject => Duration::ZERO,
+                                InFlight::Wait(max) => (started + max).saturating_sub(inner.clock.boot()),
+                            };
+                            if left.is_zero() {
+                                unsure.settle();
+                                return Ok(Begin::Busy { retry_after: RETRY_AFTER });
+                            }
+                            waited = true;
+                            inner.wait_for(id, left, &mut tries).await;
+                            continue;
+                        }
+                        other => {
+                            unsure.settle();
+                            if waited {
+                                let waited = inner.clock.boot().saturating_sub(started);
+                                inner.observer.on(&Event::Waited(waited));
+                            }
+                            return Ok(inner.told(other, &found, now, before));
+                        }
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Uncertain => {
+                    unsure.uncertain();
+                    if inner.clock.boot().saturating_sub(started) >= inner.settings.begin_patience {
+                        return Err(error);
+                    }
+                    inner.clock.sleep(back_off(tries)).await;
+                    tries += 1;
+                }
+                Err(error) => {
+                    unsure.settle_unless_uncertain();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn listing(&self, attempt: &Attempt) -> Result<Listing> {
+        let key = attempt.key.as_str();
+        let key = if self.inner.settings.hide_keys {
+            self.hasher().await?.principal("listed key", key.as_bytes()).to_string()
+        } else {
+            key.to_owned()
+        };
+        let scope = &attempt.scope;
+        Ok(Listing {
+            principal: scope.principal,
+            kind: scope.kind.clone(),
+            host: scope.host.clone(),
+            path: scope.path.clone(),
+            key,
+        })
+    }
+}
+
+/// What came of asking the store for a grant, by `insert` or by `replace`.
+enum Asked {
+    Kept(Record),
+    Found(Record, Timestamp),
+    Nothing,
+    Late,
+}
+
+impl Inner {
+    pub(crate) fn not_after_now(&self) -> Option<Timestamp> {
+        let offset = self.store_offset.load(Ordering::Relaxed);
+        let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
+        (offset != i64::MIN).then(|| {
+            let now = u64::try_from(boot.saturating_add(offset)).unwrap_or(0);
+            Timestamp::from_millis(now).after(self.settings.call_budget)
+        })
+    }
+
+    /// The latest store time at which a call made now may still be carried out. It is counted from the last
+    /// reply of the store, so that two machines' clocks are never compared.
+    pub(crate) async fn not_after(&self) -> Result<Timestamp> {
+        if let Some(known) = self.not_after_now() {
+            return Ok(known);
+        }
+        let now = self.store.load(RecordId::reserved("hash key")).await?.now;
+        self.heard(now);
+        Ok(now.after(self.settings.call_budget))
+    }
+
+    /// Notes the store's time from a reply that has just arrived.
+    pub(crate) fn heard(&self, now: Timestamp) {
+        let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
+        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        self.store_offset.store(now.saturating_sub(boot), Ordering::Relaxed);
+    }
+
+    fn new_owner(&self) -> Result<Owner> {
+        let mut bytes = [0; 16];
+        self.entropy
+            .fill(&mut bytes)
+            .map_err(|it| Error::new(ErrorKind::Unavailable, "make an owner token").caused_by(it))?;
+        Ok(Owner::from_bytes(bytes))
+    }
+
+    async fn ask(&self, id: RecordId, seen: Option<Revision>, put: &Put) -> Result<Asked> {
+        let asked = match seen {
+            None => match self.store.insert(id, put).await? {
+                Insert::Kept(record) => Asked::Kept(record),
+                Insert::Found(record, now) => Asked::Found(record, now),
+                Insert::Late(now) => {
+                    self.heard(now);
+                    Asked::Late
+                }
+            },
+            Some(seen) => match self.store.replace(id, seen, put).await? {
+                Replace::Kept(record) => Asked::Kept(record),
+                Replace::Lost(Some(record), now) => Asked::Found(record, now),
+                Replace::Lost(None, now) => {
+                    self.heard(now);
+                    Asked::Nothing
+                }
+                Replace::Late(now) => {
+                    self.heard(now);
+                    Asked::Late
+                }
+            },
+        };
+        match &asked {
+            Asked::Kept(record) => self.heard(record.updated),
+            Asked::Found(_, now) => self.heard(*now),
+            Asked::Nothing | Asked::Late => {}
+        }
+        Ok(asked)
+    }
+
+    /// Puts a decision that ends a `begin` into words.
+    fn told(&self, decision: Decision, found: &Record, now: Timestamp, before: Before) -> Begin {
+        match decision {
+            Decision::Replay(answer) => {
+                if let Some(asked) = found.fingerprint {
+                    self.remember(found.id, asked, &answer, now.until(found.answer_until), before);
+                }
+                self.observer.on(&Event::Replayed { cached: false });
+                Begin::Replay(answer)
+            }
+            Decision::Mismatch => Begin::Mismatch,
+            Decision::Unresolved => Begin::Unresolved,
+            Decision::Gone => Begin::Gone,
+            Decision::Busy { .. } | Decision::Yours | Decision::TakeOver { .. } => {
+                Begin::Busy { retry_after: RETRY_AFTER }
+            }
+        }
+    }
+
+    pub(crate) fn remember(
+        &self,
+        id: RecordId,
+        asked: Fingerprint,
+        answer: &Answer,
+        left: Duration,
+        before: Before,
+    ) {
+        if self.settings.cache_bytes > 0 {
+            self.answers.put(id, asked, answer, left, before);
+        }
+    }
+
+    /// Sleeps until the permit that is out ends, when it is in this process; else a growing, jittered while.
+    async fn wait_for(&self, id: RecordId, left: Duration, tries: &mut u32) {
+        let Some(landed) = self.flights.landing(id) else {
+            let mut jitter = [0; 1];
+            // Without randomness the waiters only poll in step.
+            let _ = self.entropy.fill(&mut jitter);
+            let pause = back_off(*tries).mul_f64(0.5 + f64::from(jitter[0]) / 256.0);
+            *tries += 1;
+            return self.clock.sleep(pause.min(left)).await;
+        };
+        tokio::select! {
+            () = landed => {}
+            () = self.clock.sleep(left.min(Duration::from_secs(1))) => {}
+        }
+    }
+
+    /// Reads the secret from which the hash keys are derived; inserts one if there is none.
+    async fn load_secret(&self) -> Result<Hasher> {
+        let id = RecordId::reserved("hash key");
+        let loaded = self.store.load(id).await?;
+        self.heard(loaded.now);
+        let record = match loaded.record {
+            Some(record) => record,
+            None => {
+                let mut secret = [0; 32];
+                self.entropy
+                    .fill(&mut secret)
+                    .map_err(|it| Error::new(ErrorKind::Unavailable, "make the hash key").caused_by(it))?;
+                let put = Put {
+                    grant: None,
+                    listing: Listing {
+                        principal: Principal::ANONYMOUS,
+                        kind: RESERVED_KIND.into(),
+                        host: String::new(),
+                        path: String::new(),
+                        key: "hash key".into(),
+                    },
+                    rules: RULES,
+                    fingerprint: None,
+                    state: State::Done(Answer::new("hash key", secret.to_vec())),
+                    policy: Policy {
+                        retention: Duration::from_millis(u64::MAX),
+                        tombstone: Duration::ZERO,
+                        ..Policy::default()
+                    },
+                    checkpoint: None,
+                    wake_after: None,
+                    not_after: loaded.now.after(self.settings.call_budget),
+                };
+                match self.store.insert(id, &put).await? {
+                    Insert::Kept(record) | Insert::Found(record, _) => record,
+                    Insert::Late(now) => {
+                        self.heard(now);
+                        return Err(Error::new(ErrorKind::Unavailable, "keep the hash key in time"));
+                    }
+                }
+            }
+        };
+        match record.state {
+            State::Done(answer) => Ok(Hasher::new(&answer.bytes)),
+            State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => {
+                Err(Error::new(ErrorKind::Corrupt, "read the hash key"))
+            }
+        }
+    }
+
+    /// Releases claims that landed after their `begin` had ended. Nothing ran under them.
+    async fn release_strays(&self) -> Result<()> {
+        let strays = std::mem::take(&mut *self.strays.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut rest = strays.into_iter();
+        while let Some(stray) = rest.next() {
+            match self.release_stray(stray).await {
+                Ok(true) => {}
+                Ok(false) => self.stray(stray),
+                Err(error) => {
+                    self.stray(stray);
+                    rest.for_each(|it| self.stray(it));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the matter is closed: released, or it can no longer land.
+    async fn release_stray(&self, stray: Stray) -> Result<bool> {
+        let loaded = self.store.load(stray.id).await?;
+        self.heard(loaded.now);
+        let Some(found) = loaded.record.filter(|it| it.owner == stray.owner && it.state == State::Running)
+        else {
+            return Ok(loaded.now > stray.not_after);
+        };
+        let put = released(&found, loaded.now.after(self.settings.call_budget));
+        self.store.replace(stray.id, found.revision, &put).await?;
+        Ok(false)
+    }
+
+    fn stray(&self, stray: Stray) {
+        self.strays.lock().unwrap_or_else(PoisonError::into_inner).push(stray);
+    }
+}
+
+/// The put that frees a record. It forgets the fingerprint: the next request may be any.
+pub(crate) fn released(record: &Record, not_after: Timestamp) -> Put {
+    Put { state: State::Released, fingerprint: None, checkpoint: None, ..Put::keep(record, not_after) }
+}
+
+/// Remembers, when `begin` ends without a permit or is dropped, that a claim may still land.
+struct Unsure<'a> {
+    inner: &'a Inner,
+    id: RecordId,
+    owner: Owner,
+    not_after: Option<(Timestamp, bool)>,
+}
+
+impl Unsure<'_> {
+    /// A call is under way: until its reply is here, it may land.
+    fn sent(&mut self, not_after: Timestamp) {
+        let uncertain = self.not_after.is_some_and(|it| it.1);
+        self.not_after = Some((not_after, uncertain));
+    }
+
+    /// An earlier call got no reply.
+    fn uncertain(&mut self) {
+        if let Some(it) = &mut self.not_after {
+            it.1 = true;
+        }
+    }
+
+    /// The reply is here and nothing of ours can land any more, unless an earlier call got no reply.
+    fn settle_unless_uncertain(&mut self) {
+        if self.not_after.is_some_and(|it| !it.1) {
+            self.not_after = None;
+        }
+    }
+
+    /// The record was seen after all calls, or is ours.
+    fn settle(&mut self) {
+        self.not_after = None;
+    }
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        if let Some((not_after, _)) = self.not_after {
+            self.inner.stray(Stray { id: self.id, owner: self.owner, not_after });
+        }
+    }
+}

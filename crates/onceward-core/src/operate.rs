@@ -1,0 +1,107 @@
+//! What operators do: look, resolve, remove. Each change swaps on the revision that was shown.
+
+use std::time::Duration;
+
+use crate::decide::{Verdict, Verdicts, judge_verdict};
+use crate::engine::{Engine, released};
+use crate::error::Result;
+use crate::event::Event;
+use crate::key::RecordId;
+use crate::record::{Record, Revision, State, Timestamp};
+use crate::store::browse::RESERVED_KIND;
+use crate::store::{Cursor, Filter, Loaded, Page, Put, Replace};
+
+/// What became of an operator's verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operated {
+    /// It is so; this is the record now.
+    Done(Record),
+    /// There is no such record. Nothing was written.
+    NotFound,
+    /// The record is not at the revision that was named; this is how it is. Nothing was written.
+    Changed(Record),
+    /// A permit is out and its lease is alive for this long. Nothing was written.
+    LeaseAlive(Duration),
+    /// The record has a final answer, or stands for nothing. Nothing was written.
+    NothingToResolve,
+}
+
+impl Engine {
+    /// The record as it is, and the store's time.
+    ///
+    /// # Errors
+    /// The store could not be asked, or the record cannot be read.
+    pub async fn show(&self, id: RecordId) -> Result<Loaded> {
+        let loaded = self.inner.store.load(id).await?;
+        let own = loaded.record.as_ref().is_some_and(|it| it.listing.kind == RESERVED_KIND);
+        Ok(if own { Loaded { record: None, ..loaded } } else { loaded })
+    }
+
+    /// One page of the records that match.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    pub async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.inner.store.list(filter, cursor, limit).await
+    }
+
+    /// Carries out an operator's verdict on the record that was shown at revision `seen`. `forced` also
+    /// overrules a holder whose lease is alive; its permit is lost.
+    ///
+    /// On a shared store a removed answer is still replayed for the life of a cached answer, so that no
+    /// process can replay what another runs again.
+    ///
+    /// # Errors
+    /// `Uncertain`: the verdict may have been written; show the record. Others: nothing was written.
+    pub async fn verdict(
+        &self,
+        id: RecordId,
+        seen: Revision,
+        verdict: &Verdict,
+        forced: bool,
+    ) -> Result<Operated> {
+        let Loaded { record: Some(found), now } = self.show(id).await? else {
+            return Ok(Operated::NotFound);
+        };
+        if found.revision != seen {
+            return Ok(Operated::Changed(found));
+        }
+        match judge_verdict(&found, verdict, forced, now) {
+            Verdicts::Allowed => {}
+            Verdicts::LeaseAlive => return Ok(Operated::LeaseAlive(now.until(found.lease_until))),
+            Verdicts::NothingToResolve => return Ok(Operated::NothingToResolve),
+        }
+        let inner = &self.inner;
+        inner.heard(now);
+        let put = self.put_of(&found, verdict, inner.not_after().await?);
+        let replaced = inner.store.replace(id, seen, &put).await;
+        inner.answers.forget(id);
+        match replaced? {
+            Replace::Kept(record) => {
+                inner.observer.on(&Event::Verdict);
+                Ok(Operated::Done(record))
+            }
+            Replace::Lost(Some(record), _) => Ok(Operated::Changed(record)),
+            Replace::Lost(None, _) => Ok(Operated::NotFound),
+            Replace::Late(now) => {
+                inner.heard(now);
+                Ok(Operated::Changed(found))
+            }
+        }
+    }
+
+    fn put_of(&self, found: &Record, verdict: &Verdict, not_after: Timestamp) -> Put {
+        match (verdict, &found.state) {
+            (Verdict::Answer(answer), _) => {
+                Put { state: State::Done(answer.clone()), checkpoint: None, ..Put::keep(found, not_after) }
+            }
+            (Verdict::Remove, State::Done(_)) if self.inner.store.traits().shared => {
+                let mut put = Put::keep(found, not_after);
+                put.policy.retention = self.cache_life();
+                put.policy.tombstone = Duration::ZERO;
+                put
+            }
+            (Verdict::Remove | Verdict::Rerun, _) => released(found, not_after),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A store in this process's memory, for tests and demos. Nothing survives the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::key::RecordId;
+use crate::record::{Record, Revision, State, Timestamp};
+use crate::store::{Cursor, Due, Expiry, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
+
+/// Records in a map behind one lock that no await crosses.
+#[derive(Debug)]
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    records: BTreeMap<RecordId, Record>,
+    /// (what, when, which), so that nothing scans.
+    due: BTreeSet<(Agenda, Timestamp, RecordId)>,
+    /// The latest time handed out: the clock may jump back, the store does not.
+    now: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Agenda {
+    Lease,
+    Wake,
+    Expiry,
+}
+
+impl MemoryStore {
+    /// An empty store that judges time by `clock`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, shelf: Mutex::default() }
+    }
+
+    /// The shelf at the store's time. A panic elsewhere cannot leave it half written: every change is whole.
+    fn shelf(&self) -> (MutexGuard<'_, Shelf>, Timestamp) {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.now = shelf.now.max(self.clock.wall());
+        let now = shelf.now;
+        (shelf, now)
+    }
+}
+
+impl Shelf {
+    fn keep(&mut self, record: Record) {
+        self.remove(record.id);
+        self.due.extend(agenda(&record));
+        self.records.insert(record.id, record);
+    }
+
+    fn remove(&mut self, id: RecordId) {
+        if let Some(old) = self.records.remove(&id) {
+            for it in agenda(&old) {
+                self.due.remove(&it);
+            }
+        }
+    }
+
+    fn due(&self, what: Agenda, now: Timestamp) -> impl Iterator<Item = RecordId> + '_ {
+        let first = (what, Timestamp::ZERO, RecordId::from_bytes([0; 32]));
+        let last = (what, now, RecordId::from_bytes([0xff; 32]));
+        self.due.range(first..=last).map(|it| it.2)
+    }
+}
+
+fn agenda(record: &Record) -> impl Iterator<Item = (Agenda, Timestamp, RecordId)> {
+    let id = record.id;
+    let lease = (record.state == State::Running).then_some((Agenda::Lease, record.lease_until, id));
+    let wake = record.wake_at.map(|it| (Agenda::Wake, it, id));
+    let expires_at = record.expires_at();
+    let expiry = (expires_at < Timestamp::MAX).then_some((Agenda::Expiry, expires_at, id));
+    [lease, wake, expiry].into_iter().flatten()
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
+        let (mut shelf, now) = self.shelf();
+        if now > put.not_after {
+            return Ok(Insert::Late(now));
+        }
+        if let Some(found) = shelf.records.get(&id) {
+            return Ok(Insert::Found(found.clone(), now));
+        }
+        let record = put.stamp(id, None, now);
+        shelf.keep(record.clone());
+        Ok(Insert::Kept(record))
+    }
+
+    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
+        let (mut shelf, now) = self.shelf();
+        if now > put.not_after {
+            return Ok(Replace::Late(now));
+        }
+        match shelf.records.get(&id) {
+            Some(found) if found.revision == seen => {
+                let record = put.stamp(id, Some(found), now);
+                shelf.keep(record.clone());
+                Ok(Replace::Kept(record))
+            }
+            other => Ok(Replace::Lost(other.cloned(), now)),
+        }
+    }
+
+    async fn load(&self, id: RecordId) -> Result<Loaded> {
+        let (shelf, now) = self.shelf();
+        Ok(Loaded { record: shelf.records.get(&id).cloned(), now })
+    }
+
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+        let (shelf, now) = self.shelf();
+        let what = match due {
+            Due::Lease => Agenda::Lease,
+            Due::Wake => Agenda::Wake,
+        };
+        Ok(shelf.due(what, now).take(limit).filter_map(|id| shelf.records.get(&id).cloned()).collect())
+    }
+
+    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        let (shelf, now) = self.shelf();
+        let start = cursor.map_or(Bound::Unbounded, |it| Bound::Excluded(it.0));
+        let mut matching = shelf
+            .records
+            .range((start, Bound::Unbounded))
+            .map(|it| it.1)
+            .filter(|it| filter.matches(it, now));
+        let records: Vec<_> = matching.by_ref().take(limit).cloned().collect();
+        let next = matching.next().and(records.last()).map(|it| Cursor(it.id));
+        Ok(Page { records, next, unreadable: Vec::new(), now })
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept> {
+        let (mut shelf, now) = self.shelf();
+        let ids: Vec<_> = shelf.due(Agenda::Expiry, now).take(limit).collect();
+        let mut swept = Swept { more: ids.len() == limit, ..Swept::default() };
+        for id in ids {
+            let Some(record) = shelf.records.get(&id) else { continue };
+            match record.expiry(now) {
+                Expiry::Keep => {}
+                Expiry::Tombstone(next) => {
+                    shelf.keep(*next);
+                    swept.tombstones += 1;
+                }
+                Expiry::Remove => {
+                    shelf.remove(id);
+                    swept.removed += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { name: "memory", durable: false, shared: false }
+    }
+}

@@ -1,0 +1,179 @@
+//! What changes in a message that is passed on, and nothing else does.
+//!
+//! 1. Fields that belong to one connection are dropped ([`hop`]), in both directions.
+//! 2. The request line keeps the path and query byte for byte; only the upstream's prefix is put in front.
+//! 3. The framing (`Content-Length`, chunked) is made anew from the body itself, never from what was claimed.
+//! 4. The upstream learns who asked ([`forwarded`]), and by `Via` that this gateway stands between, as
+//!    RFC 9110 section 7.6.3 demands of requests; responses need none and get none.
+//!
+//! `Expect` ends here: the server in front answers it. Redirects are none of our business.
+
+mod forwarded;
+pub(crate) mod hop;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use http_body::Body as _;
+use onceward_http::Body;
+
+pub use self::forwarded::ClientAddr;
+use self::forwarded::Seen;
+use crate::upstream::{HostMode, Protocol, Refusal, Target};
+
+/// How requests look on their way to one upstream.
+#[derive(Debug)]
+pub(crate) struct Outbound<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) protocol: Protocol,
+    pub(crate) host: HostMode,
+    pub(crate) trust_forwarded: bool,
+    /// The protocol that the client asks to switch to, where that is passed on.
+    pub(crate) upgrade: Option<&'a HeaderValue>,
+    pub(crate) pass_through: bool,
+}
+
+impl Outbound<'_> {
+    /// The request as the upstream gets it.
+    ///
+    /// # Errors
+    /// A request that two readers could read as two different ones.
+    pub(crate) fn rewrite(&self, request: Request<Body>) -> Result<Request<Body>, Refusal> {
+        let (parts, body) = request.into_parts();
+        if parts.method == Method::CONNECT {
+            return Err(Refusal::Connect);
+        }
+        let asked_host = asked_host(&parts.uri, &parts.headers)?;
+        let host = match (self.host, &asked_host) {
+            (HostMode::Preserve, Some(host)) => host.clone(),
+            (HostMode::Preserve, None) | (HostMode::Upstream, _) => self.target.authority.clone(),
+        };
+        let seen = Seen {
+            client: parts.extensions.get::<ClientAddr>().copied(),
+            host: asked_host,
+            trust_forwarded: self.trust_forwarded,
+        };
+
+        let mut headers = HeaderMap::with_capacity(parts.headers.len() + 8);
+        if self.protocol == Protocol::Http1 {
+            headers.insert(HOST, host.clone());
+        }
+        let trailers_wanted = hop::accepts_trailers(&parts.headers);
+        let length_given = parts.headers.contains_key(CONTENT_LENGTH);
+        hop::copy(parts.headers, &mut headers, |name| self.drops(name));
+        self.join_cookies(&mut headers);
+        seen.write(&mut headers);
+        append_via(&mut headers, parts.version);
+        self.write_hop(&mut headers, trailers_wanted);
+        self.write_framing(&mut headers, &parts.method, &body, length_given);
+
+        let mut request = Request::new(body);
+        *request.uri_mut() = self.uri(&parts.uri, &host)?;
+        *request.method_mut() = parts.method;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn drops(&self, name: &HeaderName) -> bool {
+        // Only the layer may speak of fences and attempts, and it does so for operations alone.
+        let ours = self.pass_through && hop::is_ours(name);
+        ours || [HOST, EXPECT, TRAILER, CONTENT_LENGTH].contains(name)
+    }
+
+    /// HTTP/2 clients may split their cookies over several lines; HTTP/1.1 servers expect one.
+    fn join_cookies(&self, headers: &mut HeaderMap) {
+        if self.protocol == Protocol::Http1 && headers.get_all(COOKIE).iter().nth(1).is_some() {
+            let joined = forwarded::join(headers.get_all(COOKIE), b"; ", b"");
+            headers.insert(COOKIE, joined);
+        }
+    }
+
+    /// The fields of our own connection to the upstream.
+    fn write_hop(&self, headers: &mut HeaderMap, trailers_wanted: bool) {
+        let mut options = Vec::new();
+        if trailers_wanted {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            options.push("te");
+        }
+        if let Some(upgrade) = self.upgrade {
+            headers.insert(UPGRADE, upgrade.clone());
+            options.push("upgrade");
+        }
+        if self.protocol == Protocol::Http1 && !options.is_empty() {
+            let options = HeaderValue::from_str(&options.join(", ")).expect("two fixed words are a value");
+            headers.insert(CONNECTION, options);
+        }
+    }
+
+    fn write_framing(&self, headers: &mut HeaderMap, method: &Method, body: &Body, length_given: bool) {
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+        match length {
+            Some(0) if !length_given && !expects_body => {}
+            Some(length) => drop(headers.insert(CONTENT_LENGTH, HeaderValue::from(length))),
+            // Said by name, since the client library takes a GET of unknown length for one without a body.
+            None if self.protocol == Protocol::Http1 => {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            None => {}
+        }
+    }
+
+    fn uri(&self, asked: &Uri, host: &HeaderValue) -> Result<Uri, Refusal> {
+        let path = asked.path_and_query().map_or("/", PathAndQuery::as_str);
+        let path = match self.target.prefix.as_str() {
+            "" if path == "*" => path.to_owned(),
+            prefix if path == "*" => prefix.to_owned(),
+            // `http://host?query` has no path of its own.
+            prefix if path.starts_with('?') => format!("{prefix}/{path}"),
+            prefix => format!("{prefix}{path}"),
+        };
+        let path = PathAndQuery::from_maybe_shared(path).expect("it was one before, and so was the prefix");
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(path);
+        if self.protocol == Protocol::H2c {
+            uri.scheme = Some(Scheme::HTTP);
+            uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Refusal::BadHost)?);
+        }
+        Uri::from_parts(uri).map_err(|_| Refusal::BadHost)
+    }
+}
+
+/// The headers of a response as the client gets them.
+pub(crate) fn response_headers(upstream: HeaderMap, pass_through: bool) -> HeaderMap {
+    // A length beside a transfer coding is not to be believed, and the coding ends here.
+    let length_is_void = upstream.contains_key(TRANSFER_ENCODING);
+    let mut headers = HeaderMap::with_capacity(upstream.len());
+    hop::copy(upstream, &mut headers, |name| {
+        (length_is_void && name == CONTENT_LENGTH) || (pass_through && hop::is_ours(name))
+    });
+    headers
+}
+
+/// The host that the client named: the target's authority counts before the `Host` line.
+fn asked_host(uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+    let mut lines = headers.get_all(HOST).iter();
+    let line = lines.next();
+    if lines.next().is_some() {
+        return Err(Refusal::BadHost);
+    }
+    let Some(authority) = uri.authority() else { return Ok(line.cloned()) };
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    HeaderValue::from_str(host).map(Some).map_err(|_| Refusal::BadHost)
+}
+
+fn append_via(headers: &mut HeaderMap, received: Version) {
+    let ours: &[u8] = match received {
+        Version::HTTP_10 => b"1.0 onceward",
+        Version::HTTP_2 => b"2 onceward",
+        _ => b"1.1 onceward",
+    };
+    let via = forwarded::join(headers.get_all(VIA), b", ", ours);
+    headers.insert(VIA, via);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Fields that belong to one connection and are never passed on (RFC 9110 section 7.6.1).
+
+use http::HeaderValue;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// Part of the `Upgrade: h2c` handshake, which we never pass on.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The two proxy authentication fields are here because this gateway is an origin to its clients, not their
+/// proxy: such credentials are not meant for the upstream, and its challenge not for them.
+const DROPPED: [HeaderName; 9] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+];
+
+/// Copies what is meant for the far end, every line in its order, except what `drops` names.
+pub(crate) fn copy(from: HeaderMap, to: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
+    let named = named_by_connection(&from);
+    let dropped = |name: &HeaderName| DROPPED.contains(name) || named.contains(name) || drops(name);
+    let mut current = None;
+    for (name, value) in from {
+        if let Some(name) = name {
+            current = (!dropped(&name)).then_some(name);
+        }
+        if let Some(name) = &current {
+            to.append(name, value);
+        }
+    }
+}
+
+/// Whether the name is one that only Onceward itself may use.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("onceward-")
+}
+
+/// Whether the sender of these headers reads trailers.
+pub(crate) fn accepts_trailers(headers: &HeaderMap) -> bool {
+    has_token(headers, &TE, "trailers")
+}
+
+/// Whether a comma-separated field has this word, in any case; parameters are ignored.
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    tokens(headers, name).any(|it| it.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(word))
+}
+
+/// The words of a comma-separated field over all its lines.
+pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().map(HeaderValue::to_str);
+    lines.filter_map(Result::ok).flat_map(|it| it.split(',')).map(str::trim)
+}
+
+/// The fields that `Connection` names, without those on which the request's meaning hangs: a client must not be
+/// able to strip the key, the fence or the host on their way to the upstream.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let protected =
+        |it: &HeaderName| is_ours(it) || [HOST, CONTENT_LENGTH, IDEMPOTENCY_KEY].contains(it);
+    let names = tokens(headers, &CONNECTION).filter_map(|it| HeaderName::from_bytes(it.as_bytes()).ok());
+    names.filter(|it| !protected(it)).collect()
+}

@@ -1,0 +1,109 @@
+//! What must hold between settings that are each right for itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::{Place, Problem};
+use super::units::show_duration;
+use super::{Policy, Route, Settings};
+
+type Places = BTreeMap<String, Place>;
+
+/// Everything that does not go together.
+pub(super) fn problems(settings: &Settings, places: &Places) -> Vec<Problem> {
+    let mut found = Found { places, problems: Vec::new() };
+    found.upstream(settings);
+    found.listeners(settings);
+    let timeout = settings.upstream.response_timeout;
+    found.policy("policy", &settings.policy, timeout, None);
+    for (at, route) in settings.routes.iter().enumerate() {
+        found.policy(&format!("route[{at}]"), &route.policy, timeout, Some(&settings.policy));
+    }
+    found.problems
+}
+
+/// What may be meant, but probably is not.
+pub(super) fn warnings(settings: &Settings, places: &Places) -> Vec<String> {
+    let hidden_by = |at: usize, route: &Route| {
+        let covers = |earlier: &Route| {
+            earlier.path.covers(&route.path) && route.methods.iter().all(|it| earlier.methods.contains(it))
+        };
+        settings.routes[..at].iter().position(covers)
+    };
+    let warning = |(at, route): (usize, &Route)| {
+        let by = hidden_by(at, route)?;
+        let place = places.get(&format!("route[{at}]")).map_or(String::new(), |place| format!("{place}: "));
+        let (path, wide) = (&route.path, &settings.routes[by].path);
+        Some(format!("{place}route[{at}] ({path}) is never reached: route[{by}] ({wide}) comes first"))
+    };
+    settings.routes.iter().enumerate().filter_map(warning).collect()
+}
+
+struct Found<'a> {
+    places: &'a Places,
+    problems: Vec<Problem>,
+}
+
+impl Found<'_> {
+    fn upstream(&mut self, settings: &Settings) {
+        match settings.upstream.urls.len() {
+            0 => {
+                let says = "none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`";
+                self.problem("upstream.urls", says.into());
+            }
+            1 => {}
+            more => {
+                let says = format!("several upstreams are not available yet; found {more}, give one");
+                self.problem("upstream.urls", says);
+            }
+        }
+    }
+
+    fn listeners(&mut self, settings: &Settings) {
+        if settings.listen == settings.admin.listen && settings.listen.port() != 0 {
+            let says = format!("{} is taken by listen; give admin.listen a port of its own", settings.listen);
+            self.problem("admin.listen", says);
+        }
+    }
+
+    /// Judges the policy in the table `at`. What it only inherits from `base` was judged there.
+    fn policy(&mut self, at: &str, policy: &Policy, response_timeout: Duration, base: Option<&Policy>) {
+        let times = |it: &Policy| (it.run_max, it.lease);
+        if base.map(times) != Some(times(policy)) {
+            self.run_max(at, policy, "upstream.response_timeout", response_timeout);
+            self.run_max(at, policy, "lease", policy.lease);
+        }
+        let statuses = |it: &Policy| (it.release_on.clone(), it.unknown_on.clone());
+        if base.map(statuses) != Some(statuses(policy)) {
+            self.statuses(at, policy);
+        }
+    }
+
+    fn run_max(&mut self, at: &str, policy: &Policy, name: &str, least: Duration) {
+        if policy.run_max <= least {
+            let (is, least) = (show_duration(policy.run_max), show_duration(least));
+            let says = format!("{is} is too short; it must exceed {name}, which is {least}");
+            self.problem(&format!("{at}.run_max"), says);
+        }
+    }
+
+    fn statuses(&mut self, at: &str, policy: &Policy) {
+        for status in policy.release_on.intersection(&policy.unknown_on) {
+            // The list that was written here is the one to change.
+            let (key, other) = match self.places.contains_key(&format!("{at}.release_on")) {
+                true => ("release_on", "unknown_on"),
+                false => ("unknown_on", "release_on"),
+            };
+            let says =
+                format!("{status} is in {other} too; a status means one thing, so keep it in one list");
+            self.problem(&format!("{at}.{key}"), says);
+        }
+    }
+
+    /// A key that nobody set is placed at its table, where there is one.
+    fn problem(&mut self, key: &str, says: String) {
+        let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+        let place = self.places.get(key).or_else(|| self.places.get(table)).cloned();
+        self.problems.push(Problem { place: place.unwrap_or(Place::Default), key: key.into(), says });
+    }
+}

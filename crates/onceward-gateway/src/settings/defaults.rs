@@ -1,0 +1,88 @@
+//! What holds when nothing is said.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http::Method;
+
+use super::{
+    Admin, HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Policy, Principal, Protocol, Route,
+    Settings, StoreUrl, Unresolved, Upstream,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            store: StoreUrl::default(),
+            log: Log::Json,
+            drain_delay: Duration::from_secs(5),
+            drain: Duration::from_secs(25),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            admin: Admin::default(),
+            upstream: Upstream::default(),
+            policy: Policy::default(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            token_file: "admin.token".into(),
+            ready_requires_store: false,
+        }
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            protocol: Protocol::Http1,
+            host: HostRule::Preserve,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            idle: Duration::from_secs(4),
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            key: KeyRule::Optional,
+            in_flight: InFlight::Reject,
+            unresolved: Unresolved::Hold,
+            retention: DAY,
+            tombstone: 7 * DAY,
+            lease: Duration::from_secs(30),
+            run_max: Duration::from_secs(10 * 60),
+            max_request: 1 << 20,
+            max_answer: 1 << 20,
+            principal: Principal::Auto,
+            release_on: [401, 403, 407, 425, 429].into(),
+            unknown_on: [408, 502, 503, 504].into(),
+            oversize: Oversize::Pass,
+            fail_open: false,
+        }
+    }
+}
+
+impl Route {
+    /// A route that says nothing yet: the methods that are operations by default, on every path.
+    pub(super) fn under(policy: Policy) -> Self {
+        Self {
+            name: String::new(),
+            methods: vec![Method::POST, Method::PATCH],
+            path: PathPattern::parse("/**").expect("the pattern for every path is valid"),
+            fresh_connection: false,
+            policy,
+        }
+    }
+}

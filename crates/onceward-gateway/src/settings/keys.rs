@@ -1,0 +1,161 @@
+//! The table of keys: what there is, what each accepts, and how it is read and shown. Everything else (the
+//! merge, the unknown-key help, the print-out, the names of variables) goes by this table, so a key that is
+//! added here is added everywhere.
+
+use std::time::Duration;
+
+use super::value::{Bad, Setting, Value};
+use super::{Admin, Policy, Route, Settings, Upstream};
+
+/// One key of a table.
+pub(super) struct Key<T: 'static> {
+    pub(super) name: &'static str,
+    /// What it accepts, as half a sentence.
+    pub(super) accepts: &'static str,
+    /// An accepted value as TOML.
+    pub(super) example: &'static str,
+    set: fn(&mut T, &Value) -> Result<(), Bad>,
+    pub(super) show: fn(&T) -> String,
+}
+
+/// Why a key refused a value.
+pub(super) struct Refusal {
+    pub(super) accepts: &'static str,
+    pub(super) example: &'static str,
+    pub(super) bad: Bad,
+}
+
+/// The tables that the file may have, in the order of the print-out.
+pub(super) const TABLES: &[&str] = &["admin", "upstream", "policy"];
+
+/// `table NAME of TYPE { field: what it accepts, an example [, a bound]; … }`
+macro_rules! keys {
+    ($($table:ident of $owner:ty {
+        $($field:ident: $accepts:literal, $example:literal $(, $bound:expr)?;)+
+    })+) => {$(
+        pub(super) static $table: &[Key<$owner>] = &[$(Key {
+            name: stringify!($field),
+            accepts: $accepts,
+            example: $example,
+            set: |owner, value| assign(&mut owner.$field, value, keys!(@bound $($bound)?)),
+            show: |owner| owner.$field.show(),
+        }),+];
+    )+};
+    (@bound) => { |_| true };
+    (@bound $bound:expr) => { $bound };
+}
+
+keys! {
+    TOP of Settings {
+        listen: "an IP address and a port", r#""127.0.0.1:8080""#;
+        store: "a store URL", r#""embedded:./onceward-data""#;
+        log: "json or human", r#""json""#;
+        drain_delay: "a duration with a unit, or 0", r#""5s""#;
+        drain: "a duration with a unit, or 0", r#""25s""#;
+        header_timeout: "a duration with a unit, more than 0", r#""10s""#, more_than_zero;
+        idle_timeout: "a duration with a unit, more than 0", r#""75s""#, more_than_zero;
+    }
+    ADMIN of Admin {
+        listen: "an IP address and a port", r#""127.0.0.1:8081""#;
+        token_file: "the path of a file", r#""admin.token""#, |it| !it.as_os_str().is_empty();
+        ready_requires_store: "true or false", "true";
+    }
+    UPSTREAM of Upstream {
+        urls: "a list of one URL http://HOST[:PORT] without a path", r#"["http://127.0.0.1:9000"]"#;
+        protocol: "http1 or h2c", r#""http1""#;
+        host: "preserve or upstream", r#""preserve""#;
+        connect_timeout: "a duration with a unit, more than 0", r#""5s""#, more_than_zero;
+        response_timeout: "a duration with a unit, more than 0", r#""60s""#, more_than_zero;
+        idle: "a duration with a unit, or 0", r#""4s""#;
+    }
+    POLICY of Policy {
+        key: "required, optional or ignored", r#""required""#;
+        in_flight: "reject, or wait and a duration of more than 0", r#""wait 10s""#;
+        unresolved: "hold or rerun", r#""hold""#;
+        retention: "a duration with a unit, at least 1s", r#""24h""#, |it| *it >= SECOND;
+        tombstone: "a duration with a unit, or 0 for none", r#""7d""#;
+        lease: "a duration with a unit, from 1s to 1h", r#""30s""#, |it| (SECOND..=HOUR).contains(it);
+        run_max: "a duration with a unit, at least 1s", r#""10m""#, |it| *it >= SECOND;
+        max_request: "a size in B, KiB, MiB or GiB, at most 1GiB", r#""1MiB""#, at_most_gib;
+        max_answer: "a size in B, KiB, MiB or GiB, at most 1GiB", r#""1MiB""#, at_most_gib;
+        principal: "auto, none, header:NAME or cookie:NAME", r#""header:X-Account""#;
+        release_on: "a list of statuses from 400 to 599", "[401, 403]";
+        unknown_on: "a list of statuses from 400 to 599", "[502, 504]";
+        oversize: "pass or refuse", r#""pass""#;
+        fail_open: "true or false", "false";
+    }
+    ROUTE of Route {
+        name: "a label of 1 to 100 printable characters", r#""payments""#, label;
+        methods: "a list of methods that change something", r#"["POST", "PATCH"]"#;
+        path: "a path pattern", r#""/orders/{id}""#;
+        fresh_connection: "true or false", "true";
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn more_than_zero(it: &Duration) -> bool {
+    !it.is_zero()
+}
+
+/// Bodies are held in memory while they are captured.
+fn at_most_gib(it: &u64) -> bool {
+    *it <= 1 << 30
+}
+
+fn label(it: &String) -> bool {
+    (1..=100).contains(&it.chars().count()) && !it.chars().any(char::is_control)
+}
+
+fn assign<T: Setting>(field: &mut T, value: &Value, bound: fn(&T) -> bool) -> Result<(), Bad> {
+    let found = T::take(value)?;
+    if !bound(&found) {
+        return Err(Bad::NotAccepted);
+    }
+    *field = found;
+    Ok(())
+}
+
+/// Sets the key at a dotted path outside the routes; `None` when there is no such key.
+pub(super) fn set(settings: &mut Settings, path: &str, value: &Value) -> Option<Result<(), Refusal>> {
+    match path.split_once('.') {
+        None => set_in(TOP, settings, path, value),
+        Some(("admin", name)) => set_in(ADMIN, &mut settings.admin, name, value),
+        Some(("upstream", name)) => set_in(UPSTREAM, &mut settings.upstream, name, value),
+        Some(("policy", name)) => set_in(POLICY, &mut settings.policy, name, value),
+        Some(_) => None,
+    }
+}
+
+/// Sets a key of a route or of its policy; `None` when there is no such key.
+pub(super) fn set_route(route: &mut Route, name: &str, value: &Value) -> Option<Result<(), Refusal>> {
+    set_in(ROUTE, route, name, value).or_else(|| set_in(POLICY, &mut route.policy, name, value))
+}
+
+fn set_in<T>(keys: &[Key<T>], owner: &mut T, name: &str, value: &Value) -> Option<Result<(), Refusal>> {
+    let key = keys.iter().find(|key| key.name == name)?;
+    let refusal = |bad| Refusal { accepts: key.accepts, example: key.example, bad };
+    Some((key.set)(owner, value).map_err(refusal))
+}
+
+/// The dotted paths of all keys outside the routes.
+pub(super) fn paths() -> Vec<String> {
+    fn names<T>(table: &str, keys: &[Key<T>]) -> Vec<String> {
+        keys.iter().map(|key| format!("{table}{}", key.name)).collect()
+    }
+    [names("", TOP), names("admin.", ADMIN), names("upstream.", UPSTREAM), names("policy.", POLICY)].concat()
+}
+
+/// The names of all keys of a route.
+pub(super) fn route_names() -> impl Iterator<Item = &'static str> {
+    ROUTE.iter().map(|key| key.name).chain(POLICY.iter().map(|key| key.name))
+}
+
+/// The variable that sets the key at a dotted path.
+pub(super) fn variable(path: &str) -> String {
+    format!("{VARIABLE_PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
+/// What the names of all our variables begin with.
+pub(super) const VARIABLE_PREFIX: &str = "ONCEWARD_";

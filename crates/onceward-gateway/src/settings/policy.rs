@@ -1,0 +1,89 @@
+//! What holds for an operation, fully resolved.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What holds for an operation. Every field may be set in `[policy]` and in every route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether a caller has to send a key.
+    pub key: KeyRule,
+    /// What a duplicate does while the first attempt runs.
+    pub in_flight: InFlight,
+    /// What becomes of an operation whose outcome is unknown.
+    pub unresolved: Unresolved,
+    /// How long an answer is kept, counted from completion. At least 1 s.
+    pub retention: Duration,
+    /// How long a late retry is refused after retention. Zero turns tombstones off.
+    pub tombstone: Duration,
+    /// How long a permit is exclusive without renewal. 1 s to 1 hour.
+    pub lease: Duration,
+    /// How long a permit renews itself, counted from its grant. More than `lease` and than
+    /// `upstream.response_timeout`.
+    pub run_max: Duration,
+    /// The largest request body of an operation, in bytes. At most 1 GiB.
+    pub max_request: u64,
+    /// The largest answer body that is kept, in bytes. At most 1 GiB.
+    pub max_answer: u64,
+    /// Who the caller is taken to be.
+    pub principal: Principal,
+    /// Statuses after which the key is free again: nothing happened. 400 to 599, none of `unknown_on`.
+    pub release_on: BTreeSet<u16>,
+    /// Statuses after which the outcome is unknown. 400 to 599, none of `release_on`.
+    pub unknown_on: BTreeSet<u16>,
+    /// What becomes of an answer that is too large to keep.
+    pub oversize: Oversize,
+    /// Whether operations go through unprotected while the store is down.
+    pub fail_open: bool,
+}
+
+/// Whether a caller has to send a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRule {
+    /// A request without a key is refused.
+    Required,
+    /// A request without a key passes through unprotected.
+    Optional,
+    /// Every request passes through unprotected, whatever key it has.
+    Ignored,
+}
+
+/// What a duplicate does while the first attempt runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    /// It is told at once that the first is still running.
+    Reject,
+    /// It waits for the first, at most this long. Never zero.
+    Wait(Duration),
+}
+
+/// What becomes of an operation whose outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unresolved {
+    /// It is refused until somebody resolves it.
+    Hold,
+    /// It is run again: only for an upstream that keeps first outcomes and refuses old fences itself.
+    Rerun,
+}
+
+/// Who the caller is taken to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// The credential in `Authorization` or `X-Api-Key`; anonymous without any.
+    Auto,
+    /// The value of this header. The name is in lower case.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// All callers share one space of keys.
+    None,
+}
+
+/// What becomes of an answer that is too large to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversize {
+    /// The caller gets it; a retry is told that it was not kept.
+    Pass,
+    /// The caller is refused it.
+    Refuse,
+}

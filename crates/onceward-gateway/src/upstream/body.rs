@@ -1,0 +1,131 @@
+//! The two bodies of an exchange, watched while they pass.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use onceward_http::{Body, BoxError};
+use tokio::time::{Instant, Sleep};
+
+/// When the request last moved: the response time-out counts from there, so that a long upload is not cut
+/// and a stalled one is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    start: Instant,
+    moved_ms: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { start: Instant::now(), moved_ms: AtomicU64::new(0) })
+    }
+
+    pub(super) fn mark(&self) {
+        let elapsed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.fetch_max(elapsed_ms, Ordering::Relaxed);
+    }
+
+    /// Returns once nothing has moved for `limit`.
+    pub(super) async fn stalled(&self, limit: Duration) {
+        loop {
+            let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
+            let deadline = self.start + moved + limit;
+            if Instant::now() >= deadline {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+}
+
+/// The body of a request on its way to the upstream. Its trailers are dropped: few upstreams expect any, and
+/// a header that was checked at the door must not be amended behind it.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    inner: Body,
+    progress: Arc<Progress>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Body, progress: Arc<Progress>) -> Self {
+        Self { inner, progress }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        self.progress.mark();
+        Poll::Ready(frame.filter(|it| !it.as_ref().is_ok_and(Frame::is_trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The upstream fell silent in the middle of a response body.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream sent nothing more of its response for {0:?}")]
+struct Stalled(Duration);
+
+/// The body of a response on its way to the client. It ends with an error when it is cut or falls silent, so
+/// that half an answer is never taken for a whole one.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    /// None once it stalled: letting go of it closes the connection.
+    inner: Option<Incoming>,
+    idle_max: Duration,
+    /// Runs only while we wait for the upstream, not while the client is slow to read.
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+impl ResponseBody {
+    pub(super) fn new(inner: Incoming, idle_max: Duration) -> Self {
+        Self { inner: Some(inner), idle_max, idle: None }
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
+            this.idle = None;
+            return Poll::Ready(frame.map(|it| it.map_err(Into::into)));
+        }
+        let idle_max = this.idle_max;
+        ready!(this.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_max))).as_mut().poll(cx));
+        this.inner = None;
+        Poll::Ready(Some(Err(Stalled(idle_max).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}

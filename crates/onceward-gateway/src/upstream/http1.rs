@@ -1,0 +1,138 @@
+//! One request over HTTP/1.1: a pooled connection or a new one, and never twice.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::body::{Progress, RequestBody};
+use super::connect::connect;
+use super::fault::Fault;
+use super::pool::{Pool, idle_for};
+use super::settings::{Target, UpstreamSettings};
+
+/// How many pooled connections are tried before a new one is made. Each try ends unsent, so this bounds time
+/// and never safety.
+const POOLED_TRIES: usize = 3;
+
+/// An HTTP/1.1 upstream.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pool: Arc<Pool>,
+    tracker: TaskTracker,
+}
+
+/// How a try on one connection ended without a response.
+enum Failed {
+    /// Not a byte was written; here is the request back.
+    Unsent(Request<RequestBody>),
+    Sent(Fault),
+}
+
+impl Http1 {
+    pub(super) fn new(settings: &UpstreamSettings, tracker: TaskTracker, closed: CancellationToken) -> Self {
+        let pool = Pool::new(settings.idle_connections_max, tracker.clone(), closed);
+        Self { pool, tracker }
+    }
+
+    /// Sends `request` once and waits for the head of its response.
+    ///
+    /// # Errors
+    /// `Unreachable`: provably nothing was sent. Otherwise it may have been processed.
+    /// # Cancel safety
+    /// Dropping this future closes the connection; the request may have been processed.
+    pub(super) async fn send(
+        &self,
+        target: &Target,
+        settings: &UpstreamSettings,
+        progress: &Progress,
+        mut request: Request<RequestBody>,
+        fresh: bool,
+    ) -> Result<Response<Incoming>, Fault> {
+        let tries = if fresh { 0 } else { POOLED_TRIES };
+        for _ in 0..tries {
+            let Some(sender) = self.pool.take() else { break };
+            match self.send_on(sender, settings, progress, request).await {
+                Ok(response) => return Ok(response),
+                Err(Failed::Sent(fault)) => return Err(fault),
+                Err(Failed::Unsent(it)) => request = it,
+            }
+        }
+        let sender = self.connect(target, settings).await?;
+        self.send_on(sender, settings, progress, request).await.map_err(|failed| match failed {
+            Failed::Unsent(_) => Fault::Unreachable,
+            Failed::Sent(fault) => fault,
+        })
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        settings: &UpstreamSettings,
+    ) -> Result<SendRequest<RequestBody>, Fault> {
+        let io = connect(target, settings.connect_timeout).await.map_err(|error| {
+            debug!(%error, "no connection to the upstream");
+            Fault::Unreachable
+        })?;
+        // The handshake of HTTP/1.1 writes nothing.
+        let (sender, connection) = http1::handshake(io).await.map_err(|_| Fault::Unreachable)?;
+        self.tracker.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                debug!(%error, "a connection to the upstream ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn send_on(
+        &self,
+        mut sender: SendRequest<RequestBody>,
+        settings: &UpstreamSettings,
+        progress: &Progress,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Failed> {
+        progress.mark();
+        let response = tokio::select! {
+            biased;
+            response = sender.try_send_request(request) => response,
+            () = progress.stalled(settings.response_timeout) => return Err(Failed::Sent(Fault::TimedOut)),
+        };
+        match response {
+            Ok(response) => {
+                self.keep(sender, &response, settings);
+                Ok(response)
+            }
+            // The connection gives a request back only when it never began to write it.
+            Err(mut error) => Err(error.take_message().map_or_else(
+                || {
+                    debug!(error = %error.error(), "the upstream gave no response");
+                    Failed::Sent(Fault::Broken)
+                },
+                Failed::Unsent,
+            )),
+        }
+    }
+
+    /// Puts the connection back once both bodies have passed through it, which may be long after the head.
+    fn keep(
+        &self,
+        mut sender: SendRequest<RequestBody>,
+        response: &Response<Incoming>,
+        settings: &UpstreamSettings,
+    ) {
+        let Some(idle_for) = idle_for(response.headers(), settings.idle_max) else { return };
+        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        let pool = Arc::clone(&self.pool);
+        self.tracker.spawn(async move {
+            if sender.ready().await.is_ok() {
+                pool.put(sender, idle_for);
+            }
+        });
+    }
+}

@@ -1,0 +1,197 @@
+//! One request over HTTP/2 with prior knowledge: all of them share one connection, remade when it is gone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::body::{Progress, RequestBody};
+use super::connect::connect;
+use super::fault::Fault;
+use super::settings::{Target, UpstreamSettings};
+
+/// An HTTP/2 upstream.
+#[derive(Debug, Clone)]
+pub(super) struct Http2 {
+    shared: Arc<Mutex<Option<Shared>>>,
+    tracker: TaskTracker,
+    /// From then on no connection is kept.
+    closed: CancellationToken,
+}
+
+struct Shared {
+    sender: SendRequest<RequestBody>,
+    used: Instant,
+}
+
+/// How a try on one connection ended without a response.
+enum Failed {
+    /// Not a byte was written; here is the request back.
+    Unsent(Request<RequestBody>),
+    Ended(Fault),
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("used", &self.used).finish_non_exhaustive()
+    }
+}
+
+impl Http2 {
+    pub(super) fn new(tracker: TaskTracker, closed: CancellationToken) -> Self {
+        Self { shared: Arc::default(), tracker, closed }
+    }
+
+    /// Sends `request` once and waits for the head of its response.
+    ///
+    /// # Errors
+    /// `Unreachable`: provably nothing was processed. Otherwise it may have been.
+    /// # Cancel safety
+    /// Dropping this future resets the stream; the request may have been processed.
+    pub(super) async fn send(
+        &self,
+        target: &Target,
+        settings: &UpstreamSettings,
+        progress: &Progress,
+        request: Request<RequestBody>,
+        fresh: bool,
+    ) -> Result<Response<Incoming>, Fault> {
+        // A shared connection may turn out to be closed; a new one then gets the request that never left.
+        let shared = self.send_on(target, settings, progress, request, fresh).await;
+        match shared {
+            Err(Failed::Unsent(request)) if !fresh => {
+                self.shared.lock().await.take();
+                self.send_on(target, settings, progress, request, fresh).await
+            }
+            done => done,
+        }
+        .map_err(|failed| match failed {
+            Failed::Unsent(_) => Fault::Unreachable,
+            Failed::Ended(fault) => fault,
+        })
+    }
+
+    async fn send_on(
+        &self,
+        target: &Target,
+        settings: &UpstreamSettings,
+        progress: &Progress,
+        request: Request<RequestBody>,
+        fresh: bool,
+    ) -> Result<Response<Incoming>, Failed> {
+        // Waiting for somebody else's connect counts as connecting.
+        let sender = self.sender(target, settings, fresh);
+        let mut sender = tokio::time::timeout(settings.connect_timeout, sender)
+            .await
+            .unwrap_or(Err(Fault::Unreachable))
+            .map_err(Failed::Ended)?;
+        progress.mark();
+        let response = tokio::select! {
+            biased;
+            response = sender.try_send_request(request) => response,
+            () = progress.stalled(settings.response_timeout) => {
+                // Perhaps only this stream hangs, perhaps the peer is gone: the next request takes no chance.
+                self.shared.lock().await.take();
+                return Err(Failed::Ended(Fault::TimedOut));
+            }
+        };
+        response.map_err(|mut error| match error.take_message() {
+            Some(request) => Failed::Unsent(request),
+            None => {
+                debug!(error = %error.error(), "the upstream gave no response");
+                let unprocessed = never_processed(error.error());
+                Failed::Ended(if unprocessed { Fault::Unreachable } else { Fault::Broken })
+            }
+        })
+    }
+
+    async fn sender(
+        &self,
+        target: &Target,
+        settings: &UpstreamSettings,
+        fresh: bool,
+    ) -> Result<SendRequest<RequestBody>, Fault> {
+        if fresh {
+            return self.connect(target, settings).await;
+        }
+        let mut shared = self.shared.lock().await;
+        let usable = |it: &&mut Shared| !it.sender.is_closed() && it.used.elapsed() < settings.idle_max;
+        if let Some(it) = shared.as_mut().filter(usable) {
+            it.used = Instant::now();
+            return Ok(it.sender.clone());
+        }
+        // The old one, if any, goes on until its last stream ends.
+        *shared = None;
+        let sender = self.connect(target, settings).await?;
+        if !self.closed.is_cancelled() {
+            *shared = Some(Shared { sender: sender.clone(), used: Instant::now() });
+        }
+        Ok(sender)
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        settings: &UpstreamSettings,
+    ) -> Result<SendRequest<RequestBody>, Fault> {
+        let io = connect(target, settings.connect_timeout).await.map_err(|error| {
+            debug!(%error, "no connection to the upstream");
+            Fault::Unreachable
+        })?;
+        let tasks = OnTracker(self.tracker.clone());
+        let (sender, connection) =
+            http2::handshake(tasks, io).await.map_err(|_| Fault::Unreachable)?;
+        let (shared, closed) = (Arc::clone(&self.shared), self.closed.clone());
+        self.tracker.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = closed.cancelled() => {
+                    // Without a sender the connection ends after its last stream.
+                    shared.lock().await.take();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                debug!(%error, "a connection to the upstream ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+/// Runs the tasks of a connection where shutdown waits for them.
+#[derive(Clone)]
+struct OnTracker(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for OnTracker
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+/// Whether the upstream itself vouches that it did not process the request: it refused the stream, or it went
+/// away naming a last stream below ours (`h2` gives the error of a received GOAWAY to no other stream).
+/// A GOAWAY that complains of an error vouches for nothing: its sender was confused.
+fn never_processed(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let went_away = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            return h2.is_remote() && (refused || went_away);
+        }
+        cause = error.source();
+    }
+    false
+}
