@@ -178,6 +178,12 @@ impl Engine {
         &self.inner.store
     }
 
+    /// The clock that paces this engine.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
     /// The hasher of this store. The first call reads its secret, or makes it if the store has none; later
     /// calls are free.
     ///

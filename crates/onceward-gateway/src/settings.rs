@@ -25,6 +25,7 @@ mod check;
 mod defaults;
 mod error;
 mod keys;
+mod kinds;
 mod path;
 mod policy;
 mod read;
@@ -93,7 +94,8 @@ pub struct Admin {
 /// The API behind the gateway and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// `http://HOST[:PORT]`, no path. Exactly one after [`Settings::read`].
+    /// `http://HOST[:PORT][/PATH]`; the path is put before that of each request. Exactly one after
+    /// [`Settings::read`].
     pub urls: Vec<Uri>,
     /// The protocol towards the upstream.
     pub protocol: Protocol,

@@ -24,13 +24,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use self::body::{Progress, RequestBody, ResponseBody};
 pub use self::fault::Fault;
 pub(crate) use self::fault::Refusal;
-pub(crate) use self::settings::Target;
-pub use self::settings::{HostMode, InvalidSetting, Protocol, UpstreamSettings};
-use self::body::{Progress, RequestBody, ResponseBody};
 use self::http1::Http1;
 use self::http2::Http2;
+pub(crate) use self::settings::Target;
+pub use self::settings::{HostMode, InvalidSetting, Protocol, UpstreamSettings};
 use crate::forward;
 use crate::upgrade::{self, Upgrade};
 
@@ -67,6 +67,16 @@ struct Inner {
 enum Channel {
     Http1(Http1),
     Http2(Http2),
+}
+
+/// What one request needs besides itself, wherever it goes.
+#[derive(Debug, Clone, Copy)]
+struct Exchange<'a> {
+    target: &'a Target,
+    settings: &'a UpstreamSettings,
+    progress: &'a Progress,
+    /// Take no connection that was used before.
+    fresh: bool,
 }
 
 impl Upstream {
@@ -122,10 +132,11 @@ impl Inner {
             Ok(request) => request.map(|it| RequestBody::new(it, Arc::clone(&progress))),
             Err(refusal) => return refusal.response(),
         };
-        let (target, settings) = (&self.target, &self.settings);
+        let exchange =
+            Exchange { target: &self.target, settings: &self.settings, progress: &progress, fresh };
         let sent = match &self.channel {
-            Channel::Http1(http1) => http1.send(target, settings, &progress, request, fresh).await,
-            Channel::Http2(http2) => http2.send(target, settings, &progress, request, fresh).await,
+            Channel::Http1(http1) => http1.send(exchange, request).await,
+            Channel::Http2(http2) => http2.send(exchange, request).await,
         };
         match (sent, upgrade) {
             (Err(fault), _) => fault.response(pass_through),

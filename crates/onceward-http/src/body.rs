@@ -108,7 +108,9 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Whole { bytes, trailers: None } => SizeHint::with_exact(bytes.len() as u64),
+            // HTTP/1.1 carries trailers only behind a chunked body, so no exact length is told.
+            Kind::Whole { .. } => SizeHint::default(),
             Kind::Stream(stream) => stream.size_hint(),
         }
     }

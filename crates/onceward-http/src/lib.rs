@@ -1,8 +1,53 @@
-//! A tower layer that makes HTTP operations safe to repeat.
-mod body;
-mod outcome;
-mod problem;
+//! Makes the operations of any HTTP service safe to repeat: a [tower](tower_layer) layer.
+//!
+//! A request with an `Idempotency-Key` runs once; every repeat gets the first answer, also while the network
+//! loses answers, clients retry, people click twice and processes die.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use onceward_core::store::memory::MemoryStore;
+//! use onceward_core::{Engine, SystemClock};
+//! use onceward_http::{HttpPolicy, IdempotencyLayer, Routes};
+//!
+//! let engine = Engine::new(Arc::new(MemoryStore::new(Arc::new(SystemClock))));
+//! let layer = IdempotencyLayer::new(engine, Routes::new(Vec::new(), HttpPolicy::default()));
+//! let app: axum::Router = axum::Router::new()
+//!     .route("/payments", axum::routing::post(|| async { "paid" }))
+//!     .layer(layer);
+//! ```
+//!
+//! # What is promised, and what is not
+//! Nothing of an operation's answer reaches a caller before it is stored. An operation whose outcome is
+//! unknown is never run again silently. The layer follows draft-ietf-httpapi-idempotency-key-header-07, and
+//! refuses in the problem bodies of [`Problem`].
+//!
+//! # When a client leaves
+//! Before the operation is claimed, nothing happens. From then on it runs to its end on a task of the layer,
+//! and a repeat gets its answer. Whoever stops the process calls [`IdempotencyLayer::drain`], then
+//! [`IdempotencyLayer::idle`], and at last [`IdempotencyLayer::abort`].
 
+mod answer;
+mod body;
+mod capture;
+mod exchange;
+mod fingerprint;
+mod key_header;
+mod layer;
+mod outcome;
+mod policy;
+mod principal;
+mod problem;
+mod route;
+mod service;
+
+pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME};
 pub use crate::body::{Body, BoxError};
+pub use crate::exchange::{Exchange, Told};
+pub use crate::key_header::IDEMPOTENCY_KEY;
+pub use crate::layer::IdempotencyLayer;
 pub use crate::outcome::Outcome;
+pub use crate::policy::{HttpPolicy, KeyRule, Oversize};
+pub use crate::principal::PrincipalRule;
 pub use crate::problem::Problem;
+pub use crate::route::{PathPattern, PatternError, Route, Routes, may_be_operation};
+pub use crate::service::{FreshConnection, Idempotency, Operation};

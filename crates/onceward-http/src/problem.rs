@@ -36,6 +36,8 @@ pub enum Problem {
         /// The bound of the route, in bytes.
         max_bytes: u64,
     },
+    /// The request's body ended before it was whole.
+    RequestIncomplete,
     /// A route that requires a key got gRPC, which cannot carry an operation here.
     GrpcUnsupported,
     /// The key was first used for another request.
@@ -69,6 +71,7 @@ impl Problem {
             Self::AnswerNotKept => "answer-not-kept",
             Self::AnswerGone => "answer-gone",
             Self::RequestTooLarge { .. } => "request-too-large",
+            Self::RequestIncomplete => "request-incomplete",
             Self::GrpcUnsupported => "grpc-unsupported",
             Self::KeyReused => "key-reused",
             Self::TooManyInFlight => "too-many-in-flight",
@@ -85,7 +88,9 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::KeyMissing | Self::KeyInvalid(_) | Self::PrincipalUnknown(_) => StatusCode::BAD_REQUEST,
+            Self::KeyMissing | Self::KeyInvalid(_) | Self::PrincipalUnknown(_) | Self::RequestIncomplete => {
+                StatusCode::BAD_REQUEST
+            }
             Self::InProgress { .. } | Self::Unresolved | Self::AnswerNotKept => StatusCode::CONFLICT,
             Self::AnswerGone => StatusCode::GONE,
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -110,6 +115,7 @@ impl Problem {
             Self::AnswerNotKept => "The operation was done and its answer was not kept",
             Self::AnswerGone => "The answer of this key is no longer kept",
             Self::RequestTooLarge { .. } => "The request is too large",
+            Self::RequestIncomplete => "The request ended early",
             Self::GrpcUnsupported => "gRPC cannot be used where a key is required",
             Self::KeyReused => "This key was first used for another request",
             Self::TooManyInFlight => "Too many operations in flight",
@@ -143,11 +149,14 @@ impl Problem {
             Self::RequestTooLarge { max_bytes } => {
                 format!("At most {max_bytes} bytes are accepted here. Nothing was run.")
             }
+            Self::RequestIncomplete => "Its body was cut off. Nothing was run.".into(),
             Self::GrpcUnsupported => "Send this operation as plain HTTP. Nothing was run.".into(),
             Self::KeyReused => "Use a new key for a new intent; repeat the first request unchanged to get \
                  its answer. Nothing was run."
                 .into(),
-            Self::TooManyInFlight => "Wait for running operations to end, then repeat. Nothing was run.".into(),
+            Self::TooManyInFlight => {
+                "Wait for running operations to end, then repeat. Nothing was run.".into()
+            }
             Self::UpstreamUnreachable => "No request was sent, the key is free: repeat it.".into(),
             Self::AnswerTooLarge => "The operation ran and is not run again; its answer was refused. Read \
                  its result from the API."
@@ -168,7 +177,9 @@ impl Problem {
             Self::InProgress { retry_after } => {
                 Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).map(|it| it.max(1))
             }
-            Self::TooManyInFlight | Self::StoreUnavailable | Self::Draining | Self::AnswerNotStored => Some(1),
+            Self::TooManyInFlight | Self::StoreUnavailable | Self::Draining | Self::AnswerNotStored => {
+                Some(1)
+            }
             Self::KeyMissing
             | Self::KeyInvalid(_)
             | Self::PrincipalUnknown(_)
@@ -176,6 +187,7 @@ impl Problem {
             | Self::AnswerNotKept
             | Self::AnswerGone
             | Self::RequestTooLarge { .. }
+            | Self::RequestIncomplete
             | Self::GrpcUnsupported
             | Self::KeyReused
             | Self::UpstreamUnreachable

@@ -65,8 +65,7 @@ pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
 /// The fields that `Connection` names, without those on which the request's meaning hangs: a client must not be
 /// able to strip the key, the fence or the host on their way to the upstream.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let protected =
-        |it: &HeaderName| is_ours(it) || [HOST, CONTENT_LENGTH, IDEMPOTENCY_KEY].contains(it);
+    let protected = |it: &HeaderName| is_ours(it) || [HOST, CONTENT_LENGTH, IDEMPOTENCY_KEY].contains(it);
     let names = tokens(headers, &CONNECTION).filter_map(|it| HeaderName::from_bytes(it.as_bytes()).ok());
     names.filter(|it| !protected(it)).collect()
 }

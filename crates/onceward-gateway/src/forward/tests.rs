@@ -211,7 +211,10 @@ fn a_length_beside_a_transfer_coding_is_dropped_from_responses() {
     upstream.append("set-cookie", HeaderValue::from_static("b=2"));
     upstream.insert("onceward-outcome", HeaderValue::from_static("store"));
     let operation = response_headers(upstream.clone(), false);
-    assert_eq!(operation.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie", "onceward-outcome"]);
+    assert_eq!(
+        operation.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+        ["set-cookie", "onceward-outcome"]
+    );
     let passed = response_headers(upstream, true);
     assert_eq!(passed.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
     assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie"]);

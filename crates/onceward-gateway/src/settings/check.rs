@@ -49,12 +49,12 @@ impl Found<'_> {
         match settings.upstream.urls.len() {
             0 => {
                 let says = "none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`";
-                self.problem("upstream.urls", says.into());
+                self.problem("upstream.urls", "", says.into());
             }
             1 => {}
             more => {
                 let says = format!("several upstreams are not available yet; found {more}, give one");
-                self.problem("upstream.urls", says);
+                self.problem("upstream.urls", "", says);
             }
         }
     }
@@ -62,7 +62,7 @@ impl Found<'_> {
     fn listeners(&mut self, settings: &Settings) {
         if settings.listen == settings.admin.listen && settings.listen.port() != 0 {
             let says = format!("{} is taken by listen; give admin.listen a port of its own", settings.listen);
-            self.problem("admin.listen", says);
+            self.problem("admin.listen", "listen", says);
         }
     }
 
@@ -70,8 +70,9 @@ impl Found<'_> {
     fn policy(&mut self, at: &str, policy: &Policy, response_timeout: Duration, base: Option<&Policy>) {
         let times = |it: &Policy| (it.run_max, it.lease);
         if base.map(times) != Some(times(policy)) {
-            self.run_max(at, policy, "upstream.response_timeout", response_timeout);
-            self.run_max(at, policy, "lease", policy.lease);
+            let key = "upstream.response_timeout";
+            self.run_max(at, policy, key, key, response_timeout);
+            self.run_max(at, policy, "lease", &format!("{at}.lease"), policy.lease);
         }
         let statuses = |it: &Policy| (it.release_on.clone(), it.unknown_on.clone());
         if base.map(statuses) != Some(statuses(policy)) {
@@ -79,11 +80,11 @@ impl Found<'_> {
         }
     }
 
-    fn run_max(&mut self, at: &str, policy: &Policy, name: &str, least: Duration) {
+    fn run_max(&mut self, at: &str, policy: &Policy, name: &str, key: &str, least: Duration) {
         if policy.run_max <= least {
             let (is, least) = (show_duration(policy.run_max), show_duration(least));
             let says = format!("{is} is too short; it must exceed {name}, which is {least}");
-            self.problem(&format!("{at}.run_max"), says);
+            self.problem(&format!("{at}.run_max"), key, says);
         }
     }
 
@@ -96,14 +97,13 @@ impl Found<'_> {
             };
             let says =
                 format!("{status} is in {other} too; a status means one thing, so keep it in one list");
-            self.problem(&format!("{at}.{key}"), says);
+            self.problem(&format!("{at}.{key}"), "", says);
         }
     }
 
-    /// A key that nobody set is placed at its table, where there is one.
-    fn problem(&mut self, key: &str, says: String) {
-        let table = key.rsplit_once('.').map_or("", |(table, _)| table);
-        let place = self.places.get(key).or_else(|| self.places.get(table)).cloned();
+    /// A key that nobody set is placed at the `other` key it clashes with.
+    fn problem(&mut self, key: &str, other: &str, says: String) {
+        let place = self.places.get(key).or_else(|| self.places.get(other)).cloned();
         self.problems.push(Problem { place: place.unwrap_or(Place::Default), key: key.into(), says });
     }
 }

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::value::{Bad, Setting, Value};
+use super::kinds::Setting;
+use super::value::{Bad, Value};
 use super::{Admin, Policy, Route, Settings, Upstream};
 
 /// One key of a table.
@@ -61,7 +62,7 @@ keys! {
         ready_requires_store: "true or false", "true";
     }
     UPSTREAM of Upstream {
-        urls: "a list of one URL http://HOST[:PORT] without a path", r#"["http://127.0.0.1:9000"]"#;
+        urls: "a list of one URL http://HOST[:PORT][/PATH]", r#"["http://127.0.0.1:9000"]"#;
         protocol: "http1 or h2c", r#""http1""#;
         host: "preserve or upstream", r#""preserve""#;
         connect_timeout: "a duration with a unit, more than 0", r#""5s""#, more_than_zero;
@@ -85,7 +86,7 @@ keys! {
         fail_open: "true or false", "false";
     }
     ROUTE of Route {
-        name: "a label of 1 to 100 printable characters", r#""payments""#, label;
+        name: "a label of 1 to 100 printable characters", r#""payments""#, |it| label(it);
         methods: "a list of methods that change something", r#"["POST", "PATCH"]"#;
         path: "a path pattern", r#""/orders/{id}""#;
         fresh_connection: "true or false", "true";
@@ -104,7 +105,7 @@ fn at_most_gib(it: &u64) -> bool {
     *it <= 1 << 30
 }
 
-fn label(it: &String) -> bool {
+fn label(it: &str) -> bool {
     (1..=100).contains(&it.chars().count()) && !it.chars().any(char::is_control)
 }
 

@@ -91,7 +91,11 @@ impl Merging<'_> {
             None => {
                 let table = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
                 let nearest = unknown::nearest_key(table, name);
-                self.problem(self.line(key), path, format!("unknown key; nearest valid key: {nearest}"));
+                let path = match name.contains('.') {
+                    true => path.replace(name, &format!("{name:?}")),
+                    false => path.to_owned(),
+                };
+                self.problem(self.line(key), &path, format!("unknown key; nearest valid key: {nearest}"));
             }
         }
     }

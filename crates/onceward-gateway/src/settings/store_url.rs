@@ -5,7 +5,7 @@ use std::fmt;
 use super::{units, unknown, value};
 
 /// Where records are kept: `memory:` or `embedded:PATH[?durability=relaxed&lock_wait=30s]`, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl(String);
 
 const SCHEMES: &[&str] = &["memory", "embedded", "postgres", "redis"];
@@ -52,6 +52,12 @@ impl Default for StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&value::hidden(&self.0))
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "StoreUrl({self})")
     }
 }
 
@@ -121,5 +127,11 @@ mod tests {
         ] {
             assert_eq!(StoreUrl::parse(text).unwrap_err(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_password_is_in_no_shown_form() {
+        let url = StoreUrl("postgres://me:hunter2@db/x".into());
+        assert_eq!(format!("{url} {url:?}"), "postgres://me:***@db/x StoreUrl(postgres://me:***@db/x)");
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn nearest_key(table: &str, name: &str) -> String {
     valid.extend(keys::route_names().filter(|_| table.starts_with("route[")).map(|it| format!("{here}{it}")));
     let typing = |path: &String| {
         let (prefix, leaf) = path.rsplit_once('.').unwrap_or(("", path));
-        (distance(name, leaf) * 2 + usize::from(prefix != table), prefix != table)
+        let as_leaf = distance(name, leaf) * 2 + usize::from(prefix != table);
+        // A dotted name was meant as the whole path.
+        if name.contains('.') && !prefix.is_empty() { as_leaf.min(distance(name, path) * 2) } else { as_leaf }
     };
     valid.into_iter().min_by_key(typing).unwrap_or_default()
 }

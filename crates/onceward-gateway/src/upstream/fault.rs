@@ -1,8 +1,10 @@
 //! What is said when the upstream gave no response head.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use onceward_http::{Body, Outcome, Problem};
+
+use super::body::RequestBody;
 
 /// Why no response of the upstream came back. Found in the extensions of the response that stands in for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +33,23 @@ impl Fault {
         };
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+/// How a try on one connection ended without a response head.
+pub(super) enum Failed {
+    /// Not a byte was written; here is the request back, for another connection.
+    Unsent(Box<Request<RequestBody>>),
+    /// There is nothing more to try.
+    Ended(Fault),
+}
+
+impl From<Failed> for Fault {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Unsent(_) => Self::Unreachable,
+            Failed::Ended(fault) => fault,
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::body::{Progress, RequestBody};
+use super::Exchange;
+use super::body::RequestBody;
 use super::connect::connect;
-use super::fault::Fault;
+use super::fault::{Failed, Fault};
 use super::pool::{Pool, idle_for};
-use super::settings::{Target, UpstreamSettings};
+use super::settings::UpstreamSettings;
 
 /// How many pooled connections are tried before a new one is made. Each try ends unsent, so this bounds time
 /// and never safety.
@@ -24,13 +25,6 @@ const POOLED_TRIES: usize = 3;
 pub(super) struct Http1 {
     pool: Arc<Pool>,
     tracker: TaskTracker,
-}
-
-/// How a try on one connection ended without a response.
-enum Failed {
-    /// Not a byte was written; here is the request back.
-    Unsent(Request<RequestBody>),
-    Sent(Fault),
 }
 
 impl Http1 {
@@ -47,37 +41,24 @@ impl Http1 {
     /// Dropping this future closes the connection; the request may have been processed.
     pub(super) async fn send(
         &self,
-        target: &Target,
-        settings: &UpstreamSettings,
-        progress: &Progress,
+        exchange: Exchange<'_>,
         mut request: Request<RequestBody>,
-        fresh: bool,
     ) -> Result<Response<Incoming>, Fault> {
-        let tries = if fresh { 0 } else { POOLED_TRIES };
+        let tries = if exchange.fresh { 0 } else { POOLED_TRIES };
         for _ in 0..tries {
             let Some(sender) = self.pool.take() else { break };
-            match self.send_on(sender, settings, progress, request).await {
+            match self.send_on(sender, exchange, request).await {
                 Ok(response) => return Ok(response),
-                Err(Failed::Sent(fault)) => return Err(fault),
-                Err(Failed::Unsent(it)) => request = it,
+                Err(Failed::Ended(fault)) => return Err(fault),
+                Err(Failed::Unsent(it)) => request = *it,
             }
         }
-        let sender = self.connect(target, settings).await?;
-        self.send_on(sender, settings, progress, request).await.map_err(|failed| match failed {
-            Failed::Unsent(_) => Fault::Unreachable,
-            Failed::Sent(fault) => fault,
-        })
+        let sender = self.connect(exchange).await?;
+        Ok(self.send_on(sender, exchange, request).await?)
     }
 
-    async fn connect(
-        &self,
-        target: &Target,
-        settings: &UpstreamSettings,
-    ) -> Result<SendRequest<RequestBody>, Fault> {
-        let io = connect(target, settings.connect_timeout).await.map_err(|error| {
-            debug!(%error, "no connection to the upstream");
-            Fault::Unreachable
-        })?;
+    async fn connect(&self, exchange: Exchange<'_>) -> Result<SendRequest<RequestBody>, Fault> {
+        let io = connect(exchange.target, exchange.settings.connect_timeout).await?;
         // The handshake of HTTP/1.1 writes nothing.
         let (sender, connection) = http1::handshake(io).await.map_err(|_| Fault::Unreachable)?;
         self.tracker.spawn(async move {
@@ -91,15 +72,15 @@ impl Http1 {
     async fn send_on(
         &self,
         mut sender: SendRequest<RequestBody>,
-        settings: &UpstreamSettings,
-        progress: &Progress,
+        exchange: Exchange<'_>,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Failed> {
+        let Exchange { settings, progress, .. } = exchange;
         progress.mark();
         let response = tokio::select! {
             biased;
             response = sender.try_send_request(request) => response,
-            () = progress.stalled(settings.response_timeout) => return Err(Failed::Sent(Fault::TimedOut)),
+            () = progress.stalled(settings.response_timeout) => return Err(Failed::Ended(Fault::TimedOut)),
         };
         match response {
             Ok(response) => {
@@ -110,9 +91,9 @@ impl Http1 {
             Err(mut error) => Err(error.take_message().map_or_else(
                 || {
                     debug!(error = %error.error(), "the upstream gave no response");
-                    Failed::Sent(Fault::Broken)
+                    Failed::Ended(Fault::Broken)
                 },
-                Failed::Unsent,
+                |request| Failed::Unsent(Box::new(request)),
             )),
         }
     }

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::body::{Progress, RequestBody};
+use super::Exchange;
+use super::body::RequestBody;
 use super::connect::connect;
-use super::fault::Fault;
-use super::settings::{Target, UpstreamSettings};
+use super::fault::{Failed, Fault};
 
 /// An HTTP/2 upstream.
 #[derive(Debug, Clone)]
@@ -29,13 +29,6 @@ pub(super) struct Http2 {
 struct Shared {
     sender: SendRequest<RequestBody>,
     used: Instant,
-}
-
-/// How a try on one connection ended without a response.
-enum Failed {
-    /// Not a byte was written; here is the request back.
-    Unsent(Request<RequestBody>),
-    Ended(Fault),
 }
 
 impl fmt::Debug for Shared {
@@ -57,38 +50,27 @@ impl Http2 {
     /// Dropping this future resets the stream; the request may have been processed.
     pub(super) async fn send(
         &self,
-        target: &Target,
-        settings: &UpstreamSettings,
-        progress: &Progress,
+        exchange: Exchange<'_>,
         request: Request<RequestBody>,
-        fresh: bool,
     ) -> Result<Response<Incoming>, Fault> {
-        // A shared connection may turn out to be closed; a new one then gets the request that never left.
-        let shared = self.send_on(target, settings, progress, request, fresh).await;
-        match shared {
-            Err(Failed::Unsent(request)) if !fresh => {
+        match self.send_on(exchange, request).await {
+            // The shared connection turned out to be closed; a new one gets the request that never left.
+            Err(Failed::Unsent(request)) if !exchange.fresh => {
                 self.shared.lock().await.take();
-                self.send_on(target, settings, progress, request, fresh).await
+                Ok(self.send_on(exchange, *request).await?)
             }
-            done => done,
+            done => Ok(done?),
         }
-        .map_err(|failed| match failed {
-            Failed::Unsent(_) => Fault::Unreachable,
-            Failed::Ended(fault) => fault,
-        })
     }
 
     async fn send_on(
         &self,
-        target: &Target,
-        settings: &UpstreamSettings,
-        progress: &Progress,
+        exchange: Exchange<'_>,
         request: Request<RequestBody>,
-        fresh: bool,
     ) -> Result<Response<Incoming>, Failed> {
+        let Exchange { settings, progress, .. } = exchange;
         // Waiting for somebody else's connect counts as connecting.
-        let sender = self.sender(target, settings, fresh);
-        let mut sender = tokio::time::timeout(settings.connect_timeout, sender)
+        let mut sender = tokio::time::timeout(settings.connect_timeout, self.sender(exchange))
             .await
             .unwrap_or(Err(Fault::Unreachable))
             .map_err(Failed::Ended)?;
@@ -103,7 +85,7 @@ impl Http2 {
             }
         };
         response.map_err(|mut error| match error.take_message() {
-            Some(request) => Failed::Unsent(request),
+            Some(request) => Failed::Unsent(Box::new(request)),
             None => {
                 debug!(error = %error.error(), "the upstream gave no response");
                 let unprocessed = never_processed(error.error());
@@ -112,42 +94,30 @@ impl Http2 {
         })
     }
 
-    async fn sender(
-        &self,
-        target: &Target,
-        settings: &UpstreamSettings,
-        fresh: bool,
-    ) -> Result<SendRequest<RequestBody>, Fault> {
-        if fresh {
-            return self.connect(target, settings).await;
+    async fn sender(&self, exchange: Exchange<'_>) -> Result<SendRequest<RequestBody>, Fault> {
+        if exchange.fresh {
+            return self.connect(exchange).await;
         }
         let mut shared = self.shared.lock().await;
-        let usable = |it: &&mut Shared| !it.sender.is_closed() && it.used.elapsed() < settings.idle_max;
+        let idle_max = exchange.settings.idle_max;
+        let usable = |it: &&mut Shared| !it.sender.is_closed() && it.used.elapsed() < idle_max;
         if let Some(it) = shared.as_mut().filter(usable) {
             it.used = Instant::now();
             return Ok(it.sender.clone());
         }
         // The old one, if any, goes on until its last stream ends.
         *shared = None;
-        let sender = self.connect(target, settings).await?;
+        let sender = self.connect(exchange).await?;
         if !self.closed.is_cancelled() {
             *shared = Some(Shared { sender: sender.clone(), used: Instant::now() });
         }
         Ok(sender)
     }
 
-    async fn connect(
-        &self,
-        target: &Target,
-        settings: &UpstreamSettings,
-    ) -> Result<SendRequest<RequestBody>, Fault> {
-        let io = connect(target, settings.connect_timeout).await.map_err(|error| {
-            debug!(%error, "no connection to the upstream");
-            Fault::Unreachable
-        })?;
+    async fn connect(&self, exchange: Exchange<'_>) -> Result<SendRequest<RequestBody>, Fault> {
+        let io = connect(exchange.target, exchange.settings.connect_timeout).await?;
         let tasks = OnTracker(self.tracker.clone());
-        let (sender, connection) =
-            http2::handshake(tasks, io).await.map_err(|_| Fault::Unreachable)?;
+        let (sender, connection) = http2::handshake(tasks, io).await.map_err(|_| Fault::Unreachable)?;
         let (shared, closed) = (Arc::clone(&self.shared), self.closed.clone());
         self.tracker.spawn(async move {
             let mut connection = std::pin::pin!(connection);

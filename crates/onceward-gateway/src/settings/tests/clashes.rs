@@ -1,0 +1,56 @@
+//! What settings say that are wrong only together.
+
+use super::{UPSTREAM, merge, refused};
+use crate::settings::Flags;
+
+#[test]
+fn settings_that_do_not_go_together_are_refused() {
+    refused("", "upstream.urls: none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`");
+    refused(
+        "[upstream]\nurls = []",
+        "gateway.toml:2: upstream.urls: none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`",
+    );
+    refused(
+        "[upstream]\nurls = [\"http://a\", \"http://b\"]",
+        "gateway.toml:2: upstream.urls: several upstreams are not available yet; found 2, give one",
+    );
+    refused(
+        &format!("listen = \"127.0.0.1:80\"\n{UPSTREAM}[admin]\nlisten = \"127.0.0.1:80\"\n"),
+        "gateway.toml:5: admin.listen: 127.0.0.1:80 is taken by listen; give admin.listen a port of its own",
+    );
+    refused(
+        &format!("listen = \"127.0.0.1:8081\"\n{UPSTREAM}"),
+        "gateway.toml:1: admin.listen: 127.0.0.1:8081 is taken by listen; give admin.listen a port of its own",
+    );
+    refused(
+        &format!("{UPSTREAM}response_timeout = \"10m\"\n[[route]]\npath = \"/a\"\n"),
+        "gateway.toml:3: policy.run_max: 10m is too short; it must exceed upstream.response_timeout, which is 10m",
+    );
+    refused(
+        &format!("{UPSTREAM}[[route]]\npath = \"/a\"\n[[route]]\npath = \"/b\"\nrun_max = \"30s\"\n"),
+        "gateway.toml:7: route[1].run_max: 30s is too short; it must exceed lease, which is 30s\n\
+         gateway.toml:7: route[1].run_max: 30s is too short; it must exceed upstream.response_timeout, which is 60s",
+    );
+    refused(
+        &format!("{UPSTREAM}[[route]]\npath = \"/a\"\nlease = \"10m\"\n"),
+        "gateway.toml:5: route[0].run_max: 10m is too short; it must exceed lease, which is 10m",
+    );
+    refused(
+        &format!("{UPSTREAM}[policy]\nrelease_on = [401, 503]\n"),
+        "gateway.toml:4: policy.release_on: 503 is in unknown_on too; a status means one thing, so keep it in one list",
+    );
+    refused(
+        &format!("{UPSTREAM}[[route]]\npath = \"/a\"\nunknown_on = [429]\n"),
+        "gateway.toml:5: route[0].unknown_on: 429 is in release_on too; \
+         a status means one thing, so keep it in one list",
+    );
+}
+
+#[test]
+fn a_value_from_a_variable_is_blamed_on_the_variable() {
+    let env = [("ONCEWARD_POLICY__RUN_MAX", "31s")];
+    let error = merge(UPSTREAM, &env, &Flags::default()).unwrap_err();
+    let expected = "ONCEWARD_POLICY__RUN_MAX: 31s is too short; \
+                    it must exceed upstream.response_timeout, which is 60s";
+    assert_eq!(error.to_string(), expected);
+}

@@ -1,0 +1,6 @@
+//! The gateway against real sockets, with an upstream that does exactly what a test tells it to.
+
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod scripted;

@@ -1,0 +1,239 @@
+//! A stored HTTP answer: status, header lines in order, body and trailers, as bytes and back.
+//!
+//! Layout: format version (1 byte), status (2), then header lines, trailer lines and the body, each text
+//! behind its length (4 bytes). The record around it carries the checksum.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use onceward_core::Answer;
+
+use crate::body::Body;
+use crate::outcome::Outcome;
+
+/// `Idempotent-Replayed`: marks a replay.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// `Onceward-Outcome`: how an upstream overrules the status lists.
+pub const ONCEWARD_OUTCOME: HeaderName = HeaderName::from_static("onceward-outcome");
+
+const KIND_WHOLE: &str = "http";
+const KIND_NOT_KEPT: &str = "http-not-kept";
+const FORMAT: u8 = 1;
+
+/// A whole answer, ready to be stored or replayed.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredAnswer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) body: Bytes,
+    /// What the application said of the outcome on the first run. Not stored.
+    pub(crate) said: Option<Outcome>,
+}
+
+/// What a stored answer turned out to be.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Whole(StoredAnswer),
+    NotKept,
+    Unreadable,
+}
+
+impl StoredAnswer {
+    pub(crate) fn to_answer(&self) -> Answer {
+        let mut out = BytesMut::with_capacity(256 + self.body.len());
+        out.put_u8(FORMAT);
+        out.put_u16(self.status.as_u16());
+        put_lines(&mut out, Some(&self.headers));
+        put_lines(&mut out, self.trailers.as_ref());
+        out.put_slice(&self.body);
+        Answer::new(KIND_WHOLE, out.freeze())
+    }
+
+    /// The answer of an operation that is done and whose answer is not kept.
+    pub(crate) fn not_kept() -> Answer {
+        Answer::new(KIND_NOT_KEPT, Bytes::new())
+    }
+
+    pub(crate) fn read(answer: &Answer) -> Read {
+        match &*answer.kind {
+            KIND_WHOLE => read_whole(answer.bytes.clone()).map_or(Read::Unreadable, Read::Whole),
+            KIND_NOT_KEPT => Read::NotKept,
+            _ => Read::Unreadable,
+        }
+    }
+
+    /// The answer as the first caller gets it.
+    pub(crate) fn first(self) -> Response<Body> {
+        let mut response = Response::new(Body::whole(self.body, self.trailers));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+
+    /// The answer as a repeat gets it: marked, without what belongs to the moment it was made.
+    pub(crate) fn replay(self, drop: &[HeaderName]) -> Response<Body> {
+        let mut response = self.first();
+        let headers = response.headers_mut();
+        headers.remove(DATE);
+        for name in drop {
+            headers.remove(name);
+        }
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        response
+    }
+}
+
+/// What the application says of the outcome, taken out of the response together with everything that no
+/// client may see or that belongs to one connection only.
+pub(crate) fn strip_first_run(headers: &mut HeaderMap) -> Option<Outcome> {
+    let said = headers.get(ONCEWARD_OUTCOME).and_then(|it| match it.as_bytes() {
+        b"store" => Some(Outcome::Store),
+        b"release" => Some(Outcome::Release),
+        b"unknown" => Some(Outcome::Unknown),
+        _ => None,
+    });
+    headers.remove(ONCEWARD_OUTCOME);
+    headers.remove(IDEMPOTENT_REPLAYED);
+    said
+}
+
+/// Removes what belongs to one connection (RFC 9110, section 7.6.1): it must never be stored.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|it| it.as_bytes().split(|it| *it == b','))
+        .filter_map(|it| HeaderName::from_bytes(it.trim_ascii()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+}
+
+/// Drops a length that the answer's framing will not have: behind trailers the body is chunked.
+pub(crate) fn fit_length(answer: &mut StoredAnswer) {
+    if answer.trailers.is_some() {
+        answer.headers.remove(CONTENT_LENGTH);
+    } else {
+        answer.headers.remove(TRAILER);
+    }
+}
+
+fn put_lines(out: &mut BytesMut, lines: Option<&HeaderMap>) {
+    // u32::MAX stands for "none at all", which differs from an empty set.
+    out.put_u32(lines.map_or(u32::MAX, |it| u32::try_from(it.len()).unwrap_or(u32::MAX - 1)));
+    for (name, value) in lines.into_iter().flatten() {
+        put_text(out, name.as_str().as_bytes());
+        put_text(out, value.as_bytes());
+    }
+}
+
+fn put_text(out: &mut BytesMut, text: &[u8]) {
+    out.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
+    out.put_slice(text);
+}
+
+fn read_whole(mut input: Bytes) -> Option<StoredAnswer> {
+    if take(&mut input, 1)?[0] != FORMAT {
+        return None;
+    }
+    let status = u16::from_be_bytes(take(&mut input, 2)?[..].try_into().ok()?);
+    let status = StatusCode::from_u16(status).ok()?;
+    let headers = read_lines(&mut input)??;
+    let trailers = read_lines(&mut input)?;
+    Some(StoredAnswer { status, headers, trailers, body: input, said: None })
+}
+
+fn read_lines(input: &mut Bytes) -> Option<Option<HeaderMap>> {
+    let count = read_u32(input)?;
+    if count == u32::MAX {
+        return Some(None);
+    }
+    let mut lines = HeaderMap::new();
+    for _ in 0..count {
+        let name = HeaderName::from_bytes(&read_text(input)?).ok()?;
+        let value = HeaderValue::from_maybe_shared(read_text(input)?).ok()?;
+        lines.append(name, value);
+    }
+    Some(Some(lines))
+}
+
+fn read_text(input: &mut Bytes) -> Option<Bytes> {
+    let len = usize::try_from(read_u32(input)?).ok()?;
+    take(input, len)
+}
+
+fn read_u32(input: &mut Bytes) -> Option<u32> {
+    Some(u32::from_be_bytes(take(input, 4)?[..].try_into().ok()?))
+}
+
+fn take(input: &mut Bytes, len: usize) -> Option<Bytes> {
+    (len <= input.len()).then(|| input.split_to(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(trailers: Option<HeaderMap>) -> StoredAnswer {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("set-cookie", b"a=1".as_slice()),
+            ("set-cookie", b"b=2"),
+            ("location", b"/payments/1"),
+            ("x-latin", b"\xe9"),
+            ("date", b"Thu, 01 Jan 1970 00:00:00 GMT"),
+        ] {
+            headers.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        StoredAnswer {
+            status: StatusCode::CREATED,
+            headers,
+            trailers,
+            body: Bytes::from_static(b"\x00\xff\xfe"),
+            said: None,
+        }
+    }
+
+    #[test]
+    fn an_answer_reads_back_with_every_line_in_order() {
+        for trailers in [None, Some(HeaderMap::new()), Some(sample(None).headers)] {
+            let stored = sample(trailers);
+            let Read::Whole(read) = StoredAnswer::read(&stored.to_answer()) else { panic!("unreadable") };
+            assert_eq!(read.status, stored.status);
+            assert_eq!(read.body, stored.body);
+            assert_eq!(read.trailers, stored.trailers);
+            assert!(read.headers.iter().eq(stored.headers.iter()));
+        }
+    }
+
+    #[test]
+    fn a_cut_or_foreign_answer_is_unreadable() {
+        let mut stored = sample(None);
+        stored.body = Bytes::new();
+        let good = stored.to_answer().bytes;
+        for len in 0..good.len() {
+            assert!(matches!(StoredAnswer::read(&Answer::new("http", good.slice(..len))), Read::Unreadable));
+        }
+        assert!(matches!(StoredAnswer::read(&Answer::new("json", good)), Read::Unreadable));
+        assert!(matches!(StoredAnswer::read(&StoredAnswer::not_kept()), Read::NotKept));
+    }
+
+    #[test]
+    fn hop_by_hop_lines_and_those_named_by_connection_are_not_stored() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "timeout=5"), ("etag", "\"1\"")]
+        {
+            headers.append(name, value.parse().unwrap());
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
+    }
+}

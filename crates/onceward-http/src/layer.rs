@@ -1,0 +1,107 @@
+//! The layer: what all its services share, and how it is stopped.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use onceward_core::Engine;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_layer::Layer;
+
+use crate::route::Routes;
+use crate::service::Idempotency;
+
+/// Makes the operations of a service safe to repeat.
+///
+/// Clones share the engine, the routes and the running work.
+#[derive(Debug, Clone)]
+pub struct IdempotencyLayer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    routes: RwLock<Arc<Routes>>,
+    pub(crate) store_patience: Duration,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) abort: CancellationToken,
+    draining: AtomicBool,
+}
+
+impl IdempotencyLayer {
+    /// A layer over `engine` that judges requests by `routes`.
+    #[must_use]
+    pub fn new(engine: Engine, routes: Routes) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                routes: RwLock::new(Arc::new(routes)),
+                store_patience: Duration::from_secs(60),
+                tasks: TaskTracker::new(),
+                abort: CancellationToken::new(),
+                draining: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// How long a caller waits for its answer to be stored before it is told that it could not be. Storing
+    /// goes on after that. Default 60 s.
+    ///
+    /// # Panics
+    /// When the layer was cloned before.
+    #[must_use]
+    pub fn with_store_patience(mut self, patience: Duration) -> Self {
+        Arc::get_mut(&mut self.shared).expect("set before the layer is cloned").store_patience = patience;
+        self
+    }
+
+    /// Judges requests by `routes` from now on. What runs goes on under the policy it began with.
+    pub fn set_routes(&self, routes: Routes) {
+        *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// Refuses operations with 503 from now on, repeats too: they are told to ask again, and another process
+    /// will answer. What runs goes on, and other requests pass through.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until no operation runs any more. Call [`drain`](Self::drain) first.
+    pub async fn idle(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// How many operations run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.shared.tasks.len()
+    }
+
+    /// Abandons every operation that still runs: its record is unresolved at once. Returns when that is
+    /// written; bound it, since the store may be away.
+    pub async fn abort(&self) {
+        self.shared.abort.cancel();
+        self.idle().await;
+    }
+}
+
+impl Shared {
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = Idempotency<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Idempotency { inner, shared: Arc::clone(&self.shared) }
+    }
+}
