@@ -1,2 +1,37 @@
-//! Project chores.
-fn main() {}
+//! Project chores. `cargo xtask test` is the whole check, the same on every machine.
+
+mod deny;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask VERB
+
+  test    everything that must pass: format, lints, arrows, licences, tests, docs, the demo
+  tidy    which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
+  deny    licences, banned and doubled crates, sources; advisories where their database can be fetched";
+
+fn main() -> ExitCode {
+    let verb = std::env::args().nth(1);
+    let done = match verb.as_deref() {
+        Some("test") => test::run(),
+        Some("tidy") => tidy::run(),
+        Some("deny") => deny::run(),
+        Some("help" | "--help" | "-h") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no verb `{other}`\n\n{HELP}")),
+        None => Err(HELP.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,8 +1,25 @@
-//! The `onceward` binary.
+//! The `onceward` command.
 
+mod call;
+mod command;
 mod demo;
+mod exit;
 
-#[tokio::main]
-async fn main() -> std::io::Result<()> {
-    demo::upstream::run(([127, 0, 0, 1], 0).into()).await
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::command::Command;
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::CannotStart.report(&format!("cannot start the runtime: {error}")),
+    };
+    let code = runtime.block_on(command.run());
+    // A name lookup or a read of a directory may still hang on a thread; nobody waits for it.
+    runtime.shutdown_background();
+    code
 }

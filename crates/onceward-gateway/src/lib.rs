@@ -1,5 +1,19 @@
-//! (to come)
+//! A reverse proxy that makes any HTTP API safe to repeat.
+//!
+//! It puts the layer of [`onceward_http`] in front of one upstream, in any language, and serves health,
+//! metrics and the records on a second listener.
+//!
+//! # What is promised, and what is not
+//! An operation is sent to the upstream once. No caller sees a byte of its answer before it is stored. What
+//! is no operation streams through untouched.
+//!
+//! # When it is told to stop
+//! [`Gateway::stop`] lets everything finish that finishes in time and leaves the rest visible as unresolved.
 
+mod access;
+mod gateway;
+mod listen;
+mod routes;
 pub mod settings;
 
 mod forward;
@@ -7,6 +21,7 @@ mod upgrade;
 mod upstream;
 
 pub use crate::forward::ClientAddr;
+pub use crate::gateway::{Ended, Gateway, StartError};
 pub use crate::upstream::{
     Fault, FreshConnection, HostMode, InvalidSetting, PassThrough, Protocol, Upstream, UpstreamSettings,
 };

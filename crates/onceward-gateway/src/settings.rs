@@ -26,7 +26,6 @@ mod defaults;
 mod error;
 mod keys;
 mod kinds;
-mod path;
 mod policy;
 mod read;
 mod show;
@@ -45,9 +44,9 @@ use std::time::Duration;
 use http::{Method, Uri};
 
 pub use self::error::{Place, Problem, SettingsError};
-pub use self::path::PathPattern;
 pub use self::policy::{InFlight, KeyRule, Oversize, Policy, Principal, Unresolved};
 pub use self::store_url::StoreUrl;
+pub use onceward_http::PathPattern;
 
 /// Everything the gateway can be told. The fields bear the names of the keys in the file.
 ///

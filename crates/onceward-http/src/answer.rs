@@ -33,6 +33,7 @@ pub(crate) struct StoredAnswer {
 
 /// What a stored answer turned out to be.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made and taken apart once a replay")]
 pub(crate) enum Read {
     Whole(StoredAnswer),
     NotKept,
@@ -82,6 +83,16 @@ impl StoredAnswer {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         response
     }
+}
+
+/// The answer to store for an operation that is known to have given this response.
+///
+/// For operators that resolve a record by hand. Hop-by-hop header lines are left out.
+#[must_use]
+pub fn stored_answer(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Answer {
+    strip_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    StoredAnswer { status, headers, trailers: None, body, said: None }.to_answer()
 }
 
 /// What the application says of the outcome, taken out of the response together with everything that no

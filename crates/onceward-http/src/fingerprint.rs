@@ -101,7 +101,7 @@ fn multipart<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
     while let Some(found) = find(&body[at..], &delimiter).map(|it| it + at) {
         let end = found + delimiter.len();
         let line_start = found == 0 || body[..found].ends_with(b"\n");
-        let line_end = matches!(body.get(end), None | Some(b'\r' | b'\n' | b' ' | b'\t' | b'-'));
+        let line_end = ends_line(&body[end..]);
         if line_start && line_end {
             stretches.push(&body[start..found]);
             start = end;
@@ -110,6 +110,14 @@ fn multipart<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
     }
     stretches.push(&body[start..]);
     stretches
+}
+
+/// Whether nothing but the closing dashes and padding stands between a delimiter and the end of its line:
+/// `--boundary-x` is content.
+fn ends_line(rest: &[u8]) -> bool {
+    let rest = rest.strip_prefix(b"--").unwrap_or(rest);
+    let padding = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
+    matches!(rest.get(padding), None | Some(b'\r' | b'\n'))
 }
 
 fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {

@@ -208,10 +208,13 @@ where
     if content_length(&parts.headers).is_some_and(|it| it > policy.max_request_bytes) {
         return refused(too_large);
     }
+    let mut unreadable = false;
     let hasher = match door.shared.engine.hasher().await {
         Ok(hasher) => Some(hasher),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "the store cannot be asked");
+            // Without its hash key no record is found again: they are never run over.
+            unreadable = error.kind() == ErrorKind::Corrupt;
             None
         }
     };
@@ -226,7 +229,7 @@ where
         Captured::Cut => return refused(Problem::RequestIncomplete),
     };
     let (Some(hasher), Some(principal)) = (hasher, principal) else {
-        return without_store(&door, inner, parts, body, None).await;
+        return without_store(&door, inner, parts, body, unreadable).await;
     };
     let attempt = Attempt {
         scope: Scope {
@@ -260,8 +263,8 @@ where
                 "the operation was not claimed"
             );
             // A record that cannot be read may be a claim: it is never run over.
-            let known = (error.kind() == ErrorKind::Corrupt).then_some(id);
-            return without_store(&door, inner, parts, body, known).await;
+            let unreadable = error.kind() == ErrorKind::Corrupt;
+            return without_store(&door, inner, parts, body, unreadable).await;
         }
     };
     prepare(&mut parts, &permit, &door.route);
@@ -317,7 +320,7 @@ async fn without_store<S, ResB>(
     inner: S,
     mut parts: Parts,
     body: Bytes,
-    unreadable: Option<RecordId>,
+    unreadable: bool,
 ) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<ResB>> + Clone + Send + 'static,
@@ -326,9 +329,11 @@ where
     ResB: HttpBody<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
 {
-    if !door.route.policy.fail_open || unreadable.is_some() {
-        let problem = if door.shared.is_draining() { Problem::Draining } else { Problem::StoreUnavailable };
-        return door.refuse(&problem, Told::Unavailable);
+    if door.shared.is_draining() {
+        return door.refuse(&Problem::Draining, Told::Unavailable);
+    }
+    if !door.route.policy.fail_open || unreadable {
+        return door.refuse(&Problem::StoreUnavailable, Told::Unavailable);
     }
     strip_negotiation(&mut parts.headers);
     let exchange = Exchange::of(&door.route, Told::FailedOpen);
@@ -466,13 +471,16 @@ where
     };
     let (mut parts, body) = response.into_parts();
     let in_process = parts.extensions.get::<Outcome>().copied();
-    let said = strip_first_run(&mut parts.headers).or(in_process);
+    let said = strip_first_run(&mut parts.headers).or(in_process.filter(|_| false));
     if parts.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream(&parts.headers) {
         parts.extensions.extend(said_extension(said));
         return Ended::Streams(Response::from_parts(parts, Body::stream(body)));
     }
     strip_hop_by_hop(&mut parts.headers);
     match capture(Box::pin(body), max_answer_bytes).await {
+        Captured::Whole { body, .. } if !meets_length(parts.status, &parts.headers, &body) => {
+            Ended::Failed("the answer's length is not the one it names")
+        }
         Captured::Whole { body, trailers } => {
             let mut stored =
                 StoredAnswer { status: parts.status, headers: parts.headers, trailers, body, said };
@@ -519,6 +527,12 @@ fn strip_negotiation(headers: &mut HeaderMap) {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether an answer has the length that it names. Without a body it may name the length of another's.
+fn meets_length(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> bool {
+    let has_body = status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
+    !has_body || content_length(headers).is_none_or(|it| it == body.len() as u64)
 }
 
 /// The host as it counts: lower case, without the default port. HTTP/2 says it in the target.

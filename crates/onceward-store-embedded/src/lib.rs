@@ -1,1 +1,62 @@
-//! (to come)
+//! Keeps records in one directory on one machine, and survives kill -9 and power cuts.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! use std::sync::Arc;
+//! use onceward_core::store::Store;
+//! use onceward_core::{Engine, SystemClock};
+//! use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("data");
+//! let settings = EmbeddedSettings::new(path); // or EmbeddedSettings::from_url("embedded:./data")?
+//! let store = EmbeddedStore::open(settings, Arc::new(SystemClock))?;
+//! assert!(store.traits().durable);
+//! let engine = Engine::new(Arc::new(store));
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # What is promised, and what is not
+//! Every promise of [`Store`](onceward_core::Store). With [`Durability::Durable`] a write is told only after
+//! `fdatasync` returned, and no reading call shows a record that is not yet on the disk. With
+//! [`Durability::Relaxed`] a write survives the end of the process, but a power cut may take about the last
+//! second of them: an operation can then run twice.
+//!
+//! One process owns the directory. A second one waits for `lock_wait`, then is refused: two gateways with a
+//! directory each protect nothing from one another.
+//!
+//! # How it works
+//! One committer thread takes all writes that wait, judges them in order against the current records, writes
+//! them as one batch and syncs once for all of them; the next group gathers in the queue meanwhile. Reading
+//! calls never wait for it.
+//!
+//! # When the disk fails
+//! The calls of the group in question get `Uncertain`, and from then on every call gets `Unavailable`, reading
+//! ones included, until the directory is opened again: after a failed sync the machine itself no longer knows
+//! what is on the disk. Nothing that was told before is lost.
+//!
+//! # When a future is dropped
+//! The call may or may not be carried out, like one whose reply was lost.
+//!
+//! # Time
+//! The wall time of the [`Clock`](onceward_core::Clock) that `open` was given, never earlier than the latest
+//! time that a stored write was stamped with, also after a restart.
+//!
+//! # Features
+//! None.
+
+mod commit;
+mod directory;
+mod fault;
+mod group;
+mod journal;
+mod probe;
+mod row;
+mod settings;
+mod shelf;
+mod store;
+
+pub use crate::directory::OpenError;
+pub use crate::probe::{Point, Probe};
+pub use crate::settings::{Durability, EmbeddedSettings, SettingsError};
+pub use crate::store::EmbeddedStore;

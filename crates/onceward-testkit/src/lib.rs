@@ -1,1 +1,24 @@
-//! (to come)
+//! What tests of Onceward are made of. Nothing here ships.
+//!
+//! A backend's whole conformance test is its fixture and one line:
+//! ```
+//! # use onceward_testkit::conformance::Memory;
+//! onceward_testkit::store_conformance!(Memory::default());
+//! # fn main() {}
+//! ```
+//!
+//! - [`conformance`]: every law of a store as one named case, and the fixture that a backend writes.
+//! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
+//! - [`FaultyStore`]: any store, made to fail on cue.
+//! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
+
+mod clock;
+pub mod conformance;
+mod entropy;
+pub mod faulty;
+mod patience;
+
+pub use crate::clock::HandClock;
+pub use crate::entropy::SeededEntropy;
+pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
+pub use crate::patience::{eventually, for_polls, within};

@@ -1,1 +1,44 @@
-//! (to come)
+//! For the request, the message or the job that may arrive twice and whose effect must happen once.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use onceward::{Attempt, Engine, Failure, InFlight, Key, Policy, Principal, Scope};
+//!
+//! let engine = Engine::new(onceward::open("memory:").await?); // or "embedded:./data"
+//! let attempt = Attempt {
+//!     scope: Scope {
+//!         principal: Principal::ANONYMOUS,
+//!         kind: "charge".into(),
+//!         host: String::new(),
+//!         path: "/payments".into(),
+//!     },
+//!     key: Key::parse("order-1001")?,
+//!     fingerprint: engine.hasher().await?.fingerprint([b"12.00 EUR".as_slice()]),
+//!     policy: Policy::default(),
+//!     in_flight: InFlight::Reject,
+//! };
+//! for _ in 0..3 {
+//!     let receipt: u32 =
+//!         engine.run(&attempt, |_run| async { Ok::<_, Failure<std::io::Error>>(7) }).await?;
+//!     assert_eq!(receipt, 7); // ran once
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # Features
+//! | feature | adds |
+//! |---|---|
+//! | `embedded` (default) | `open("embedded:./data")` |
+//! | `http` | the tower layer, as [`http`](mod@crate::http) |
+//!
+//! A feature adds doors; it never changes behaviour.
+
+mod open;
+
+pub use onceward_core::*;
+
+pub use crate::open::{OpenError, check, directory, open};
+
+/// The tower layer that makes HTTP operations safe to repeat.
+#[cfg(feature = "http")]
+pub use onceward_http as http;

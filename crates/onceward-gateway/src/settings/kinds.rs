@@ -100,7 +100,7 @@ impl Setting for StoreUrl {
 
 impl Setting for PathPattern {
     fn take(value: &Value) -> Result<Self, Bad> {
-        Self::parse(value.text()?).map_err(Bad::Because)
+        Self::parse(value.text()?).map_err(|it| Bad::Because(it.to_string()))
     }
 
     fn show(&self) -> String {

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+pub use onceward_core::{InFlight, Unresolved};
+pub use onceward_http::{KeyRule, Oversize};
+
 /// What holds for an operation. Every field may be set in `[policy]` and in every route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -37,35 +40,6 @@ pub struct Policy {
     pub fail_open: bool,
 }
 
-/// Whether a caller has to send a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyRule {
-    /// A request without a key is refused.
-    Required,
-    /// A request without a key passes through unprotected.
-    Optional,
-    /// Every request passes through unprotected, whatever key it has.
-    Ignored,
-}
-
-/// What a duplicate does while the first attempt runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InFlight {
-    /// It is told at once that the first is still running.
-    Reject,
-    /// It waits for the first, at most this long. Never zero.
-    Wait(Duration),
-}
-
-/// What becomes of an operation whose outcome is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unresolved {
-    /// It is refused until somebody resolves it.
-    Hold,
-    /// It is run again: only for an upstream that keeps first outcomes and refuses old fences itself.
-    Rerun,
-}
-
 /// Who the caller is taken to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
@@ -77,13 +51,4 @@ pub enum Principal {
     Cookie(String),
     /// All callers share one space of keys.
     None,
-}
-
-/// What becomes of an answer that is too large to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oversize {
-    /// The caller gets it; a retry is told that it was not kept.
-    Pass,
-    /// The caller is refused it.
-    Refuse,
 }

@@ -75,9 +75,13 @@ impl Http2 {
             .unwrap_or(Err(Fault::Unreachable))
             .map_err(Failed::Ended)?;
         progress.mark();
+        let response = sender.try_send_request(request);
+        // A request that enters the queue in the very moment when the connection ends lies there unsent for as
+        // long as somebody could still put another one beside it.
+        drop(sender);
         let response = tokio::select! {
             biased;
-            response = sender.try_send_request(request) => response,
+            response = response => response,
             () = progress.stalled(settings.response_timeout) => {
                 // Perhaps only this stream hangs, perhaps the peer is gone: the next request takes no chance.
                 self.shared.lock().await.take();
@@ -129,6 +133,7 @@ impl Http2 {
                     connection.await
                 }
             };
+            shared.lock().await.take_if(|it| it.sender.is_closed());
             if let Err(error) = ended {
                 debug!(%error, "a connection to the upstream ended");
             }

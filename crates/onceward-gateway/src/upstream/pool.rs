@@ -15,6 +15,13 @@ use tokio_util::task::TaskTracker;
 
 use super::body::RequestBody;
 
+/// One HTTP/1.1 connection.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    /// Cancelled once the task that drives the connection has ended.
+    pub(super) gone: CancellationToken,
+}
+
 /// The idle connections of one upstream.
 pub(super) struct Pool {
     idle: Mutex<Idle>,
@@ -27,13 +34,13 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Idle {
     /// The one used last stands last.
-    connections: Vec<Connection>,
+    connections: Vec<Resting>,
     /// Whether a task is waiting to close what grows too old.
     reaping: bool,
 }
 
-struct Connection {
-    sender: SendRequest<RequestBody>,
+struct Resting {
+    connection: Connection,
     until: Instant,
 }
 
@@ -47,28 +54,25 @@ impl Pool {
     }
 
     /// The connection that was used last, if one is young enough and still open as far as we know.
-    pub(super) fn take(&self) -> Option<SendRequest<RequestBody>> {
+    pub(super) fn take(&self) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = self.lock();
-        while let Some(connection) = idle.connections.pop() {
-            if now < connection.until && connection.sender.is_ready() {
-                return Some(connection.sender);
+        while let Some(Resting { connection, until }) = idle.connections.pop() {
+            if now < until && connection.sender.is_ready() {
+                return Some(connection);
             }
         }
         None
     }
 
-    /// Keeps `sender` for at most `idle_for`; the oldest gives way when there are too many.
-    pub(super) fn put(self: &Arc<Self>, sender: SendRequest<RequestBody>, idle_for: Duration) {
+    /// Keeps `connection` for at most `idle_for`; the oldest gives way when there are too many.
+    pub(super) fn put(self: &Arc<Self>, connection: Connection, idle_for: Duration) {
         let mut idle = self.lock();
-        // Looked at under the lock, so that nothing can slip in behind the reaper's last round.
-        if self.closed.is_cancelled() || self.idle_connections_max == 0 {
-            return;
-        }
-        if idle.connections.len() >= self.idle_connections_max {
+        idle.connections.push(Resting { connection, until: Instant::now() + idle_for });
+        if idle.connections.len() > self.idle_connections_max {
             idle.connections.remove(0);
         }
-        idle.connections.push(Connection { sender, until: Instant::now() + idle_for });
+        // Once the pool is closed the reaper's first look drops them all.
         if !std::mem::replace(&mut idle.reaping, true) {
             self.tracker.spawn(Arc::clone(self).reap());
         }
@@ -89,7 +93,7 @@ impl Pool {
         let now = Instant::now();
         let mut idle = self.lock();
         let closed = self.closed.is_cancelled();
-        idle.connections.retain(|it| !closed && now < it.until && !it.sender.is_closed());
+        idle.connections.retain(|it| !closed && now < it.until && !it.connection.sender.is_closed());
         let next = idle.connections.iter().map(|it| it.until).min();
         idle.reaping = next.is_some();
         next

@@ -11,6 +11,11 @@ use super::*;
 
 /// Serves `upstream` over HTTP/1.1 and h2c; every request passes through.
 pub(super) async fn serve(upstream: Upstream) -> SocketAddr {
+    serve_marked(upstream, Some(PassThrough)).await
+}
+
+/// Serves `upstream`; without the mark every request is an operation.
+pub(super) async fn serve_marked(upstream: Upstream, mark: Option<PassThrough>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let tasks = TaskTracker::new();
@@ -18,7 +23,7 @@ pub(super) async fn serve(upstream: Upstream) -> SocketAddr {
     tasks.spawn(async move {
         while let Ok((stream, client)) = listener.accept().await {
             let upstream = upstream.clone().map_request(move |mut it: Request<hyper::body::Incoming>| {
-                it.extensions_mut().insert(PassThrough);
+                mark.map(|mark| it.extensions_mut().insert(mark));
                 it.extensions_mut().insert(ClientAddr(client));
                 it.map(Body::stream)
             });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::HeaderMap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use onceward_gateway::Protocol;
+use onceward_gateway::{FreshConnection, Protocol};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -68,6 +68,37 @@ async fn requests_share_one_connection_and_only_response_trailers_pass() {
         assert_eq!(body.to_bytes(), "POST http://shop.example/payments Some(\"trailers\") None pay");
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_request_may_ask_for_a_fresh_connection() {
+    let (addr, connections, _close) = echo().await;
+    let upstream = h2c(addr);
+    for expected in [1, 2, 2] {
+        let mut request = pass_through("/");
+        if expected == 2 && connections.load(Ordering::SeqCst) == 1 {
+            request.extensions_mut().insert(FreshConnection);
+        }
+        assert_eq!(send(&upstream, request).await.status(), StatusCode::OK);
+        assert_eq!(connections.load(Ordering::SeqCst), expected);
+    }
+}
+
+#[tokio::test]
+async fn silence_leaves_the_outcome_unknown_and_the_connection_unused() {
+    let scripted = Scripted::start(|mut peer| async move {
+        read_headers(&mut peer).await;
+        peer.closed().await;
+    })
+    .await;
+    let mut settings = settings(scripted.addr);
+    settings.protocol = Protocol::H2c;
+    settings.response_timeout = std::time::Duration::from_millis(100);
+    let upstream = upstream(settings);
+    for connections in 1..=2 {
+        assert_eq!(outcome(&send(&upstream, operation("pay")).await), UNRESOLVED);
+        assert_eq!(scripted.connections(), connections);
+    }
 }
 
 #[tokio::test]

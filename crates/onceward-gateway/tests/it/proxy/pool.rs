@@ -130,6 +130,34 @@ async fn shutdown_and_the_last_clone_close_what_is_idle() {
 }
 
 #[tokio::test]
+async fn an_exchange_under_way_at_shutdown_ends_well_and_keeps_no_connection() {
+    let (finish, finished) = tokio::sync::watch::channel(false);
+    let scripted = Scripted::start(move |mut peer| {
+        let mut finished = finished.clone();
+        async move {
+            peer.request().await;
+            finished.wait_for(|it| *it).await.unwrap();
+            peer.send(OK).await;
+            peer.closed().await;
+        }
+    })
+    .await;
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let mut settings = settings(scripted.addr);
+    settings.idle_max = Duration::from_secs(3600);
+    let upstream = Upstream::new(settings, tracker.clone(), shutdown.clone()).unwrap();
+    let mut running = tokio::task::JoinSet::new();
+    let sending = upstream.clone();
+    running.spawn(async move { get(&sending).await });
+    until(|| scripted.seen().len() == 1).await;
+    shutdown.cancel();
+    finish.send(true).unwrap();
+    assert_eq!(within(running.join_next()).await.unwrap().unwrap(), "ok");
+    tracker.close();
+    within(tracker.wait()).await;
+}
+
+#[tokio::test]
 async fn a_connection_found_closed_is_passed_over_for_a_new_one() {
     let scripted = Scripted::start(|mut peer| async move {
         peer.request().await;

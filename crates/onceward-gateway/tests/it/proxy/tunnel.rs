@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::front::{Raw, serve};
+use super::front::{Raw, serve, serve_marked};
 use super::*;
 use crate::scripted::Scripted;
 
@@ -86,10 +86,9 @@ async fn http_inside_a_tunnel_and_tunnels_for_operations_are_not_asked_for() {
         client.send(ASK.replace("websocket\r\n", &format!("{protocol}\r\nhttp2-settings: A\r\n"))).await;
         client.read_until("\r\n\r\nok").await;
     }
-    let mut operation = operation("pay");
-    operation.headers_mut().insert("connection", "upgrade".parse().unwrap());
-    operation.headers_mut().insert("upgrade", "websocket".parse().unwrap());
-    assert_eq!(text(send(&upstream, operation).await).await, "ok");
+    let mut operation = Raw::connect(serve_marked(upstream, None).await).await;
+    operation.send(ASK).await;
+    operation.read_until("\r\n\r\nok").await;
     assert_eq!(scripted.seen().len(), 5);
     for seen in scripted.seen() {
         for name in ["upgrade", "connection", "http2-settings"] {

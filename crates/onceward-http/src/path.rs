@@ -21,7 +21,11 @@ impl PathPattern {
     ///
     /// # Errors
     /// What is wrong with it, as half a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        Self::read(text).map_err(PatternError)
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
         let inner = text.strip_prefix('/').ok_or("a path pattern begins with `/`")?;
         let mut names: Vec<&str> = inner.split('/').collect();
         let prefix = names.last() == Some(&"**");
@@ -60,7 +64,8 @@ impl PathPattern {
     }
 
     /// Whether every path of `other` is a path of this one.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
         let long_enough = match (self.prefix, other.prefix) {
             (true, _) => self.segments.len() <= other.segments.len(),
             (false, false) => self.segments.len() == other.segments.len(),
@@ -76,10 +81,61 @@ impl PathPattern {
     }
 }
 
+/// What is wrong with a text that is no [`PathPattern`], as half a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PatternError(String);
+
 impl fmt::Display for PathPattern {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.text)
     }
+}
+
+/// A path as routes see it: escapes of unreserved characters undone, dot segments resolved (RFC 3986,
+/// sections 6.2.2.2 and 5.2.4), so that `/%70ayments` and `/x/../payments` cannot dodge a rule.
+pub(crate) fn normal_path(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        plain.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 3).and_then(|it| u8::from_str_radix(it, 16).ok()).map(char::from);
+        match code {
+            Some(it) if it.is_ascii_alphanumeric() || "-._~".contains(it) => {
+                plain.push(it);
+                rest = &rest[at + 3..];
+            }
+            Some(_) => {
+                plain.push_str(&rest[at..at + 3].to_ascii_uppercase());
+                rest = &rest[at + 3..];
+            }
+            None => {
+                plain.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    plain.push_str(rest);
+    if !plain.split('/').any(|it| it == "." || it == "..") {
+        return plain;
+    }
+    let mut out: Vec<&str> = Vec::new();
+    let mut segments = plain.split('/').peekable();
+    while let Some(it) = segments.next() {
+        let last = segments.peek().is_none();
+        match it {
+            "." | ".." => {
+                if it == ".." && out.len() > 1 {
+                    out.pop();
+                }
+                if last {
+                    out.push("");
+                }
+            }
+            _ => out.push(it),
+        }
+    }
+    out.join("/")
 }
 
 const EMPTY: &str = "a path pattern has no empty segment";
@@ -110,7 +166,7 @@ fn segment(name: &str) -> Result<Segment, String> {
         return Err(format!("{odd:?} cannot stand in a path; escape it with %"));
     }
     escapes_can_match(name)?;
-    Ok(Segment::Exact(name.into()))
+    Ok(Segment::Exact(normal_path(name)))
 }
 
 /// An escaped unreserved character is resolved before routes are looked at, so it would never match.
@@ -192,7 +248,7 @@ mod tests {
             ("/%zz", "`%` is followed by two hexadecimal digits"),
             ("/%a", "`%` is followed by two hexadecimal digits"),
         ] {
-            assert_eq!(PathPattern::parse(pattern).unwrap_err(), expected, "{pattern:?}");
+            assert_eq!(PathPattern::parse(pattern).unwrap_err().to_string(), expected, "{pattern:?}");
         }
     }
 

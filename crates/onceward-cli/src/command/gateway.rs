@@ -1,0 +1,165 @@
+//! `onceward gateway`: the reverse proxy.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use onceward_admin::Token;
+use onceward_gateway::settings::{Flags, Log, Settings};
+use onceward_gateway::{Ended, Gateway};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::Exit;
+
+/// Run the gateway: a reverse proxy that makes the API behind it safe to repeat
+///
+/// Flags win over ONCEWARD_… variables (ONCEWARD_UPSTREAM__URLS, ONCEWARD_POLICY__LEASE), variables over the
+/// file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The API to protect, for example http://127.0.0.1:9000
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where callers connect [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where health, metrics and records are served [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Where records are kept [default: embedded:./onceward-data]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// The form of log lines: json or human [default: json]
+    #[arg(long, value_name = "FORM")]
+    log: Option<String>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the settings and stop
+    #[arg(long)]
+    check: bool,
+    /// Print the settings in force, secrets hidden, and stop
+    #[arg(long)]
+    print_config: bool,
+}
+
+pub(crate) async fn run(args: Args) -> ExitCode {
+    let flags = Flags {
+        upstream: args.upstream,
+        listen: args.listen,
+        admin: args.admin,
+        store: args.store,
+        log: args.log,
+    };
+    let read = match Settings::read(args.config.as_deref(), environment(), flags) {
+        Ok(read) => read,
+        Err(error) => return Exit::Usage.report(&error.to_string()),
+    };
+    for warning in &read.warnings {
+        eprintln!("onceward: warning: {warning}");
+    }
+    let settings = read.settings;
+    if let Err(error) = onceward::check(settings.store.as_str()) {
+        return Exit::Usage.report(&format!("store: {error}"));
+    }
+    if args.print_config {
+        print!("{}", settings.to_toml());
+        return Exit::Done.code();
+    }
+    if args.check {
+        println!("the settings are fine");
+        return Exit::Done.code();
+    }
+    serve(settings).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment is handed to the settings here, once")]
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    start_log(settings.log);
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                return Exit::CannotStart.report(&format!("cannot listen for signals: {error}"));
+            }
+        };
+    let url = settings.store.as_str().to_owned();
+    let store = match onceward::open(&url).await {
+        Ok(store) => store,
+        Err(error) => return Exit::CannotStart.report(&reasons(&error)),
+    };
+    let token_file = match onceward::directory(&url) {
+        Some(directory) => directory.join(&settings.admin.token_file),
+        None => settings.admin.token_file.clone(),
+    };
+    let (token, _created) = match Token::load_or_create(&token_file) {
+        Ok(loaded) => loaded,
+        Err(error) => return Exit::CannotStart.report(&reasons(&error)),
+    };
+    let traits = store.traits();
+    let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
+    let gateway = match Gateway::start(settings, store, token).await {
+        Ok(gateway) => gateway,
+        Err(error) => return Exit::CannotStart.report(&reasons(&error)),
+    };
+    tracing::info!(
+        listen = %gateway.address(),
+        admin = %gateway.admin_address(),
+        upstream,
+        store = traits.name,
+        durable = traits.durable,
+        token_file = %token_file.display(),
+        "the gateway is ready"
+    );
+    if !traits.shared {
+        tracing::info!(
+            "this store serves one gateway only: a second gateway with a store of its own protects nothing"
+        );
+    }
+    if !traits.durable {
+        tracing::warn!("this store is not durable: a crash or a power cut can make an operation run twice");
+    }
+    let first = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = first, "stopping; a second signal stops at once");
+    tokio::select! {
+        ended = gateway.stop() => match ended {
+            Ended::Clean => {
+                tracing::info!("stopped: everything finished and is stored");
+                Exit::Done.code()
+            }
+            Ended::Abandoned(operations) => {
+                tracing::warn!(operations, "stopped with operations under way");
+                Exit::Abandoned.code()
+            }
+        },
+        _ = terminate.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
+        _ = interrupt.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
+    }
+}
+
+fn start_log(log: Log) {
+    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stdout);
+    match log {
+        Log::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        Log::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init(),
+    }
+}
+
+/// An error and all that caused it, in one line.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,119 @@
+//! Counts, logs and audits every exchange, outside of everything else.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use onceward_admin::{Metrics, Served};
+use onceward_core::Engine;
+use onceward_http::{Body, Exchange, Told};
+use tower_service::Service;
+
+use crate::forward::ClientAddr;
+
+/// Wraps the whole service of the gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Access<S> {
+    pub(crate) inner: S,
+    pub(crate) metrics: Metrics,
+    pub(crate) engine: Engine,
+}
+
+impl<S> Service<Request<Incoming>> for Access<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let (metrics, clock) = (self.metrics.clone(), self.engine.clock().clone());
+        let started = clock.boot();
+        let seen = Seen {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            version: request.version(),
+            peer: request.extensions().get::<ClientAddr>().copied(),
+            request_bytes: request.body().size_hint().exact(),
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = match answer.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            let elapsed = clock.boot().saturating_sub(started);
+            seen.note(&metrics, &response, elapsed);
+            Ok(response)
+        })
+    }
+}
+
+/// What is kept of a request while it is answered. Paths are logged; queries may hold secrets and are not.
+struct Seen {
+    method: http::Method,
+    path: String,
+    version: Version,
+    peer: Option<ClientAddr>,
+    request_bytes: Option<u64>,
+}
+
+impl Seen {
+    fn note(&self, metrics: &Metrics, response: &Response<Body>, elapsed: std::time::Duration) {
+        let exchange = response.extensions().get::<Exchange>();
+        let told = exchange.map_or(Told::PassThrough, |it| it.told);
+        let route = exchange.and_then(|it| it.route.as_deref()).map(|it| it.name.as_str());
+        let record = exchange.and_then(|it| it.record).map(|it| it.prefix());
+        let attempt = exchange.map_or(0, |it| it.attempt);
+        let status = response.status().as_u16();
+        let answer_bytes = response.body().size_hint().exact();
+        metrics.served(&Served {
+            route,
+            method: self.method.as_str(),
+            outcome: told.as_str(),
+            status,
+            elapsed,
+            request_bytes: self.request_bytes,
+            answer_bytes,
+        });
+        let peer = self.peer.map(|it| it.0.to_string());
+        tracing::info!(
+            target: "onceward::access",
+            method = self.method.as_str(),
+            path = self.path,
+            version = ?self.version,
+            peer,
+            status,
+            outcome = told.as_str(),
+            route,
+            record,
+            attempt,
+            request_bytes = self.request_bytes,
+            answer_bytes,
+            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+        if told.is_duplicate() {
+            tracing::info!(
+                target: "onceward::audit",
+                outcome = told.as_str(),
+                method = self.method.as_str(),
+                route,
+                record,
+                peer,
+                status,
+                "duplicate"
+            );
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The directory: who may use it, which layout it has, and whether it was left in order.
+//!
+//! ```text
+//! LOCK     locked by the process that uses the directory; holds its process id
+//! FORMAT   the version of this layout
+//! IN-USE   there from opening to an orderly close; says which durability writes have meanwhile
+//! db/      the engine's files
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::journal::Left;
+use crate::settings::Durability;
+
+const FORMAT: &str = "onceward embedded store, layout 1\n";
+const IN_USE: &str = "IN-USE";
+const LOCK_POLL: Duration = Duration::from_millis(25);
+
+/// Why a directory could not be opened. Nothing in it was changed, unless it was new.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the directory.
+    #[error(
+        "the store directory {path} is in use by {holder} and was not left within {waited:?}; stop that \
+         process, or give this one a directory of its own if the two protect different services"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it, as far as its lock file says.
+        holder: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The directory has a layout that this build does not know.
+    #[error("the store directory {path} has {found}; {remedy}")]
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The operating system refused.
+    #[error("failed to {doing} {path}; look at the permissions and the free space there")]
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The stored files could not be opened.
+    #[error("failed to open the files in {path}: {cause}; keep a copy of them before you try anything else")]
+    Files {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with them.
+        cause: String,
+    },
+}
+
+/// A directory that this process has to itself, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    root: PathBuf,
+    /// The lock ends when the file is closed, also by the end of the process.
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if need be and waits for it. Blocks for up to `wait`.
+    pub(crate) fn claim(root: &Path, wait: Duration) -> Result<Self, OpenError> {
+        make(root)?;
+        let lock = lock(root, wait)?;
+        let it = Self { root: root.to_owned(), _lock: lock };
+        it.check_format()?;
+        Ok(it)
+    }
+
+    /// Where the engine keeps its files.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("db")
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn check_format(&self) -> Result<(), OpenError> {
+        let path = self.root.join("FORMAT");
+        match fs::read_to_string(&path) {
+            Ok(found) if found == FORMAT => self.discard_unborn(),
+            Ok(found) => Err(OpenError::Layout {
+                path: self.root.clone(),
+                found: format!("the format {:?}", found.chars().take(60).collect::<String>().trim_end()),
+                remedy: "open it with the version of Onceward that wrote it",
+            }),
+            Err(it) if it.kind() == io::ErrorKind::NotFound && self.database().exists() => {
+                Err(OpenError::Layout {
+                    path: self.root.clone(),
+                    found: "stored files but no FORMAT file".to_owned(),
+                    remedy: "put the FORMAT file back, or name another directory",
+                })
+            }
+            Err(it) if it.kind() == io::ErrorKind::NotFound => self.replace("FORMAT", FORMAT),
+            Err(source) => Err(refused("read", &path)(source)),
+        }
+    }
+
+    /// Written beside and renamed: a crash leaves all of it or nothing.
+    fn replace(&self, name: &str, text: &str) -> Result<(), OpenError> {
+        let (path, beside) = (self.root.join(name), self.root.join(format!("{name}.new")));
+        let write = || {
+            let mut file = File::create(&beside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&beside, &path)?;
+            sync_directory(&self.root)
+        };
+        write().map_err(refused("write", &path))
+    }
+
+    /// A kill in the middle of the very first opening leaves the engine's directory without its version file
+    /// and without a table, and the engine refuses that one for ever. There was never a record in it.
+    fn discard_unborn(&self) -> Result<(), OpenError> {
+        let database = self.database();
+        let tables = fs::read_dir(database.join("keyspaces")).map_or(0, Iterator::count);
+        if database.exists() && !database.join("version").exists() && tables == 0 {
+            fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the directory is in use, unless it was left abruptly: then that note stays until
+    /// [`Directory::settle`]. Says how it was left.
+    pub(crate) fn enter(&self, durability: Durability) -> Result<Left, OpenError> {
+        let mark = self.root.join(IN_USE);
+        match fs::read_to_string(&mark) {
+            Ok(it) if it == word(Durability::Relaxed) => Ok(Left::Abruptly(Durability::Relaxed)),
+            Ok(_) => Ok(Left::Abruptly(Durability::Durable)),
+            Err(it) if it.kind() == io::ErrorKind::NotFound => {
+                self.settle(durability)?;
+                Ok(Left::InOrder)
+            }
+            Err(source) => Err(refused("read", &mark)(source)),
+        }
+    }
+
+    /// Notes how the directory is used from now on, once everything that was left is on the disk.
+    pub(crate) fn settle(&self, durability: Durability) -> Result<(), OpenError> {
+        self.replace(IN_USE, word(durability))
+    }
+
+    /// Notes that everything is on the disk.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        fs::remove_file(self.root.join(IN_USE))?;
+        sync_directory(&self.root)
+    }
+}
+
+/// Makes `root` and what is above it, and sees to it that a power cut does not take the new directories away
+/// again together with the records in them.
+fn make(root: &Path) -> Result<(), OpenError> {
+    let missing: Vec<_> =
+        root.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).collect();
+    for path in missing.into_iter().rev() {
+        let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        private(path)
+            .or_else(|it| if path.is_dir() { Ok(()) } else { Err(it) })
+            .and_then(|()| sync_directory(parent))
+            .map_err(refused("make the directory", path))?;
+    }
+    Ok(())
+}
+
+/// Answers can be anybody's secrets: the directory is for this user alone.
+#[cfg(unix)]
+fn private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn private(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
+/// Our lock is taken before the engine looks at anything; its own lock gives up after 300 ms.
+fn lock(root: &Path, wait: Duration) -> Result<File, OpenError> {
+    let path = root.join("LOCK");
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(refused("open", &path))?;
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(fs::TryLockError::WouldBlock) if waited < wait => {
+                let pause = LOCK_POLL.min(wait - waited);
+                std::thread::sleep(pause);
+                waited += pause;
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(OpenError::Locked { path: root.to_owned(), holder: holder(&mut file), waited });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(refused("lock", &path)(source)),
+        }
+    }
+    // The process id only serves messages; a disk too full for it shows soon enough.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+fn word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Durable => "durable\n",
+        Durability::Relaxed => "relaxed\n",
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(it)) if it == std::process::id() => "this very process".to_owned(),
+        (Ok(_), Ok(it)) => format!("process {it}"),
+        _ => "another process".to_owned(),
+    }
+}
+
+fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Refused { doing, path: path.to_owned(), source }
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Only Unix can sync a directory.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}

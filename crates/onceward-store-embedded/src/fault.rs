@@ -1,0 +1,75 @@
+//! Where the engine's errors become ours. No other file lets one out.
+
+use std::io;
+
+use onceward_core::{Error, ErrorKind};
+
+/// Why a whole group could not be answered. One fault is told to many callers.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) kind: ErrorKind,
+    doing: &'static str,
+    cause: String,
+}
+
+impl Fault {
+    pub(crate) fn error(&self) -> Error {
+        Error::new(self.kind, self.doing).caused_by(self.cause.clone())
+    }
+
+    /// A probe's fault before anything was written.
+    pub(crate) fn unwritten(cause: &io::Error) -> Self {
+        Self { kind: ErrorKind::Unavailable, doing: "write to the store's journal", cause: cause.to_string() }
+    }
+
+    /// A probe's fault after the write.
+    pub(crate) fn unsynced(cause: &io::Error) -> Self {
+        Self { kind: ErrorKind::Uncertain, doing: "sync the store's journal", cause: cause.to_string() }
+    }
+
+    /// What the engine said to a batch. It looks whether it is out of order before it writes; every other
+    /// error can come from the middle of the write or from the sync.
+    pub(crate) fn committing(error: &fjall::Error) -> Self {
+        let kind = match error {
+            fjall::Error::Poisoned => ErrorKind::Unavailable,
+            _ => ErrorKind::Uncertain,
+        };
+        Self { kind, doing: "write to the store's journal", cause: describe(error) }
+    }
+}
+
+/// What the engine said to a read. Damage in a file touches the records in it and nobody else.
+pub(crate) fn reading(error: &fjall::Error) -> Error {
+    use fjall::{Error as E, LsmError};
+    let kind = match error {
+        E::Io(_) | E::Poisoned | E::Locked | E::KeyspaceDeleted | E::Storage(LsmError::Io(_)) => {
+            ErrorKind::Unavailable
+        }
+        _ => ErrorKind::Corrupt,
+    };
+    Error::new(kind, "read from the store's files").caused_by(describe(error))
+}
+
+/// The engine's error in words.
+pub(crate) fn describe(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(it) | fjall::Error::Storage(fjall::LsmError::Io(it)) => it.to_string(),
+        fjall::Error::Poisoned => "an earlier write or a background task failed".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The store failed before and takes no more calls.
+pub(crate) fn out_of_order() -> Error {
+    Error::new(ErrorKind::Unavailable, "use the store: an earlier write failed, look at the disk and restart")
+}
+
+/// The store was closed.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "use the store: it is closed")
+}
+
+/// The committer ended without an answer.
+pub(crate) fn unanswered() -> Error {
+    Error::new(ErrorKind::Uncertain, "hear from the store's committer")
+}

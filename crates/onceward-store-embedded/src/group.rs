@@ -1,0 +1,327 @@
+//! One group: calls judged in order against the records as they are, then written as one batch.
+//!
+//! Every rule comes from core. Here is only who goes first, and that a record which is changed twice in a
+//! group is written once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use fjall::{OwnedWriteBatch, PersistMode};
+use onceward_core::record::encode::encode;
+use onceward_core::store::{Expiry, Insert, Put, Replace, Swept};
+use onceward_core::{Record, RecordId, Result, Revision, State, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::fault::Fault;
+use crate::probe::{Point, Probe};
+use crate::row;
+use crate::shelf::{Health, Shelf};
+
+/// How many bytes of answers one group may gather before it is written.
+const GROUP_BYTES: usize = 8 << 20;
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// A call on its way to the committer, with its place in the queue.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) ask: Ask,
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Insert { id: RecordId, put: Put, reply: Reply<Insert> },
+    Replace { id: RecordId, seen: Revision, put: Put, reply: Reply<Replace> },
+    Expire { looked_at: Vec<(RecordId, Revision)>, reply: Reply<Swept> },
+    Check { reply: Reply<()> },
+}
+
+/// Tells one caller its result, or why the group failed.
+type Promise = Box<dyn FnOnce(Option<&Fault>)>;
+
+pub(crate) struct Group<'a> {
+    shelf: &'a Shelf,
+    now: Timestamp,
+    changes: HashMap<RecordId, Change>,
+    bytes: usize,
+    promises: Vec<Promise>,
+}
+
+/// What a group does to one record: from what the disk has to what it shall have.
+struct Change {
+    before: Option<Record>,
+    after: Option<Record>,
+}
+
+impl<'a> Group<'a> {
+    /// An empty group at the store's time.
+    pub(crate) fn new(shelf: &'a Shelf) -> Self {
+        Self { shelf, now: shelf.now(), changes: HashMap::new(), bytes: 0, promises: Vec::new() }
+    }
+
+    pub(crate) fn is_full(&self, calls_max: usize) -> bool {
+        self.promises.len() >= calls_max || self.bytes >= GROUP_BYTES
+    }
+
+    /// Judges one call. Nobody is told yet. A caller that left is not served.
+    pub(crate) fn take(&mut self, Order { ask, place }: Order) {
+        match ask {
+            Ask::Insert { id, put, reply } => {
+                if !reply.is_closed() {
+                    let result = self.insert(id, &put);
+                    self.promise(place, reply, result);
+                }
+            }
+            Ask::Replace { id, seen, put, reply } => {
+                if !reply.is_closed() {
+                    let result = self.replace(id, seen, &put);
+                    self.promise(place, reply, result);
+                }
+            }
+            Ask::Expire { looked_at, reply } => {
+                if !reply.is_closed() {
+                    let result = self.expire(&looked_at);
+                    self.promise(place, reply, result);
+                }
+            }
+            Ask::Check { reply } => {
+                let result = self.check();
+                self.promise(place, reply, result);
+            }
+        }
+    }
+
+    fn insert(&mut self, id: RecordId, put: &Put) -> Result<Insert> {
+        if self.now > put.not_after {
+            return Ok(Insert::Late(self.now));
+        }
+        if let Some(found) = self.current(id)? {
+            return Ok(Insert::Found(found, self.now));
+        }
+        let record = put.stamp(id, None, self.now);
+        self.change(id, None, Some(record.clone()));
+        Ok(Insert::Kept(record))
+    }
+
+    fn replace(&mut self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
+        if self.now > put.not_after {
+            return Ok(Replace::Late(self.now));
+        }
+        match self.current(id)? {
+            Some(found) if found.revision == seen => {
+                let record = put.stamp(id, Some(&found), self.now);
+                self.change(id, Some(found), Some(record.clone()));
+                Ok(Replace::Kept(record))
+            }
+            other => Ok(Replace::Lost(other, self.now)),
+        }
+    }
+
+    /// Drops what is over, each only at the revision that was looked at. Unreadable records stay.
+    fn expire(&mut self, looked_at: &[(RecordId, Revision)]) -> Result<Swept> {
+        let mut swept = Swept::default();
+        for &(id, seen) in looked_at {
+            let Ok(Some(found)) = self.current(id) else { continue };
+            if found.revision != seen {
+                continue;
+            }
+            match found.expiry(self.now) {
+                Expiry::Keep => {}
+                Expiry::Tombstone(next) => {
+                    self.change(id, Some(found), Some(*next));
+                    swept.tombstones += 1;
+                }
+                Expiry::Remove => {
+                    self.change(id, Some(found), None);
+                    swept.removed += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Asks the engine whether one of its background tasks has failed. Writes nothing.
+    fn check(&self) -> Result<()> {
+        self.shelf.database.persist(PersistMode::Buffer).map_err(|it| {
+            self.shelf.worsen(Health::Failed);
+            Fault::committing(&it).error()
+        })
+    }
+
+    /// The record as the calls before this one leave it.
+    fn current(&self, id: RecordId) -> Result<Option<Record>> {
+        match self.changes.get(&id) {
+            Some(change) => Ok(change.after.clone()),
+            None => self.shelf.read(id),
+        }
+    }
+
+    fn change(&mut self, id: RecordId, found: Option<Record>, after: Option<Record>) {
+        self.bytes += after.as_ref().map_or(0, size);
+        match self.changes.entry(id) {
+            Entry::Occupied(mut it) => it.get_mut().after = after,
+            Entry::Vacant(it) => {
+                it.insert(Change { before: found, after });
+            }
+        }
+    }
+
+    fn promise<T: 'static>(&mut self, place: OwnedSemaphorePermit, reply: Reply<T>, result: Result<T>) {
+        self.promises.push(Box::new(move |fault: Option<&Fault>| {
+            // A caller that left needs no answer.
+            let _ = reply.send(fault.map_or(result, |it| Err(it.error())));
+            drop(place);
+        }));
+    }
+
+    /// Writes the group, then tells everybody: also a call that changed nothing may have been shown a record
+    /// of this very group. Says whether anything was written.
+    pub(crate) fn settle(mut self, mode: PersistMode, probe: &Arc<dyn Probe>) -> bool {
+        let promises = std::mem::take(&mut self.promises);
+        let wrote = !self.changes.is_empty();
+        let fault = if wrote { self.write(mode, probe, promises.len()).err() } else { None };
+        if let Some(fault) = &fault {
+            tracing::error!(cause = ?fault, calls = promises.len(), "a group of writes failed");
+        }
+        for promise in promises {
+            promise(fault.as_ref());
+        }
+        wrote
+    }
+
+    fn write(self, mode: PersistMode, probe: &Arc<dyn Probe>, calls: usize) -> Result<(), Fault> {
+        let (shelf, changes) = (self.shelf, self.changes.len());
+        probe.reached(Point::BeforeWrite { calls, changes }).map_err(|it| Fault::unwritten(&it))?;
+        let committed = self.batch().durability(Some(mode)).commit();
+        let fault = match committed {
+            Ok(()) => probe.reached(Point::AfterWrite).err().map(|it| Fault::unsynced(&it)),
+            Err(it) => Some(Fault::committing(&it)),
+        };
+        let Some(fault) = fault else { return Ok(()) };
+        // Before anybody hears of it: whoever was told "it may have landed" must not be shown a state in
+        // which it has not.
+        shelf.worsen(Health::Failed);
+        Err(fault)
+    }
+
+    /// One row per record and agenda entry that changes, and the high-water mark of the store's time.
+    fn batch(self) -> OwnedWriteBatch {
+        let Self { shelf, now, changes, .. } = self;
+        let mut batch = OwnedWriteBatch::with_capacity(shelf.database.clone(), changes.len() * 4 + 1);
+        batch.insert(&shelf.agenda, row::HIGH_WATER, now.as_millis().to_be_bytes());
+        for (id, Change { before, after }) in changes {
+            let old: Vec<_> = before.iter().flat_map(row::agenda).collect();
+            let new: Vec<_> = after.iter().flat_map(row::agenda).collect();
+            // Always `remove`, whose marker hides every older version; a weak one would let the version
+            // beneath come back, and that is a claim.
+            for key in old.iter().filter(|it| !new.contains(it)) {
+                batch.remove(&shelf.agenda, &key[..]);
+            }
+            for key in new.iter().filter(|it| !old.contains(it)) {
+                batch.insert(&shelf.agenda, &key[..], b"");
+            }
+            match after {
+                Some(record) => batch.insert(&shelf.records, id.as_bytes(), encode(&record)),
+                None => batch.remove(&shelf.records, id.as_bytes()),
+            }
+        }
+        batch
+    }
+}
+
+/// About how many bytes a record takes.
+fn size(record: &Record) -> usize {
+    let answer = match &record.state {
+        State::Done(answer) => answer.bytes.len(),
+        State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => 0,
+    };
+    512 + answer + record.checkpoint.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::NoProbe;
+    use crate::settings::EmbeddedSettings;
+    use onceward_core::store::{Grant, SETTLE};
+    use onceward_core::{Answer, Fingerprint, Listing, Owner, Policy, Principal};
+    use onceward_testkit::HandClock;
+
+    const ID: RecordId = RecordId::from_bytes([4; 32]);
+
+    fn claim() -> Put {
+        let text = String::new;
+        Put {
+            grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: true }),
+            listing: Listing {
+                principal: Principal::ANONYMOUS,
+                kind: text(),
+                host: text(),
+                path: text(),
+                key: text(),
+            },
+            rules: onceward_core::record::RULES,
+            fingerprint: Some(Fingerprint::from_bytes([3; 32])),
+            state: State::Running,
+            policy: Policy::default(),
+            checkpoint: None,
+            wake_after: None,
+            not_after: Timestamp::MAX,
+        }
+    }
+
+    fn settle(group: Group<'_>) {
+        let probe: Arc<dyn Probe> = Arc::new(NoProbe);
+        assert!(group.settle(PersistMode::SyncData, &probe));
+    }
+
+    #[test]
+    fn expiry_is_a_swap_on_the_revision_that_was_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = HandClock::new();
+        let shelf = Shelf::open(&EmbeddedSettings::new(folder.path()), Arc::new(clock.clone())).unwrap();
+        let mut group = Group::new(&shelf);
+        let Ok(Insert::Kept(claimed)) = group.insert(ID, &claim()) else { panic!() };
+        let done =
+            Put { state: State::Done(Answer::new("test", "42")), ..Put::keep(&claimed, Timestamp::MAX) };
+        let Ok(Replace::Kept(done)) = group.replace(ID, claimed.revision, &done) else { panic!() };
+        settle(group);
+        clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
+        assert_eq!(shelf.expired(9).unwrap(), [(ID, done.revision)]);
+
+        let mut group = Group::new(&shelf);
+        assert_eq!(group.expire(&[(ID, claimed.revision)]).unwrap(), Swept::default(), "a stale look");
+        let Ok(Replace::Kept(taken)) = group.replace(ID, done.revision, &claim()) else { panic!() };
+        assert_eq!(
+            group.expire(&[(ID, done.revision)]).unwrap(),
+            Swept::default(),
+            "taken in this very group"
+        );
+        assert_eq!(group.expire(&[(ID, taken.revision)]).unwrap(), Swept::default(), "it is running");
+        settle(group);
+        assert_eq!(shelf.read(ID).unwrap(), Some(taken));
+        assert_eq!(shelf.expired(9).unwrap(), []);
+    }
+
+    #[test]
+    fn a_record_that_changes_twice_in_a_group_leaves_one_set_of_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(&EmbeddedSettings::new(folder.path()), Arc::new(HandClock::new())).unwrap();
+        let mut group = Group::new(&shelf);
+        let Ok(Insert::Kept(first)) = group.insert(ID, &claim()) else { panic!() };
+        let Ok(Insert::Found(found, _)) = group.insert(ID, &claim()) else { panic!() };
+        assert_eq!(found, first, "the second call sees what the first left");
+        let longer = Put {
+            policy: Policy { lease: 2 * Policy::default().lease, ..Policy::default() },
+            wake_after: Some(Policy::default().lease),
+            ..Put::keep(&first, Timestamp::MAX)
+        };
+        let Ok(Replace::Kept(last)) = group.replace(ID, first.revision, &longer) else { panic!() };
+        settle(group);
+        let rows: Vec<_> = shelf.agenda.iter().map(|it| it.key().unwrap().to_vec()).collect();
+        let wanted = row::agenda(&last).map(|it| it.to_vec());
+        assert_eq!(rows, [row::HIGH_WATER.to_vec()].into_iter().chain(wanted).collect::<Vec<_>>());
+    }
+}

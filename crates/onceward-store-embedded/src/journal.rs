@@ -1,0 +1,192 @@
+//! Looks at the engine's journals before the engine does.
+//!
+//! After a power cut the last batch, which nobody was told of, may be there in part: begun and not ended, or
+//! whole but for a block in its middle. The engine (fjall 3.1) discards the first kind; it refuses to start
+//! over the second, and over a damaged *earlier* batch it may silently discard all that follows, which callers
+//! were told of. So: what can only be an unfinished write is cut off here, any other damage is refused.
+//!
+//! A batch is: 1, number of entries (u32), sequence number (u64); the entries; 3, XXH3 of the entries (u64),
+//! `FJL` 3. An entry is: 2, kind (u8), compression (u8), table (u64), lengths of key (u16), of value (u32) and
+//! of stored value (u32), key, stored value; or 4, table (u64). Integers are little-endian. Behind the last
+//! batch lie zeros or nothing.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::settings::Durability;
+
+const MAGIC: &[u8] = b"FJL\x03";
+
+/// How the directory was left the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Everything was synced: no batch can be unfinished.
+    InOrder,
+    /// In the middle of it. Every batch but the last was synced before the next began; or, relaxed, several
+    /// of the last ones were not.
+    Abruptly(Durability),
+}
+
+/// Cuts off what was not finished.
+///
+/// # Errors
+/// Damage that cannot be an unfinished write, in words. Nothing was changed.
+pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
+    let mut nothing_newer = true;
+    for journal in newest_first(database).map_err(|it| it.to_string())? {
+        let at = |it: io::Error| format!("{}: {it}", journal.display());
+        let extent = extent(&journal).map_err(at)?;
+        if extent.damaged {
+            let unfinished = nothing_newer
+                && match left {
+                    Left::InOrder => false,
+                    Left::Abruptly(Durability::Relaxed) => true,
+                    Left::Abruptly(Durability::Durable) => {
+                        !more_behind(&journal, extent.valid).map_err(at)?
+                    }
+                };
+            if !unfinished {
+                return Err(format!("the journal {} is damaged at byte {}", journal.display(), extent.valid));
+            }
+            tracing::warn!(journal = %journal.display(), at = extent.valid, "an unfinished write was cut off");
+            let file = File::options().write(true).open(&journal).map_err(at)?;
+            file.set_len(extent.valid).and_then(|()| file.sync_all()).map_err(at)?;
+        }
+        nothing_newer &= extent.valid == 0;
+    }
+    Ok(())
+}
+
+/// The journals are named by growing numbers.
+fn newest_first(database: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(database) {
+        Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut journals = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let number = path.file_stem().and_then(|it| it.to_str()).and_then(|it| it.parse::<u64>().ok());
+        if let Some(number) = number.filter(|_| path.extension().is_some_and(|it| it == "jnl")) {
+            journals.push((number, path));
+        }
+    }
+    journals.sort();
+    Ok(journals.into_iter().rev().map(|it| it.1).collect())
+}
+
+/// How far a journal is whole, and whether anything but zeros follows.
+struct Extent {
+    valid: u64,
+    damaged: bool,
+}
+
+fn extent(journal: &Path) -> io::Result<Extent> {
+    let mut input = BufReader::with_capacity(1 << 16, File::open(journal)?);
+    let mut valid = 0;
+    while let Some(bytes) = whole_batch(&mut input)? {
+        valid += bytes;
+    }
+    input.seek(SeekFrom::Start(valid))?;
+    Ok(Extent { valid, damaged: !only_zeros(&mut input)? })
+}
+
+fn only_zeros(input: &mut impl Read) -> io::Result<bool> {
+    // A new journal is 64 MiB of zeros, so they are compared as a block.
+    let (zeros, mut buffer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        match input.read(&mut buffer)? {
+            0 => return Ok(true),
+            read if buffer[..read] != zeros[..read] => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a whole batch stands anywhere behind the damage: then the damaged one was not the last.
+fn more_behind(journal: &Path, damage: u64) -> io::Result<bool> {
+    let mut file = File::open(journal)?;
+    file.seek(SeekFrom::Start(damage))?;
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest)?;
+    for start in (1..rest.len()).filter(|it| rest[*it] == 1) {
+        if whole_batch(&mut &rest[start..])?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The length of the batch that stands here; `None` when none does, or not all of it, or not unchanged.
+fn whole_batch(input: &mut impl Read) -> io::Result<Option<u64>> {
+    let mut input = Counted { input, bytes: 0 };
+    match input.batch() {
+        Ok(whole) => Ok(whole.then_some(input.bytes)),
+        Err(it) if it.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(it) => Err(it),
+    }
+}
+
+struct Counted<'a, R> {
+    input: &'a mut R,
+    bytes: u64,
+}
+
+impl<R: Read> Counted<'_, R> {
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes)?;
+        self.bytes += N as u64;
+        Ok(bytes)
+    }
+
+    fn batch(&mut self) -> io::Result<bool> {
+        let [tag] = self.take()?;
+        if tag != 1 {
+            return Ok(false);
+        }
+        let entries = u32::from_le_bytes(self.take()?);
+        let _sequence: [u8; 8] = self.take()?;
+        let mut hash = Xxh3::new();
+        for _ in 0..entries {
+            if !self.entry(&mut hash)? {
+                return Ok(false);
+            }
+        }
+        let [tag] = self.take()?;
+        let expected = u64::from_le_bytes(self.take()?);
+        Ok(tag == 3 && expected == hash.digest() && self.take::<4>()? == MAGIC)
+    }
+
+    fn entry(&mut self, hash: &mut Xxh3) -> io::Result<bool> {
+        let [tag] = self.take()?;
+        hash.update(&[tag]);
+        match tag {
+            2 => {
+                let head: [u8; 20] = self.take()?;
+                hash.update(&head);
+                let [.., k0, k1, _, _, _, _, v0, v1, v2, v3] = head;
+                let key = u64::from(u16::from_le_bytes([k0, k1]));
+                self.body(key + u64::from(u32::from_le_bytes([v0, v1, v2, v3])), hash)?;
+            }
+            4 => hash.update(&self.take::<8>()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn body(&mut self, mut left: u64, hash: &mut Xxh3) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        while left > 0 {
+            let part = usize::try_from(left).map_or(buffer.len(), |it| it.min(buffer.len()));
+            self.input.read_exact(&mut buffer[..part])?;
+            hash.update(&buffer[..part]);
+            left -= part as u64;
+            self.bytes += part as u64;
+        }
+        Ok(())
+    }
+}

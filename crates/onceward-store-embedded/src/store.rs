@@ -1,0 +1,203 @@
+//! The door: calls go to the committer or to a reading thread, and their answers come back.
+
+use std::fmt;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
+use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::commit::Committer;
+use crate::directory::OpenError;
+use crate::fault;
+use crate::group::{Ask, Order, Reply};
+use crate::probe::{NoProbe, Probe};
+use crate::settings::{Durability, EmbeddedSettings};
+use crate::shelf::Shelf;
+
+/// How many records one step of a sweep may change, so that no caller waits behind a long one.
+const SWEEP_STEP: usize = 128;
+
+/// Records in one directory that this process has to itself.
+///
+/// Reading calls need a tokio runtime; they run on its threads for blocking work.
+pub struct EmbeddedStore {
+    shelf: Arc<Shelf>,
+    places: Arc<Semaphore>,
+    durability: Durability,
+    line: Mutex<Option<Line>>,
+}
+
+/// The way to the committer, and the way to wait for its end.
+struct Line {
+    orders: Sender<Order>,
+    committer: JoinHandle<()>,
+}
+
+impl EmbeddedStore {
+    /// Opens the directory, and makes it when it does not exist. Time is judged by `clock`.
+    ///
+    /// Blocks the thread: up to `lock_wait` while another process has the directory, and for as long as it
+    /// takes to read the journal, which is at most a few hundred megabytes after a kill. In an async context
+    /// use [`EmbeddedStore::open_async`].
+    ///
+    /// # Errors
+    /// [`OpenError`]; no record was touched.
+    pub fn open(settings: EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_with_probe(settings, clock, Arc::new(NoProbe))
+    }
+
+    /// Like [`EmbeddedStore::open`], on one of tokio's threads for blocking work.
+    ///
+    /// # Errors
+    /// [`OpenError`]; no record was touched.
+    ///
+    /// # Cancel safety
+    /// A dropped call still opens the directory and closes it at once.
+    pub async fn open_async(settings: EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let path = settings.path.clone();
+        let opened = tokio::task::spawn_blocking(move || Self::open(settings, clock)).await;
+        opened.unwrap_or_else(|it| Err(OpenError::Files { path, cause: it.to_string() }))
+    }
+
+    /// Like [`EmbeddedStore::open`], with somebody who watches the committer.
+    ///
+    /// # Errors
+    /// [`OpenError`]; no record was touched.
+    pub fn open_with_probe(
+        settings: EmbeddedSettings,
+        clock: Arc<dyn Clock>,
+        probe: Arc<dyn Probe>,
+    ) -> Result<Self, OpenError> {
+        let settings = settings.bounded();
+        let durability = settings.durability;
+        let shelf = Arc::new(Shelf::open(&settings, clock)?);
+        let (orders, waiting) = mpsc::channel();
+        let committer = Committer {
+            shelf: Arc::clone(&shelf),
+            orders: waiting,
+            probe,
+            durability,
+            calls_max: settings.max_group,
+        };
+        let committer = std::thread::Builder::new()
+            .name("onceward-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|source| OpenError::Refused {
+                doing: "start a thread for",
+                path: settings.path.clone(),
+                source,
+            })?;
+        let line = Mutex::new(Some(Line { orders, committer }));
+        Ok(Self { shelf, places: Arc::new(Semaphore::new(settings.max_queue)), durability, line })
+    }
+
+    /// Carries out what waits, syncs, and takes no more calls. Blocks for that long. Dropping the store does
+    /// the same; the directory is free for others once the store is dropped. May be called twice.
+    pub fn close(&self) {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Line { orders, committer }) = line {
+            drop(orders);
+            // A committer that panicked has taken the store out of order; there is nothing to add.
+            let _ = committer.join();
+        }
+    }
+
+    /// How many different records turned out to be unreadable since opening. They are left as they are.
+    #[must_use]
+    pub fn unreadable(&self) -> usize {
+        self.shelf.unreadable()
+    }
+
+    /// Sends an order and waits for its answer. A full queue is waited for.
+    async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| fault::closed())?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Order { ask: ask(reply), place })?;
+        answer.await.unwrap_or_else(|_| Err(fault::unanswered()))
+    }
+
+    fn send(&self, order: Order) -> Result<()> {
+        self.shelf.usable()?;
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = line.as_ref().ok_or_else(fault::closed)?;
+        line.orders.send(order).map_err(|_| fault::out_of_order())
+    }
+
+    /// Reads beside the committer. The health is looked at after the read: once somebody was told that a write
+    /// may have landed, nobody is shown a state without it.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shelf) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shelf = Arc::clone(&self.shelf);
+        let reading = tokio::task::spawn_blocking(move || {
+            shelf.usable()?;
+            let found = read(&shelf);
+            shelf.usable().and(found)
+        });
+        reading.await.unwrap_or_else(|it| Err(Error::new(ErrorKind::Unavailable, "read").caused_by(it)))
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
+        self.ask(|reply| Ask::Insert { id, put: put.clone(), reply }).await
+    }
+
+    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
+        self.ask(|reply| Ask::Replace { id, seen, put: put.clone(), reply }).await
+    }
+
+    async fn load(&self, id: RecordId) -> Result<Loaded> {
+        self.read(move |shelf| shelf.load(id)).await
+    }
+
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+        self.read(move |shelf| shelf.due(due.into(), limit)).await
+    }
+
+    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        let filter = filter.clone();
+        self.read(move |shelf| shelf.list(&filter, cursor, limit)).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept> {
+        let looked_at = self.read(move |shelf| shelf.expired(limit)).await?;
+        let mut swept = Swept { more: looked_at.len() >= limit, ..Swept::default() };
+        for step in looked_at.chunks(SWEEP_STEP) {
+            let it = self.ask(|reply| Ask::Expire { looked_at: step.to_vec(), reply }).await?;
+            swept.tombstones += it.tombstones;
+            swept.removed += it.removed;
+        }
+        Ok(swept)
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.ask(|reply| Ask::Check { reply }).await
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { name: "embedded", durable: self.durability == Durability::Durable, shared: false }
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("path", &self.shelf.path())
+            .field("durability", &self.durability)
+            .field("health", &self.shelf.health())
+            .finish_non_exhaustive()
+    }
+}

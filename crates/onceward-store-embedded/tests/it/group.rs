@@ -1,0 +1,198 @@
+//! One sync serves many calls, nobody is told too early, and a failing disk ends in errors.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex};
+
+use futures_util::future::join_all;
+use futures_util::poll;
+use onceward_core::store::{Due, Filter, Insert};
+use onceward_core::{ErrorKind, Store, SystemClock};
+use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, Point, Probe};
+use onceward_testkit::{eventually, within};
+
+use crate::sample::{claim, id, inserted, open, settings, stored};
+
+/// Stops the committer where a test wants it, fails it there, and counts the groups.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    stop_before: bool,
+    stop_after: bool,
+    stopped: bool,
+    fail_before: bool,
+    fail_after: bool,
+    groups: usize,
+    calls: usize,
+}
+
+impl Gate {
+    fn with(change: impl FnOnce(&mut GateState)) -> Arc<Self> {
+        let it = Self::default();
+        change(&mut it.state.lock().unwrap());
+        Arc::new(it)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut GateState) -> T) -> T {
+        let changed = change(&mut self.state.lock().unwrap());
+        self.moved.notify_all();
+        changed
+    }
+
+    async fn until_stopped(&self) {
+        eventually(async || self.change(|it| it.stopped)).await;
+    }
+}
+
+impl Probe for Gate {
+    fn reached(&self, point: Point) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        if let Point::BeforeWrite { calls, .. } = point {
+            state.groups += 1;
+            state.calls += calls;
+        }
+        let stop = |it: &GateState| if point == Point::AfterWrite { it.stop_after } else { it.stop_before };
+        while stop(&state) {
+            state.stopped = true;
+            state = self.moved.wait(state).unwrap();
+        }
+        state.stopped = false;
+        let fails = if point == Point::AfterWrite { state.fail_after } else { state.fail_before };
+        if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+}
+
+fn open_with(settings: EmbeddedSettings, gate: &Arc<Gate>) -> EmbeddedStore {
+    let probe: Arc<dyn Probe> = Arc::clone(gate) as _;
+    EmbeddedStore::open_with_probe(settings, Arc::new(SystemClock), probe).expect("the store opens")
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_sync_share_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|it| it.stop_before = true);
+    let store = open_with(settings(folder.path()), &gate);
+    let put = claim();
+    let mut calls: Vec<_> = (0..64).map(|it| store.insert(id(it), &put)).collect();
+    for call in &mut calls {
+        assert!(poll!(call).is_pending(), "on its way, not answered");
+    }
+    gate.change(|it| it.stop_before = false);
+    for told in within(join_all(calls)).await {
+        assert!(matches!(told, Ok(Insert::Kept(_))), "{told:?}");
+    }
+    let (groups, calls) = gate.change(|it| (it.groups, it.calls));
+    assert_eq!(calls, 64);
+    assert!(groups <= 2, "those that were there when the first group was judged, and the rest: {groups}");
+}
+
+#[tokio::test]
+async fn a_group_is_never_larger_than_the_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|_| ());
+    let store = open_with(EmbeddedSettings { max_group: 8, ..settings(folder.path()) }, &gate);
+    let put = claim();
+    let told = within(join_all((0..64).map(|it| store.insert(id(it), &put)))).await;
+    assert!(told.iter().all(Result::is_ok));
+    assert!(gate.change(|it| it.groups) >= 8);
+}
+
+#[tokio::test]
+async fn nobody_is_told_or_shown_what_is_not_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|it| (it.stop_before, it.stop_after) = (true, true));
+    let store = open_with(settings(folder.path()), &gate);
+    let put = claim();
+    let mut call = store.insert(id(1), &put);
+    assert!(poll!(&mut call).is_pending());
+    gate.until_stopped().await;
+    assert_eq!(stored(&store, id(1)).await, None, "judged, not written");
+    assert!(store.list(&Filter::default(), None, 10).await.unwrap().records.is_empty());
+    gate.change(|it| (it.stopped, it.stop_before) = (false, false));
+    gate.until_stopped().await;
+    assert!(poll!(&mut call).is_pending(), "written, but its caller is told last");
+    let shown = stored(&store, id(1)).await.expect("on the disk, so it may be shown");
+    gate.change(|it| it.stop_after = false);
+    assert_eq!(within(call).await.unwrap(), Insert::Kept(shown));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|it| it.stop_before = true);
+    let store = open_with(EmbeddedSettings { max_queue: 2, ..settings(folder.path()) }, &gate);
+    let put = claim();
+    let mut calls: Vec<_> = (0..8).map(|it| store.insert(id(it), &put)).collect();
+    for call in &mut calls {
+        assert!(poll!(call).is_pending());
+    }
+    gate.change(|it| it.stop_before = false);
+    assert!(within(join_all(calls)).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_replay_writes_nothing_and_needs_no_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|_| ());
+    let store = open_with(settings(folder.path()), &gate);
+    let first = inserted(&store, id(1), &claim()).await;
+    let before = gate.change(|it| it.groups);
+    assert!(matches!(store.insert(id(1), &claim()).await, Ok(Insert::Found(found, _)) if found == first));
+    assert_eq!(gate.change(|it| it.groups), before);
+}
+
+#[tokio::test]
+async fn a_disk_that_refuses_before_the_write_costs_only_that_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|it| it.fail_before = true);
+    let store = open_with(settings(folder.path()), &gate);
+    let error = store.insert(id(1), &claim()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    gate.change(|it| it.fail_before = false);
+    assert_eq!(stored(&store, id(1)).await, None, "nothing was written");
+    inserted(&store, id(1), &claim()).await;
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nobody_is_shown_anything_until_the_store_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|_| ());
+    let store = open_with(settings(folder.path()), &gate);
+    let before = inserted(&store, id(1), &claim()).await;
+    gate.change(|it| it.fail_after = true);
+    assert_eq!(store.insert(id(2), &claim()).await.unwrap_err().kind(), ErrorKind::Uncertain);
+    gate.change(|it| it.fail_after = false);
+    for error in [
+        store.insert(id(3), &claim()).await.unwrap_err(),
+        store.load(id(1)).await.unwrap_err(),
+        store.due(Due::Lease, 1).await.unwrap_err(),
+        store.list(&Filter::default(), None, 1).await.unwrap_err(),
+        store.sweep(1).await.unwrap_err(),
+        store.check().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(stored(&store, id(1)).await, Some(before), "what was told stands");
+    assert_eq!(stored(&store, id(3)).await, None);
+    store.check().await.unwrap();
+    inserted(&store, id(4), &claim()).await;
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    inserted(&store, id(1), &claim()).await;
+    store.close();
+    store.close();
+    for error in [store.insert(id(2), &claim()).await.unwrap_err(), store.load(id(1)).await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("closed"), "{error}");
+    }
+}

@@ -1,0 +1,10 @@
+//! What the embedded store promises beyond the laws that every store keeps.
+#![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
+
+mod crash;
+mod damage;
+mod expiry;
+mod group;
+mod owner;
+mod reopen;
+mod sample;

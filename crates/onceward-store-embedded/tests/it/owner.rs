@@ -1,0 +1,92 @@
+//! One process owns the directory, and only a layout that is known is opened.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceward_core::SystemClock;
+use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
+
+use crate::sample::{claim, id, inserted, open, settings, stored, try_open};
+
+#[test]
+fn a_directory_in_use_is_waited_for_then_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let _holder = open(folder.path());
+    let lock_wait = Duration::from_millis(60);
+    let second = EmbeddedSettings { lock_wait, ..settings(folder.path()) };
+    let error = EmbeddedStore::open(second, Arc::new(SystemClock)).unwrap_err();
+    let OpenError::Locked { waited, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*waited, lock_wait);
+    let said = error.to_string();
+    assert!(said.contains("this very process") && said.contains("stop that process"), "{said}");
+}
+
+#[tokio::test]
+async fn a_holder_that_leaves_lets_the_waiter_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let holder = open(folder.path());
+    let path = folder.path().to_owned();
+    let waiter = std::thread::spawn(move || open(&path));
+    let kept = inserted(&holder, id(1), &claim()).await;
+    assert!(!waiter.is_finished(), "it waits while the holder is there");
+    drop(holder);
+    let store = waiter.join().unwrap();
+    assert_eq!(stored(&store, id(1)).await, Some(kept), "it opened after the last write");
+}
+
+#[test]
+fn a_directory_is_made_for_this_user_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a/b");
+    drop(open(&path));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}
+
+#[test]
+fn an_unknown_layout_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let format = folder.path().join("FORMAT");
+    fs::write(&format, "onceward embedded store, layout 2\n").unwrap();
+    let said = try_open(folder.path()).unwrap_err().to_string();
+    assert!(said.contains("layout 2") && said.contains("version of Onceward that wrote it"), "{said}");
+    fs::remove_file(&format).unwrap();
+    let said = try_open(folder.path()).unwrap_err().to_string();
+    assert!(said.contains("no FORMAT file"), "{said}");
+}
+
+#[test]
+fn a_kill_during_the_very_first_opening_does_not_spoil_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    // As the engine leaves it when it is killed before its last step: no version file, no table.
+    let database = folder.path().join("db");
+    fs::remove_dir_all(&database).unwrap();
+    fs::create_dir_all(database.join("keyspaces")).unwrap();
+    fs::write(database.join("0.jnl"), []).unwrap();
+    drop(open(folder.path()));
+}
+
+#[test]
+fn files_without_their_version_are_never_discarded() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    fs::remove_file(folder.path().join("db/version")).unwrap();
+    let error = try_open(folder.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Files { .. }), "{error}");
+    assert!(folder.path().join("db/keyspaces/1").exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_made_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, []).unwrap();
+    let error = try_open(&file.join("data")).unwrap_err();
+    assert!(matches!(error, OpenError::Refused { .. }), "{error}");
+}

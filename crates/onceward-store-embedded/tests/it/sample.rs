@@ -1,0 +1,101 @@
+//! The stores and records of these tests.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceward_core::store::{Grant, Insert, Put, Replace};
+use onceward_core::{
+    Answer, Clock, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Store,
+    SystemClock, Timestamp,
+};
+use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
+
+/// Another test's process may still be on its way out, but nobody should hold these directories for long.
+pub(crate) fn settings(path: &Path) -> EmbeddedSettings {
+    EmbeddedSettings { lock_wait: Duration::from_secs(20), ..EmbeddedSettings::new(path) }
+}
+
+pub(crate) fn try_open(path: &Path) -> Result<EmbeddedStore, OpenError> {
+    EmbeddedStore::open(settings(path), Arc::new(SystemClock))
+}
+
+pub(crate) fn open(path: &Path) -> EmbeddedStore {
+    open_at(path, SystemClock)
+}
+
+pub(crate) fn open_at(path: &Path, clock: impl Clock) -> EmbeddedStore {
+    EmbeddedStore::open(settings(path), Arc::new(clock)).expect("the store opens")
+}
+
+pub(crate) fn id(number: u16) -> RecordId {
+    let mut bytes = [7; 32];
+    bytes[..2].copy_from_slice(&number.to_be_bytes());
+    RecordId::from_bytes(bytes)
+}
+
+pub(crate) fn claim() -> Put {
+    Put {
+        grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
+        listing: Listing {
+            principal: Principal::ANONYMOUS,
+            kind: "POST".into(),
+            host: "shop.example".into(),
+            path: "/payments".into(),
+            key: "k".into(),
+        },
+        rules: onceward_core::record::RULES,
+        fingerprint: Some(Fingerprint::from_bytes([3; 32])),
+        state: State::Running,
+        policy: Policy::default(),
+        checkpoint: None,
+        wake_after: None,
+        not_after: Timestamp::MAX,
+    }
+}
+
+pub(crate) fn completion(record: &Record) -> Put {
+    Put { state: State::Done(Answer::new("test", b"42".as_slice())), ..Put::keep(record, Timestamp::MAX) }
+}
+
+pub(crate) async fn inserted(store: &EmbeddedStore, id: RecordId, put: &Put) -> Record {
+    match store.insert(id, put).await {
+        Ok(Insert::Kept(record)) => record,
+        other => panic!("the insert was not kept: {other:?}"),
+    }
+}
+
+pub(crate) async fn swapped(store: &EmbeddedStore, seen: &Record, put: &Put) -> Record {
+    match store.replace(seen.id, seen.revision, put).await {
+        Ok(Replace::Kept(record)) => record,
+        other => panic!("the swap was not kept: {other:?}"),
+    }
+}
+
+pub(crate) async fn stored(store: &EmbeddedStore, id: RecordId) -> Option<Record> {
+    store.load(id).await.expect("the store answers").record
+}
+
+/// The engine's own view of a closed store's directory.
+pub(crate) struct Raw {
+    pub(crate) records: fjall::Keyspace,
+    pub(crate) agenda: fjall::Keyspace,
+    _database: fjall::Database,
+}
+
+impl Raw {
+    pub(crate) fn open(path: &Path) -> Self {
+        let database = fjall::Database::builder(path.join("db")).open().expect("the files open");
+        let table = |name| database.keyspace(name, || panic!("there is no table {name}")).expect("opens");
+        Self { records: table("records"), agenda: table("agenda"), _database: database }
+    }
+
+    /// Moves everything into table files on the deepest level.
+    pub(crate) fn sink(path: &Path) {
+        let raw = Self::open(path);
+        for table in [&raw.records, &raw.agenda] {
+            table.rotate_memtable_and_wait().expect("the memtable is written out");
+            table.major_compact().expect("the tables are compacted");
+        }
+    }
+}
