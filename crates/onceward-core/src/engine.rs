@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use crate::cache::{Answers, Before, Hit};
@@ -125,11 +126,13 @@ pub(crate) struct Inner {
     strays: Mutex<Vec<Stray>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stray {
     id: RecordId,
     owner: Owner,
     not_after: Timestamp,
+    /// Whether it took over a record whose outcome is unknown.
+    after_unknown: bool,
 }
 
 impl Engine {
@@ -240,8 +243,8 @@ impl Engine {
             Claim { owner: inner.new_owner()?, fingerprint: attempt.fingerprint, policy: attempt.policy };
         let listing = self.listing(attempt).await?;
         let started = inner.clock.boot();
-        let mut unsure = Unsure { inner, id, owner: claim.owner, not_after: None };
-        let mut seen: Option<(Revision, Grant, Policy)> = None;
+        let mut unsure = Unsure::new(inner, id, claim.owner);
+        let mut seen: Option<TakeOver> = None;
         let mut tries = 0;
         let mut waited = false;
         loop {
@@ -255,31 +258,33 @@ impl Engine {
                     Hit::Mismatch => Begin::Mismatch,
                 });
             }
-            let (grant, policy) = seen.map_or(
-                (Grant { owner: claim.owner, new_life: false }, claim.policy),
-                |(_, grant, policy)| (grant, policy),
-            );
             let put = Put {
-                grant: Some(grant),
+                grant: Some(Grant {
+                    owner: claim.owner,
+                    new_life: seen.as_ref().is_some_and(|it| it.new_life),
+                }),
                 listing: listing.clone(),
                 rules: RULES,
                 fingerprint: Some(claim.fingerprint),
                 state: State::Running,
-                policy,
-                checkpoint: None,
+                policy: seen.as_ref().map_or(claim.policy, |it| it.policy),
+                checkpoint: seen.as_ref().and_then(|it| it.checkpoint.clone()),
                 wake_after: None,
                 not_after: inner.not_after().await?,
             };
-            unsure.sent(put.not_after);
-            match inner.ask(id, seen.map(|it| it.0), &put).await {
+            unsure.sent(put.not_after, before.boot(), seen.as_ref().is_some_and(|it| it.unfinished));
+            match inner.ask(id, seen.as_ref().map(|it| it.revision), &put).await {
                 Ok(Asked::Kept(record)) => {
                     unsure.settle();
-                    return Ok(Begin::Run(Permit::granted(self.clone(), record, before.boot())));
+                    let after_unknown = unsure.after_unknown;
+                    let permit = Permit::granted(self.clone(), record, before.boot(), after_unknown);
+                    return Ok(Begin::Run(permit));
                 }
                 Ok(Asked::Nothing) => seen = None,
                 Ok(Asked::Late) => {
                     if inner.clock.boot().saturating_sub(started) >= inner.settings.begin_patience {
-                        return Err(Error::new(ErrorKind::Unavailable, "claim the record in time"));
+                        let late = Error::new(ErrorKind::Unavailable, "claim the record in time");
+                        return Err(unsure.refused(late));
                     }
                 }
                 Ok(Asked::Found(found, now)) => {
@@ -287,11 +292,22 @@ impl Engine {
                     match decision {
                         Decision::Yours => {
                             unsure.settle();
-                            return Ok(Begin::Run(Permit::granted(self.clone(), found, before.boot())));
+                            // The grant is at least as old as the first call whose reply was lost.
+                            let asked = unsure.since.unwrap_or(before.boot());
+                            let after_unknown = unsure.after_unknown;
+                            let permit = Permit::granted(self.clone(), found, asked, after_unknown);
+                            return Ok(Begin::Run(permit));
                         }
                         Decision::TakeOver { new_life, policy } => {
-                            let grant = Grant { owner: claim.owner, new_life };
-                            seen = Some((found.revision, grant, policy));
+                            // What was saved belongs to the work that is still unfinished, and only to it.
+                            let unfinished = matches!(found.state, State::Running | State::Abandoned { .. });
+                            seen = Some(TakeOver {
+                                revision: found.revision,
+                                new_life,
+                                policy,
+                                unfinished,
+                                checkpoint: found.checkpoint.filter(|_| unfinished),
+                            });
                             continue;
                         }
                         Decision::Busy { .. } => {
@@ -299,10 +315,15 @@ impl Engine {
                             unsure.settle_unless_uncertain();
                             let left = match attempt.in_flight {
                                 InFlight::Reject => Duration::ZERO,
-                                InFlight::Wait(max) => (started + max).saturating_sub(inner.clock.boot()),
+                                InFlight::Wait(max) => {
+                                    started.saturating_add(max).saturating_sub(inner.clock.boot())
+                                }
                             };
                             if left.is_zero() {
                                 unsure.settle();
+                                if waited {
+                                    inner.waited_since(started);
+                                }
                                 return Ok(Begin::Busy { retry_after: RETRY_AFTER });
                             }
                             waited = true;
@@ -312,8 +333,7 @@ impl Engine {
                         other => {
                             unsure.settle();
                             if waited {
-                                let waited = inner.clock.boot().saturating_sub(started);
-                                inner.observer.on(&Event::Waited(waited));
+                                inner.waited_since(started);
                             }
                             return Ok(inner.told(other, &found, now, before));
                         }
@@ -329,7 +349,7 @@ impl Engine {
                 }
                 Err(error) => {
                     unsure.settle_unless_uncertain();
-                    return Err(error);
+                    return Err(unsure.refused(error));
                 }
             }
         }
@@ -351,6 +371,16 @@ impl Engine {
             key,
         })
     }
+}
+
+/// A record that may be taken over, as it was found.
+struct TakeOver {
+    revision: Revision,
+    new_life: bool,
+    policy: Policy,
+    /// Whether it is not known what the attempt before did.
+    unfinished: bool,
+    checkpoint: Option<Bytes>,
 }
 
 /// What came of asking the store for a grant, by `insert` or by `replace`.
@@ -397,9 +427,29 @@ impl Inner {
         Ok(Owner::from_bytes(bytes))
     }
 
+    /// A call to the store that is given up when its budget is over: from then on it writes nothing.
+    pub(crate) async fn in_budget<T>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            told = call => told,
+            () = self.clock.sleep(self.settings.call_budget) => {
+                Err(Error::new(ErrorKind::Uncertain, doing))
+            }
+        }
+    }
+
+    fn waited_since(&self, started: Duration) {
+        self.observer.on(&Event::Waited(self.clock.boot().saturating_sub(started)));
+    }
+
     async fn ask(&self, id: RecordId, seen: Option<Revision>, put: &Put) -> Result<Asked> {
+        let doing = "claim the record";
         let asked = match seen {
-            None => match self.store.insert(id, put).await? {
+            None => match self.in_budget(doing, self.store.insert(id, put)).await? {
                 Insert::Kept(record) => Asked::Kept(record),
                 Insert::Found(record, now) => Asked::Found(record, now),
                 Insert::Late(now) => {
@@ -407,7 +457,7 @@ impl Inner {
                     Asked::Late
                 }
             },
-            Some(seen) => match self.store.replace(id, seen, put).await? {
+            Some(seen) => match self.in_budget(doing, self.store.replace(id, seen, put)).await? {
                 Replace::Kept(record) => Asked::Kept(record),
                 Replace::Lost(Some(record), now) => Asked::Found(record, now),
                 Replace::Lost(None, now) => {
@@ -528,17 +578,11 @@ impl Inner {
 
     /// Releases claims that landed after their `begin` had ended. Nothing ran under them.
     async fn release_strays(&self) -> Result<()> {
-        let strays = std::mem::take(&mut *self.strays.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut rest = strays.into_iter();
-        while let Some(stray) = rest.next() {
-            match self.release_stray(stray).await {
-                Ok(true) => {}
-                Ok(false) => self.stray(stray),
-                Err(error) => {
-                    self.stray(stray);
-                    rest.for_each(|it| self.stray(it));
-                    return Err(error);
-                }
+        // Each stays on the list until its matter is closed, also when this future is dropped on the way.
+        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for stray in strays {
+            if self.release_stray(stray).await? {
+                self.strays.lock().unwrap_or_else(PoisonError::into_inner).retain(|it| *it != stray);
             }
         }
         Ok(())
@@ -552,7 +596,16 @@ impl Inner {
         else {
             return Ok(loaded.now > stray.not_after);
         };
-        let put = released(&found, loaded.now.after(self.settings.call_budget));
+        let not_after = loaded.now.after(self.settings.call_budget);
+        let put = if stray.after_unknown {
+            // This claim did nothing; what the attempt before it did is still unknown.
+            Put {
+                state: State::Abandoned { reason: "its caller left while it was taken over".into() },
+                ..Put::keep(&found, not_after)
+            }
+        } else {
+            released(&found, not_after)
+        };
         self.store.replace(stray.id, found.revision, &put).await?;
         Ok(false)
     }
@@ -572,27 +625,38 @@ struct Unsure<'a> {
     inner: &'a Inner,
     id: RecordId,
     owner: Owner,
-    not_after: Option<(Timestamp, bool)>,
+    /// Until when a call of ours may land; `None` while none can.
+    not_after: Option<Timestamp>,
+    /// When the last call was sent.
+    last_asked: Duration,
+    /// When the first call was sent whose reply was lost.
+    since: Option<Duration>,
+    /// Whether a call of ours may have taken over a record whose outcome is unknown.
+    after_unknown: bool,
 }
 
-impl Unsure<'_> {
-    /// A call is under way: until its reply is here, it may land.
-    fn sent(&mut self, not_after: Timestamp) {
-        let uncertain = self.not_after.is_some_and(|it| it.1);
-        self.not_after = Some((not_after, uncertain));
+impl<'a> Unsure<'a> {
+    fn new(inner: &'a Inner, id: RecordId, owner: Owner) -> Self {
+        let last_asked = Duration::ZERO;
+        Self { inner, id, owner, not_after: None, last_asked, since: None, after_unknown: false }
     }
 
-    /// An earlier call got no reply.
+    /// A call is under way: until its reply is here, it may land.
+    fn sent(&mut self, not_after: Timestamp, asked: Duration, after_unknown: bool) {
+        self.not_after = self.not_after.max(Some(not_after));
+        self.after_unknown |= after_unknown;
+        self.last_asked = asked;
+    }
+
+    /// The call under way got no reply.
     fn uncertain(&mut self) {
-        if let Some(it) = &mut self.not_after {
-            it.1 = true;
-        }
+        self.since.get_or_insert(self.last_asked);
     }
 
     /// The reply is here and nothing of ours can land any more, unless an earlier call got no reply.
     fn settle_unless_uncertain(&mut self) {
-        if self.not_after.is_some_and(|it| !it.1) {
-            self.not_after = None;
+        if self.since.is_none() {
+            self.settle();
         }
     }
 
@@ -600,12 +664,21 @@ impl Unsure<'_> {
     fn settle(&mut self) {
         self.not_after = None;
     }
+
+    /// A refusal says "nothing was written" only when that holds for every call of this `begin`.
+    fn refused(&self, error: Error) -> Error {
+        if self.since.is_some() && error.kind() == ErrorKind::Unavailable {
+            return Error::new(ErrorKind::Uncertain, "claim the record").caused_by(error);
+        }
+        error
+    }
 }
 
 impl Drop for Unsure<'_> {
     fn drop(&mut self) {
-        if let Some((not_after, _)) = self.not_after {
-            self.inner.stray(Stray { id: self.id, owner: self.owner, not_after });
+        if let Some(not_after) = self.not_after {
+            let (id, owner, after_unknown) = (self.id, self.owner, self.after_unknown);
+            self.inner.stray(Stray { id, owner, not_after, after_unknown });
         }
     }
 }

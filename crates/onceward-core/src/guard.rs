@@ -1,5 +1,6 @@
 //! The function guard: run an async function once per key, with its result as the stored answer.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::record::{Answer, Fence};
 const JSON: &str = "json";
 
 /// What a guarded function is told about its run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Run {
     /// Hand it to the effect, so that the far side can refuse an old holder.
     pub fence: Fence,
@@ -22,6 +23,16 @@ pub struct Run {
     pub attempt: u32,
     /// What an earlier attempt saved, if anything.
     pub checkpoint: Option<Bytes>,
+}
+
+impl fmt::Debug for Run {
+    /// What was saved stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("fence", &self.fence)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a guarded function failed, and what that says about its effect.
@@ -108,11 +119,12 @@ impl Engine {
                 }
             },
             Ok(Err(Failure::NothingHappened(error))) => {
-                permit.release().await?;
+                // The failure is what the caller must hear; a key that could not be freed is unresolved later.
+                let _ = permit.release().await;
                 Err(RunError::Work(error))
             }
             Ok(Err(Failure::Unknown(error))) => {
-                permit.abandon("the function failed").await?;
+                let _ = permit.abandon("the function failed").await;
                 Err(RunError::Work(error))
             }
         }

@@ -74,9 +74,10 @@ impl Engine {
         let inner = &self.inner;
         inner.heard(now);
         let put = self.put_of(&found, verdict, inner.not_after().await?);
-        let replaced = inner.store.replace(id, seen, &put).await;
-        inner.answers.forget(id);
-        match replaced? {
+        // Also when the caller leaves before the reply is here: the verdict may be written by then.
+        let _forgetting = Forget { engine: self, id };
+        let call = inner.store.replace(id, seen, &put);
+        match inner.in_budget("write the verdict", call).await? {
             Replace::Kept(record) => {
                 inner.observer.on(&Event::Verdict);
                 Ok(Operated::Done(record))
@@ -103,5 +104,17 @@ impl Engine {
             }
             (Verdict::Remove | Verdict::Rerun, _) => released(found, not_after),
         }
+    }
+}
+
+/// Takes an answer out of the cache when a verdict is over, however it ended.
+struct Forget<'a> {
+    engine: &'a Engine,
+    id: RecordId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.engine.inner.answers.forget(self.id);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct Permit {
     granted: Duration,
     /// Until when the lease lasts at least, by the boot clock. Advice, never proof.
     lease_until: Duration,
+    /// Whether it is unknown what the attempt before this one did.
+    after_unknown: bool,
     /// Wakes the waiters of this process when the permit ends.
     _flight: Flight,
 }
@@ -46,10 +49,10 @@ enum Swapped {
 }
 
 impl Permit {
-    pub(crate) fn granted(engine: Engine, record: Record, asked: Duration) -> Self {
+    pub(crate) fn granted(engine: Engine, record: Record, asked: Duration, after_unknown: bool) -> Self {
         let flight = engine.inner.flights.take_off(record.id);
-        let lease_until = asked + record.policy.lease;
-        Self { engine, record, granted: asked, lease_until, _flight: flight }
+        let lease_until = asked.saturating_add(record.policy.lease);
+        Self { engine, record, granted: asked, lease_until, after_unknown, _flight: flight }
     }
 
     /// The record that this permit is for.
@@ -89,28 +92,32 @@ impl Permit {
     pub async fn keep<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Lost> {
         let mut work = pin!(work);
         let mut failures = 0;
+        let clock = Arc::clone(&self.engine.inner.clock);
+        let must_stop = self.record.policy.unresolved == Unresolved::Rerun;
         loop {
+            // Under `rerun` somebody else may run once the lease is over, whatever the store says or not.
+            let left = self.lease_until.saturating_sub(clock.boot());
+            if must_stop && left.is_zero() {
+                return Err(self.lost());
+            }
             let pause = self.until_renewal(failures);
+            let pause = if must_stop { pause.min(left) } else { pause };
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
-                () = self.engine.inner.clock.sleep(pause) => {}
+                () = clock.sleep(pause) => {}
             }
-            if !self.renewals_are_over() {
-                let renewed = tokio::select! {
-                    biased;
-                    done = &mut work => return Ok(done),
-                    renewed = self.renew() => renewed,
-                };
-                match renewed {
-                    Ok(()) => failures = 0,
-                    Err(error) if error.kind() == ErrorKind::Lost => return Err(self.lost()),
-                    Err(_) => failures += 1,
-                }
-            }
-            let over = self.engine.inner.clock.boot() >= self.lease_until;
-            if over && self.record.policy.unresolved == Unresolved::Rerun {
-                return Err(self.lost());
+            let left = self.lease_until.saturating_sub(clock.boot());
+            let renewed = tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                renewed = self.renew_or_look() => renewed,
+                () = clock.sleep(left), if must_stop => return Err(self.lost()),
+            };
+            match renewed {
+                Ok(()) => failures = 0,
+                Err(error) if error.kind() == ErrorKind::Lost => return Err(self.lost()),
+                Err(_) => failures = failures.saturating_add(1),
             }
         }
     }
@@ -138,6 +145,8 @@ impl Permit {
             .await?;
         let stands = match swapped {
             Swapped::Kept | Swapped::AlreadySo => answer,
+            // An earlier copy of this call landed.
+            Swapped::Stands(stands) if stands == answer => stands,
             Swapped::Stands(stands) => return Ok(stands),
         };
         let inner = &self.engine.inner;
@@ -150,9 +159,15 @@ impl Permit {
 
     /// Gives the key back: nothing happened, anybody may run. Repeated like [`complete`](Self::complete).
     ///
+    /// When this attempt took over one whose outcome is unknown, that outcome still is: the record is
+    /// unresolved again instead of free.
+    ///
     /// # Errors
     /// `Lost`: the record has another holder, was abandoned or is done; nothing was written.
     pub async fn release(mut self) -> Result<()> {
+        if self.after_unknown {
+            return self.abandon("nothing happened, and an earlier attempt is still unresolved").await;
+        }
         let not_after = Timestamp::MAX;
         self.swap(Finish::Release, |record| released(record, not_after)).await?;
         self.engine.inner.observer.on(&Event::Released);
@@ -195,6 +210,22 @@ impl Permit {
         Ok(())
     }
 
+    /// Extends the lease; once it has reached its end, looks whether the record is still this holder's.
+    async fn renew_or_look(&mut self) -> Result<()> {
+        if !self.renewals_are_over() {
+            return self.renew().await;
+        }
+        let inner = &self.engine.inner;
+        let load = inner.store.load(self.record.id);
+        let loaded = inner.in_budget("look at the record", load).await?;
+        match judge_loss(&self.record, Finish::Renew, loaded.record.as_ref()) {
+            Loss::Again(_) => Ok(()),
+            Loss::AlreadySo | Loss::Stands(_) | Loss::Lost => {
+                Err(Error::new(ErrorKind::Lost, "keep the lease"))
+            }
+        }
+    }
+
     /// Extends the lease by the policy's `lease`, counted from now. One try.
     async fn renew(&mut self) -> Result<()> {
         let inner = &self.engine.inner;
@@ -203,7 +234,8 @@ impl Permit {
         let mut seen = self.record.revision;
         loop {
             let put = Put::keep(&self.record, not_after);
-            match inner.store.replace(self.record.id, seen, &put).await? {
+            let call = inner.store.replace(self.record.id, seen, &put);
+            match inner.in_budget("renew the lease", call).await? {
                 Replace::Kept(record) => {
                     inner.heard(record.updated);
                     self.record = record;
@@ -233,7 +265,9 @@ impl Permit {
         let mut tries = 0;
         let mut seen = self.record.revision;
         loop {
-            match inner.store.replace(self.record.id, seen, &put(&self.record)).await {
+            let next = put(&self.record);
+            let call = inner.store.replace(self.record.id, seen, &next);
+            match inner.in_budget("finish the record", call).await {
                 Ok(Replace::Kept(record)) => {
                     inner.heard(record.updated);
                     self.record = record;
@@ -270,7 +304,8 @@ impl Permit {
         let now = self.engine.inner.clock.boot();
         let lease = self.record.policy.lease;
         if self.renewals_are_over() {
-            return self.lease_until.saturating_sub(now).max(lease / 10);
+            let left = self.lease_until.saturating_sub(now);
+            return if left.is_zero() { lease } else { left };
         }
         if failures > 0 {
             return back_off(failures).min(lease / 10);
@@ -280,13 +315,14 @@ impl Permit {
 
     /// Whether the lease has reached the end that the grant set.
     fn renewals_are_over(&self) -> bool {
-        self.lease_until >= self.granted + self.record.policy.run_max
+        self.lease_until >= self.granted.saturating_add(self.record.policy.run_max)
     }
 
     /// Notes a lease that was asked for at `asked`: at least so long does it last.
     fn leased(&mut self, asked: Duration) {
         let policy = &self.record.policy;
-        self.lease_until = (asked + policy.lease).min(self.granted + policy.run_max);
+        let end = self.granted.saturating_add(policy.run_max);
+        self.lease_until = asked.saturating_add(policy.lease).min(end);
     }
 
     fn lost(&self) -> Lost {

@@ -183,7 +183,7 @@ pub enum State {
 }
 
 /// Everything that is kept for one record id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its name.
     pub id: RecordId,
@@ -221,6 +221,23 @@ pub struct Record {
     pub created: Timestamp,
     /// When it last changed.
     pub updated: Timestamp,
+}
+
+impl fmt::Debug for Record {
+    /// Keys, answers and what was saved stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("owner", &self.owner)
+            .field("fence", &self.fence)
+            .field("revision", &self.revision)
+            .field("attempt", &self.attempt)
+            .field("lease_until", &self.lease_until)
+            .field("answer_until", &self.answer_until)
+            .field("gone_until", &self.gone_until)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Record {

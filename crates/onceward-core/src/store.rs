@@ -75,7 +75,7 @@ pub struct Traits {
 }
 
 /// What a caller asks a store to keep. The store adds times, revision and fence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Put {
     /// A grant changes fence, attempt and owner; without one they are kept.
     pub grant: Option<Grant>,
@@ -95,6 +95,17 @@ pub struct Put {
     pub wake_after: Option<Duration>,
     /// The store writes nothing once its own clock is past this.
     pub not_after: Timestamp,
+}
+
+impl fmt::Debug for Put {
+    /// Keys, answers and what was saved stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Put")
+            .field("grant", &self.grant)
+            .field("state", &self.state)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The right to run that a [`Put`] asks for.
