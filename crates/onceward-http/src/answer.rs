@@ -98,11 +98,15 @@ pub fn stored_answer(status: StatusCode, mut headers: HeaderMap, body: Bytes) ->
 /// What the application says of the outcome, taken out of the response together with everything that no
 /// client may see or that belongs to one connection only.
 pub(crate) fn strip_first_run(headers: &mut HeaderMap) -> Option<Outcome> {
-    let said = headers.get(ONCEWARD_OUTCOME).and_then(|it| match it.as_bytes() {
-        b"store" => Some(Outcome::Store),
-        b"release" => Some(Outcome::Release),
-        b"unknown" => Some(Outcome::Unknown),
-        _ => None,
+    let said = headers.get(ONCEWARD_OUTCOME).map(|it| match it.as_bytes().to_ascii_lowercase().as_slice() {
+        b"store" => Outcome::Store,
+        b"release" => Outcome::Release,
+        b"unknown" => Outcome::Unknown,
+        // A misspelt word was meant to overrule something; nobody knows what, so nothing is decided for it.
+        _ => {
+            tracing::warn!("Onceward-Outcome is none of store, release, unknown: taken as unknown");
+            Outcome::Unknown
+        }
     });
     headers.remove(ONCEWARD_OUTCOME);
     headers.remove(IDEMPOTENT_REPLAYED);

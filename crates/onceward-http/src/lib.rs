@@ -21,6 +21,11 @@
 //! unknown is never run again silently. The layer follows draft-ietf-httpapi-idempotency-key-header-07, and
 //! refuses in the problem bodies of [`Problem`].
 //!
+//! # Where the layer stands
+//! The path that the layer sees is part of an operation's identity, so it must see the path as the client sent
+//! it. A layer inside of `axum::Router::nest` sees a shortened one: two nests would share their records. Put
+//! the layer around the outermost router.
+//!
 //! # When a client leaves
 //! Before the operation is claimed, nothing happens. From then on it runs to its end on a task of the layer,
 //! and a repeat gets its answer. Whoever stops the process calls [`IdempotencyLayer::drain`], then

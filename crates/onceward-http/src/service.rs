@@ -208,28 +208,23 @@ where
     if content_length(&parts.headers).is_some_and(|it| it > policy.max_request_bytes) {
         return refused(too_large);
     }
-    let mut unreadable = false;
     let hasher = match door.shared.engine.hasher().await {
-        Ok(hasher) => Some(hasher),
+        Ok(hasher) => hasher,
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "the store cannot be asked");
             // Without its hash key no record is found again: they are never run over.
-            unreadable = error.kind() == ErrorKind::Corrupt;
-            None
+            let unreadable = error.kind() == ErrorKind::Corrupt;
+            return without_store(&door, inner, parts, body, unreadable).await;
         }
     };
-    let principal = match hasher.map(|it| principal_of(&policy.principal, &parts.headers, &it)) {
-        Some(Err(problem)) => return refused(problem),
-        Some(Ok(principal)) => Some(principal),
-        None => None,
+    let principal = match principal_of(&policy.principal, &parts.headers, &hasher) {
+        Ok(principal) => principal,
+        Err(problem) => return refused(problem),
     };
     let body = match capture(body, policy.max_request_bytes).await {
         Captured::Whole { body, .. } => body,
         Captured::TooLong(_) => return refused(too_large),
         Captured::Cut => return refused(Problem::RequestIncomplete),
-    };
-    let (Some(hasher), Some(principal)) = (hasher, principal) else {
-        return without_store(&door, inner, parts, body, unreadable).await;
     };
     let attempt = Attempt {
         scope: Scope {
@@ -264,7 +259,7 @@ where
             );
             // A record that cannot be read may be a claim: it is never run over.
             let unreadable = error.kind() == ErrorKind::Corrupt;
-            return without_store(&door, inner, parts, body, unreadable).await;
+            return without_store(&door, inner, parts, Body::from(body), unreadable).await;
         }
     };
     prepare(&mut parts, &permit, &door.route);
@@ -319,7 +314,7 @@ async fn without_store<S, ResB>(
     door: &Door,
     inner: S,
     mut parts: Parts,
-    body: Bytes,
+    body: Body,
     unreadable: bool,
 ) -> Response<Body>
 where
@@ -335,6 +330,12 @@ where
     if !door.route.policy.fail_open || unreadable {
         return door.refuse(&Problem::StoreUnavailable, Told::Unavailable);
     }
+    let max_bytes = door.route.policy.max_request_bytes;
+    let body = match capture(body, max_bytes).await {
+        Captured::Whole { body, .. } => body,
+        Captured::TooLong(_) => return door.refuse(&Problem::RequestTooLarge { max_bytes }, Told::Refused),
+        Captured::Cut => return door.refuse(&Problem::RequestIncomplete, Told::Refused),
+    };
     strip_negotiation(&mut parts.headers);
     let exchange = Exchange::of(&door.route, Told::FailedOpen);
     match call(inner, Request::from_parts(parts, Body::from(body))).await {
@@ -471,7 +472,7 @@ where
     };
     let (mut parts, body) = response.into_parts();
     let in_process = parts.extensions.get::<Outcome>().copied();
-    let said = strip_first_run(&mut parts.headers).or(in_process.filter(|_| false));
+    let said = strip_first_run(&mut parts.headers).or(in_process);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream(&parts.headers) {
         parts.extensions.extend(said_extension(said));
         return Ended::Streams(Response::from_parts(parts, Body::stream(body)));

@@ -131,7 +131,7 @@ impl World {
     /// caller that leaves.
     pub(crate) fn send(&self, ask: Ask) -> impl Future<Output = Got> + Send + 'static + use<> {
         let app = self.app.clone();
-        Box::pin(async move { Got::read(app.oneshot(ask.request()).await.unwrap()).await })
+        within(async move { Got::read(app.oneshot(ask.request()).await.unwrap()).await })
     }
 
     /// Like [`send`](Self::send), but on a task that goes on by itself.
