@@ -74,7 +74,12 @@ impl Metrics {
         it.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let inner = Inner {
             served: ServedMetrics::register(it, routes),
-            upstream: timed(it, "upstream_duration", "Time until the upstream's answer was whole", seconds),
+            upstream: timed(
+                it,
+                "upstream_duration",
+                "Time until the head of the upstream's answer was here",
+                seconds,
+            ),
             decisions: counters(
                 it,
                 "decisions",

@@ -146,7 +146,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut json = json!({
-            "type": format!("https://onceward.dev/errors/{}", self.code()),
+            "type": format!("urn:onceward:error:{}", self.code()),
             "title": self.title(),
             "status": self.status().as_u16(),
             "detail": self.detail(),

@@ -125,7 +125,8 @@ pub enum Verdict {
     Rerun,
     /// It happened, and this is the answer to replay.
     Answer(Answer),
-    /// Forget what is stored, so that the next request runs. For records that are done.
+    /// Free the key whatever is stored, so that the next request runs. For an unresolved record it is the same
+    /// as [`Rerun`](Self::Rerun).
     Remove,
 }
 

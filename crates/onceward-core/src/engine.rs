@@ -1,10 +1,12 @@
 //! Asks the store, lets the rules decide, hands out permits and answers.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::OnceCell;
 
 use crate::cache::{Answers, Before, Hit};
@@ -96,6 +98,15 @@ impl Default for EngineSettings {
 /// How long a caller is asked to wait before it asks for a running operation again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How many records one round of upkeep looks at for expiry.
+const SWEEP_LIMIT: usize = 1000;
+
+/// How many stray claims are released at once, so that they share the store's work.
+const STRAYS_AT_ONCE: usize = 64;
+
+/// The longest host and path that a listing shows, in bytes. Identity is the hash of the whole.
+const LISTED_BYTES_MAX: usize = 1024;
+
 /// The pause before the n-th repeat of a call that went wrong: 10 ms, doubling, at most 1 s.
 pub(crate) fn back_off(tries: u32) -> Duration {
     Duration::from_millis(10 << tries.min(7)).min(Duration::from_secs(1))
@@ -123,7 +134,7 @@ pub(crate) struct Inner {
     /// Store milliseconds minus boot milliseconds, from the last reply; `i64::MIN` before the first.
     store_offset: AtomicI64,
     /// Claims that may have landed after their `begin` ended; they are released when found.
-    strays: Mutex<Vec<Stray>>,
+    strays: Mutex<HashMap<(RecordId, Owner), Stray>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,8 +238,10 @@ impl Engine {
     /// # Errors
     /// The store could not be asked; what was done stays done.
     pub async fn maintain(&self) -> Result<Swept> {
+        // Neither waits for the other to succeed.
+        let swept = self.inner.store.sweep(SWEEP_LIMIT).await;
         self.inner.release_strays().await?;
-        self.inner.store.sweep(1000).await
+        swept
     }
 
     /// How long another process may still use a cached answer.
@@ -300,7 +313,9 @@ impl Engine {
                         }
                         Decision::TakeOver { new_life, policy } => {
                             // What was saved belongs to the work that is still unfinished, and only to it.
-                            let unfinished = matches!(found.state, State::Running | State::Abandoned { .. });
+                            // Under this token nothing ran yet, so its own claim leaves nothing unknown.
+                            let unfinished = found.owner != claim.owner
+                                && matches!(found.state, State::Running | State::Abandoned { .. });
                             seen = Some(TakeOver {
                                 revision: found.revision,
                                 new_life,
@@ -366,11 +381,20 @@ impl Engine {
         Ok(Listing {
             principal: scope.principal,
             kind: scope.kind.clone(),
-            host: scope.host.clone(),
-            path: scope.path.clone(),
+            host: listed(&scope.host),
+            path: listed(&scope.path),
             key,
         })
     }
+}
+
+/// A text as listings show it: whole, or cut with a mark.
+fn listed(text: &str) -> String {
+    if text.len() <= LISTED_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = (0..=LISTED_BYTES_MAX).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// A record that may be taken over, as it was found.
@@ -579,13 +603,27 @@ impl Inner {
     /// Releases claims that landed after their `begin` had ended. Nothing ran under them.
     async fn release_strays(&self) -> Result<()> {
         // Each stays on the list until its matter is closed, also when this future is dropped on the way.
-        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for stray in strays {
-            if self.release_stray(stray).await? {
-                self.strays.lock().unwrap_or_else(PoisonError::into_inner).retain(|it| *it != stray);
+        let strays: Vec<Stray> = self.strays().values().copied().collect();
+        let mut released = stream::iter(strays)
+            .map(|stray| async move { (stray, self.release_stray(stray).await) })
+            .buffer_unordered(STRAYS_AT_ONCE);
+        let mut failed = None;
+        while let Some((stray, closed)) = released.next().await {
+            match closed {
+                Ok(true) => drop(self.strays().remove(&(stray.id, stray.owner))),
+                Ok(false) => {}
+                // It cannot be read, so it cannot be released either: an operator sees it.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.strays().remove(&(stray.id, stray.owner));
+                }
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn strays(&self) -> MutexGuard<'_, HashMap<(RecordId, Owner), Stray>> {
+        self.strays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the matter is closed: released, or it can no longer land.
@@ -606,12 +644,13 @@ impl Inner {
         } else {
             released(&found, not_after)
         };
-        self.store.replace(stray.id, found.revision, &put).await?;
-        Ok(false)
+        let replaced = self.store.replace(stray.id, found.revision, &put).await?;
+        // Once it is kept, no copy of the claim can land any more: the revision has moved on.
+        Ok(matches!(replaced, Replace::Kept(_)))
     }
 
     fn stray(&self, stray: Stray) {
-        self.strays.lock().unwrap_or_else(PoisonError::into_inner).push(stray);
+        self.strays().insert((stray.id, stray.owner), stray);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::decide::{Verdict, Verdicts, judge_verdict};
 use crate::engine::{Engine, released};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::key::RecordId;
 use crate::record::{Record, Revision, State, Timestamp};
@@ -86,7 +86,7 @@ impl Engine {
             Replace::Lost(None, _) => Ok(Operated::NotFound),
             Replace::Late(now) => {
                 inner.heard(now);
-                Ok(Operated::Changed(found))
+                Err(Error::new(ErrorKind::Unavailable, "write the verdict in time"))
             }
         }
     }

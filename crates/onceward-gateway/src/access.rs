@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use onceward_admin::{Metrics, Served};
-use onceward_core::Engine;
+use onceward_core::{Clock, Engine};
 use onceward_http::{Body, Exchange, Told};
 use tower_service::Service;
 
@@ -37,9 +39,12 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let (metrics, clock) = (self.metrics.clone(), self.engine.clock().clone());
-        let started = clock.boot();
-        let seen = Seen {
+        let metrics = self.metrics.clone();
+        let clock = Arc::clone(self.engine.clock());
+        let mut seen = Seen {
+            started: clock.boot(),
+            clock,
+            is_answered: false,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             version: request.version(),
@@ -52,8 +57,7 @@ where
                 Ok(response) => response,
                 Err(never) => match never {},
             };
-            let elapsed = clock.boot().saturating_sub(started);
-            seen.note(&metrics, &response, elapsed);
+            seen.note(&metrics, &response);
             Ok(response)
         })
     }
@@ -61,6 +65,9 @@ where
 
 /// What is kept of a request while it is answered. Paths are logged; queries may hold secrets and are not.
 struct Seen {
+    clock: Arc<dyn Clock>,
+    started: Duration,
+    is_answered: bool,
     method: http::Method,
     path: String,
     version: Version,
@@ -69,7 +76,13 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&self, metrics: &Metrics, response: &Response<Body>, elapsed: std::time::Duration) {
+    fn elapsed(&self) -> Duration {
+        self.clock.boot().saturating_sub(self.started)
+    }
+
+    fn note(&mut self, metrics: &Metrics, response: &Response<Body>) {
+        self.is_answered = true;
+        let elapsed = self.elapsed();
         let exchange = response.extensions().get::<Exchange>();
         let told = exchange.map_or(Told::PassThrough, |it| it.told);
         let route = exchange.and_then(|it| it.route.as_deref()).map(|it| it.name.as_str());
@@ -100,7 +113,7 @@ impl Seen {
             attempt,
             request_bytes = self.request_bytes,
             answer_bytes,
-            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            duration_us = micros(elapsed),
             "request"
         );
         if told.is_duplicate() {
@@ -116,4 +129,29 @@ impl Seen {
             );
         }
     }
+}
+
+/// The connection ended before there was an answer: the caller has left, or the gateway stops. An operation
+/// goes on, so what became of it shows in its record and not here.
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        tracing::info!(
+            target: "onceward::access",
+            method = self.method.as_str(),
+            path = self.path,
+            version = ?self.version,
+            peer = self.peer.map(|it| it.0.to_string()),
+            outcome = "unanswered",
+            request_bytes = self.request_bytes,
+            duration_us = micros(self.elapsed()),
+            "request"
+        );
+    }
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use onceward_admin::{AdminState, AnswerWriter, MeteredStore, Metrics, Token};
 use onceward_core::{Engine, EngineSettings, Store, SystemClock, SystemEntropy};
 use onceward_http::{Body, IdempotencyLayer, Operation, stored_answer};
@@ -24,7 +24,7 @@ use crate::access::Access;
 use crate::listen::{Limits, Stop, accept};
 use crate::routes::{routes, upstream};
 use crate::settings::Settings;
-use crate::upstream::{InvalidSetting, PassThrough, Upstream};
+use crate::upstream::{Fault, InvalidSetting, PassThrough, Upstream};
 
 /// How long writing the last abandonments may take when the gateway stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub struct Gateway {
     settings: Settings,
     address: SocketAddr,
     admin_address: SocketAddr,
-    layer: IdempotencyLayer,
+    layer: Arc<IdempotencyLayer>,
     draining: Arc<AtomicBool>,
     stop: Stop,
     /// Connections of callers, which end first.
@@ -98,8 +98,10 @@ impl Gateway {
         let proxy = Upstream::new(upstream(&settings), background.clone(), background_stop.clone())?;
         let layer = IdempotencyLayer::new(engine.clone(), routes(&settings))
             .with_store_patience(settings.upstream.response_timeout);
-        let running = layer.clone();
-        metrics.count_running(move || running.running() as u64);
+        let layer = Arc::new(layer);
+        // The layer owns the metrics, so they must not own it: the store closes when its last owner goes.
+        let counted = Arc::downgrade(&layer);
+        metrics.count_running(move || counted.upgrade().map_or(0, |it| it.running() as u64));
         let draining = Arc::new(AtomicBool::new(false));
         let admin = AdminState {
             engine: engine.clone(),
@@ -112,7 +114,7 @@ impl Gateway {
         let stop = Stop::default();
         let connections = TaskTracker::new();
         let service = Access {
-            inner: layer.layer(ToUpstream(proxy)),
+            inner: layer.layer(ToUpstream { proxy, metrics: metrics.clone(), engine: engine.clone() }),
             metrics: metrics.clone(),
             engine: engine.clone(),
         };
@@ -187,6 +189,10 @@ impl Gateway {
             );
         }
         let _ = tokio::time::timeout(LAST_WORDS, self.layer.abort()).await;
+        if left > 0 {
+            // Their callers are still to hear that the outcome is unresolved.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.connections.wait()).await;
+        }
         self.stop.now.cancel();
         self.background_stop.cancel();
         self.background.close();
@@ -226,9 +232,13 @@ async fn upkeep(engine: Engine, stop: CancellationToken) {
     }
 }
 
-/// The proxy behind the layer: tells it which requests are operations.
+/// The proxy behind the layer: tells it which requests are operations, and times it.
 #[derive(Debug, Clone)]
-struct ToUpstream(Upstream);
+struct ToUpstream {
+    proxy: Upstream,
+    metrics: Metrics,
+    engine: Engine,
+}
 
 impl Service<Request<Body>> for ToUpstream {
     type Response = Response<Body>;
@@ -236,7 +246,7 @@ impl Service<Request<Body>> for ToUpstream {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+        self.proxy.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -247,6 +257,29 @@ impl Service<Request<Body>> for ToUpstream {
         if extensions.remove::<onceward_http::FreshConnection>().is_some() {
             extensions.insert(crate::upstream::FreshConnection);
         }
-        self.0.call(request)
+        let (metrics, clock) = (self.metrics.clone(), Arc::clone(self.engine.clock()));
+        let asked = clock.boot();
+        let answer = self.proxy.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            let outcome = match response.extensions().get::<Fault>() {
+                Some(Fault::Unreachable) => "unreachable",
+                Some(Fault::TimedOut) => "timeout",
+                Some(Fault::Broken) => "broken",
+                None => status_class(response.status()),
+            };
+            metrics.upstream(outcome, clock.boot().saturating_sub(asked));
+            Ok(response)
+        })
+    }
+}
+
+fn status_class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
     }
 }

@@ -1,20 +1,24 @@
 //! Accepts connections and serves each until it ends or the gateway stops.
 
+mod linger;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use onceward_http::Body;
+use onceward_http::{Body, Exchange, Told};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use self::linger::{Lingering, Unread};
 use crate::forward::ClientAddr;
 
 /// How the listener treats connections.
@@ -102,9 +106,19 @@ async fn serve<S>(
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let unread = Unread::default();
+    let stream = Lingering::new(stream, unread.clone());
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ClientAddr(peer));
-        service.clone().call(request)
+        // HTTP/2 can end one request and leave the connection as it is.
+        let has_body = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+        unread.set(false);
+        let (unread, answer) = (unread.clone(), service.clone().call(request));
+        async move {
+            let response = answer.await?;
+            unread.set(has_body && is_refusal(&response));
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -122,6 +136,12 @@ async fn serve<S>(
         // Callers leave, time out and send nonsense all day; that is theirs to see.
         tracing::debug!(error, "a connection ended with an error");
     }
+}
+
+/// Whether the answer was given without regard to the request's body.
+fn is_refusal(response: &Response<Body>) -> bool {
+    let told = response.extensions().get::<Exchange>().map(|it| it.told);
+    matches!(told, Some(Told::Refused | Told::Unavailable))
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {

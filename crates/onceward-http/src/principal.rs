@@ -36,7 +36,7 @@ pub(crate) fn principal_of(
             None => Ok(Principal::ANONYMOUS),
         },
         PrincipalRule::Cookie(name) => match cookie(headers, name)? {
-            Some(value) => Ok(hasher.principal(&format!("cookie {name}"), value.as_bytes())),
+            Some(value) => Ok(hasher.principal(&format!("cookie {name}"), value)),
             None => Ok(Principal::ANONYMOUS),
         },
         PrincipalRule::Auto => auto(headers, hasher),
@@ -82,13 +82,13 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u
     Ok(first.map(|it| it.as_bytes().trim_ascii()))
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, Problem> {
     let mut found = None;
     for line in headers.get_all(COOKIE) {
-        let line = String::from_utf8_lossy(line.as_bytes());
-        for pair in line.split(';') {
-            let Some((key, value)) = pair.trim().split_once('=') else { continue };
-            if key.trim() == name && found.replace(value.trim().to_owned()).is_some() {
+        for pair in line.as_bytes().split(|it| *it == b';') {
+            let Some(equals) = pair.iter().position(|it| *it == b'=') else { continue };
+            let (key, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+            if key == name.as_bytes() && found.replace(value).is_some() {
                 return Err(Problem::PrincipalUnknown(
                     "The cookie that names the caller (setting `principal`) is there more than once",
                 ));

@@ -18,6 +18,8 @@ pub enum Problem {
     KeyMissing,
     /// The key cannot be read; the text says what is wrong with it.
     KeyInvalid(&'static str),
+    /// The request could be read as two different ones; the text says why.
+    RequestAmbiguous(&'static str),
     /// Nobody can say who calls; the text names the setting.
     PrincipalUnknown(&'static str),
     /// The first request with this key is still running.
@@ -65,6 +67,7 @@ impl Problem {
         match self {
             Self::KeyMissing => "key-missing",
             Self::KeyInvalid(_) => "key-invalid",
+            Self::RequestAmbiguous(_) => "request-ambiguous",
             Self::PrincipalUnknown(_) => "principal-unknown",
             Self::InProgress { .. } => "in-progress",
             Self::Unresolved => "unresolved",
@@ -88,9 +91,11 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::KeyMissing | Self::KeyInvalid(_) | Self::PrincipalUnknown(_) | Self::RequestIncomplete => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::KeyMissing
+            | Self::KeyInvalid(_)
+            | Self::RequestAmbiguous(_)
+            | Self::PrincipalUnknown(_)
+            | Self::RequestIncomplete => StatusCode::BAD_REQUEST,
             Self::InProgress { .. } | Self::Unresolved | Self::AnswerNotKept => StatusCode::CONFLICT,
             Self::AnswerGone => StatusCode::GONE,
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -109,6 +114,7 @@ impl Problem {
         match self {
             Self::KeyMissing => "This operation needs an Idempotency-Key",
             Self::KeyInvalid(_) => "The Idempotency-Key cannot be used",
+            Self::RequestAmbiguous(_) => "The request can be read in two ways",
             Self::PrincipalUnknown(_) => "The caller cannot be worked out",
             Self::InProgress { .. } => "The first request with this key is still running",
             Self::Unresolved => "The outcome of the first request is unknown",
@@ -134,7 +140,7 @@ impl Problem {
             Self::KeyMissing => "Send an Idempotency-Key header: one new key for each intent, the same on \
                  every retry of it. Nothing was run."
                 .into(),
-            Self::KeyInvalid(what) => format!("{what}. Nothing was run."),
+            Self::KeyInvalid(what) | Self::RequestAmbiguous(what) => format!("{what}. Nothing was run."),
             Self::PrincipalUnknown(what) => format!("{what}. Nothing was run."),
             Self::InProgress { .. } => "Repeat the same request after the pause in Retry-After.".into(),
             Self::Unresolved => "It may or may not have taken effect, so it is not run again. Look the \
@@ -182,6 +188,7 @@ impl Problem {
             }
             Self::KeyMissing
             | Self::KeyInvalid(_)
+            | Self::RequestAmbiguous(_)
             | Self::PrincipalUnknown(_)
             | Self::Unresolved
             | Self::AnswerNotKept
@@ -200,7 +207,7 @@ impl Problem {
     #[must_use]
     pub fn response(&self) -> Response<Body> {
         let json = serde_json::json!({
-            "type": format!("https://onceward.dev/errors/{}", self.code()),
+            "type": format!("urn:onceward:error:{}", self.code()),
             "title": self.title(),
             "status": self.status().as_u16(),
             "detail": self.detail(),

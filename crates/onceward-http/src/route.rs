@@ -49,12 +49,12 @@ impl Routes {
         Self { routes: routes.into_iter().map(Arc::new).collect(), fallback: Some(Arc::new(fallback)) }
     }
 
-    /// The route under which a request may be an operation; `None` when it just passes through.
+    /// The route under which a request may be an operation; `None` when it just passes through. A method in
+    /// small letters is found, too, so that it can be refused.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str) -> Option<Arc<Route>> {
-        if !may_be_operation(method) {
-            return None;
-        }
+        let capitals = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes()).ok();
+        let method = capitals.as_ref().filter(|it| may_be_operation(it))?;
         let normal = normal_path(path);
         let found = self.routes.iter().find(|it| it.covers(method) && it.path.matches(&normal));
         let found = found.or(self.fallback.as_ref().filter(|it| it.covers(method)))?;

@@ -21,7 +21,7 @@ use crate::body::{Body, BoxError};
 use crate::capture::{Captured, capture};
 use crate::exchange::{Exchange, Told};
 use crate::fingerprint::fingerprint_of;
-use crate::key_header::key_of;
+use crate::key_header::{IDEMPOTENCY_KEY, key_of};
 use crate::layer::Shared;
 use crate::outcome::Outcome;
 use crate::policy::{HttpPolicy, KeyRule, Oversize};
@@ -100,6 +100,11 @@ fn recognise(shared: &Shared, parts: &Parts) -> Recognised {
     let Some(route) = shared.routes().find(&parts.method, parts.uri.path()) else {
         return Recognised::PassThrough;
     };
+    // Methods are case-sensitive (RFC 9110, section 9.1), and not everybody behind us knows.
+    if parts.method.as_str().bytes().any(|it| it.is_ascii_lowercase()) {
+        let why = "The method is not in capital letters; write POST, PATCH, PUT or DELETE";
+        return Recognised::Refused(Problem::RequestAmbiguous(why), route);
+    }
     let required = route.policy.key == KeyRule::Required;
     if is_grpc(&parts.headers) {
         return if required {
@@ -121,10 +126,14 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     kind.get(..16).is_some_and(|it| it.eq_ignore_ascii_case(b"application/grpc"))
 }
 
-/// Headers that only Onceward may send towards the service behind.
+/// Headers that only Onceward may send towards the service behind, also as a gateway interface (CGI, WSGI)
+/// would spell them: there `_` and `-` are the same.
 fn drop_forged(headers: &mut HeaderMap) {
-    let forged: Vec<HeaderName> =
-        headers.keys().filter(|it| it.as_str().starts_with("onceward-")).cloned().collect();
+    let is_forged = |it: &HeaderName| {
+        let plain = it.as_str().replace('_', "-");
+        plain.starts_with("onceward-") || (plain == IDEMPOTENCY_KEY.as_str() && *it != IDEMPOTENCY_KEY)
+    };
+    let forged: Vec<HeaderName> = headers.keys().filter(|it| is_forged(it)).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
@@ -208,6 +217,9 @@ where
     if content_length(&parts.headers).is_some_and(|it| it > policy.max_request_bytes) {
         return refused(too_large);
     }
+    if parts.headers.get_all(HOST).iter().count() > 1 {
+        return refused(Problem::RequestAmbiguous("The request has more than one Host line; send one"));
+    }
     let hasher = match door.shared.engine.hasher().await {
         Ok(hasher) => hasher,
         Err(error) => {
@@ -257,11 +269,17 @@ where
                 error = &error as &dyn std::error::Error,
                 "the operation was not claimed"
             );
-            // A record that cannot be read may be a claim: it is never run over.
-            let unreadable = error.kind() == ErrorKind::Corrupt;
+            // A record that cannot be read may be a claim, and one whose reply was lost may have landed:
+            // neither is run over, not even where the route says `fail_open`.
+            let unreadable = error.kind() != ErrorKind::Unavailable;
             return without_store(&door, inner, parts, Body::from(body), unreadable).await;
         }
     };
+    if door.shared.is_draining() {
+        // It was granted while the drain began: nothing was sent yet.
+        settle(id, permit.release().await);
+        return door.answered(id, &Problem::Draining, Told::Unavailable);
+    }
     prepare(&mut parts, &permit, &door.route);
     let (tx, rx) = oneshot::channel();
     let tasks = door.shared.tasks.clone();
@@ -291,8 +309,8 @@ async fn run<S, ResB>(
     let work = AssertUnwindSafe(run_and_capture(inner, request, max_answer_bytes)).catch_unwind();
     let ended = tokio::select! {
         biased;
-        ended = permit.keep(work) => Some(ended),
         () = abort.cancelled() => None,
+        ended = permit.keep(work) => Some(ended),
     };
     let mut teller = Teller { tx: Some(tx), exchange: door.exchange(id, attempt) };
     let ended = match ended {
@@ -375,7 +393,10 @@ async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome: Outcome, 
                 Oversize::Refuse => Problem::AnswerTooLarge.response(),
             };
             (
-                Box::pin(async move { permit.complete(StoredAnswer::not_kept()).await.map(|_| None) }),
+                Box::pin(async move {
+                    let stands = permit.complete(StoredAnswer::not_kept()).await?;
+                    Ok((stands != StoredAnswer::not_kept()).then_some(stands))
+                }),
                 Told::Oversize,
                 response,
             )
@@ -396,7 +417,10 @@ async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome: Outcome, 
         biased;
         written = &mut finish => written,
         () = patience => {
-            let told = if told == Told::FirstRun || told == Told::Oversize { Told::NotStored } else { told };
+            let told = match told {
+                Told::FirstRun | Told::Oversize => Told::NotStored,
+                _ => Told::Unknown,
+            };
             let late = match told {
                 Told::NotStored => Problem::AnswerNotStored.response(),
                 _ => Problem::OutcomeUnresolved.response(),
@@ -536,15 +560,17 @@ fn meets_length(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> bool {
     !has_body || content_length(headers).is_none_or(|it| it == body.len() as u64)
 }
 
-/// The host as it counts: lower case, without the default port. HTTP/2 says it in the target.
+/// The host as it counts: lower case, without the default port. HTTP/2 says it in the target. Bytes outside
+/// ASCII stand for themselves, so that no two hosts become one.
 fn host_of(parts: &Parts) -> String {
     let sent = match parts.uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => parts.headers.get(HOST).and_then(|it| it.to_str().ok()).unwrap_or_default(),
+        Some(authority) => authority.as_str().as_bytes(),
+        None => parts.headers.get(HOST).map_or(&[][..], |it| it.as_bytes()),
     };
-    let host = sent.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-    let default = if parts.uri.scheme_str() == Some("https") { ":443" } else { ":80" };
-    host.strip_suffix(default).map_or(host.clone(), str::to_owned)
+    let host = sent.rsplit(|it| *it == b'@').next().unwrap_or_default();
+    let default: &[u8] = if parts.uri.scheme_str() == Some("https") { b":443" } else { b":80" };
+    let host = host.strip_suffix(default).unwrap_or(host);
+    host.iter().map(|it| char::from(it.to_ascii_lowercase())).collect()
 }
 
 /// Tells the caller once, if it is still there.

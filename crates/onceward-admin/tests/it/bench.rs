@@ -52,7 +52,7 @@ impl Reply {
             assert!(json[member].as_str().is_some_and(|it| !it.is_empty()), "{member}: {json}");
         }
         let kind = json["type"].as_str().unwrap();
-        kind.strip_prefix("https://onceward.dev/errors/").unwrap().to_owned()
+        kind.strip_prefix("urn:onceward:error:").unwrap().to_owned()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use onceward::Store;
 use onceward_admin::Token;
 use onceward_gateway::settings::{Flags, Log, Settings};
 use onceward_gateway::{Ended, Gateway};
@@ -52,14 +55,14 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     };
     let read = match Settings::read(args.config.as_deref(), environment(), flags) {
         Ok(read) => read,
-        Err(error) => return Exit::Usage.report(&error.to_string()),
+        Err(error) => return Exit::Usage.report(&reasons(&error)),
     };
     for warning in &read.warnings {
         eprintln!("onceward: warning: {warning}");
     }
     let settings = read.settings;
     if let Err(error) = onceward::check(settings.store.as_str()) {
-        return Exit::Usage.report(&format!("store: {error}"));
+        return Exit::Usage.report(&format!("store: {}", reasons(&error)));
     }
     if args.print_config {
         print!("{}", settings.to_toml());
@@ -88,7 +91,12 @@ async fn serve(settings: Settings) -> ExitCode {
             }
         };
     let url = settings.store.as_str().to_owned();
-    let store = match onceward::open(&url).await {
+    let opened = tokio::select! {
+        opened = open(&url) => opened,
+        _ = terminate.recv() => return stopped_early("SIGTERM"),
+        _ = interrupt.recv() => return stopped_early("SIGINT"),
+    };
+    let store = match opened {
         Ok(store) => store,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
@@ -142,6 +150,23 @@ async fn serve(settings: Settings) -> ExitCode {
         _ = terminate.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
         _ = interrupt.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
     }
+}
+
+/// Opens the store. Another gateway may still have it; that is said when it takes a while.
+async fn open(url: &str) -> Result<Arc<dyn Store>, onceward::OpenError> {
+    let mut opening = std::pin::pin!(onceward::open(url));
+    tokio::select! {
+        opened = &mut opening => return opened,
+        () = tokio::time::sleep(Duration::from_millis(500)) => {}
+    }
+    tracing::info!("waiting for the store");
+    opening.await
+}
+
+/// Nothing was served yet, so nothing is left to be finished.
+fn stopped_early(signal: &str) -> ExitCode {
+    tracing::info!(signal, "stopped before the store was open");
+    Exit::Done.code()
 }
 
 fn start_log(log: Log) {

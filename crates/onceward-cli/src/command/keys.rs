@@ -270,18 +270,17 @@ fn list_table(page: &Value) -> String {
 }
 
 fn show_table(record: &Value) -> String {
-    let mut out = String::new();
+    let mut rows = Vec::new();
     for (name, value) in record.as_object().into_iter().flatten() {
         match value {
             Value::Object(inner) => {
-                for (inner_name, value) in inner {
-                    out.push_str(&format!("{:<22}{}\n", format!("{name}.{inner_name}"), word(value)));
-                }
+                rows.extend(inner.iter().map(|(inner, value)| (format!("{name}.{inner}"), word(value))));
             }
-            value => out.push_str(&format!("{name:<22}{}\n", word(value))),
+            value => rows.push((name.clone(), word(value))),
         }
     }
-    out
+    let width = rows.iter().map(|it| it.0.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
 #[cfg(test)]

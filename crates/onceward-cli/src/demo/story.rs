@@ -401,7 +401,7 @@ fn body_of(reply: &Result<Reply, CallError>) -> String {
 
 fn problem_of(reply: &Result<Reply, CallError>) -> Option<String> {
     let json = reply.as_ref().ok()?.json();
-    Some(json["type"].as_str()?.rsplit('/').next()?.to_owned())
+    Some(json["type"].as_str()?.rsplit(':').next()?.to_owned())
 }
 
 fn answered(reply: &Result<Reply, CallError>, status: u16, replayed: bool) -> bool {

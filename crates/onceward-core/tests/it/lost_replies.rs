@@ -302,3 +302,28 @@ async fn a_late_copy_of_a_completion_overwrites_nothing() {
     assert_eq!(world.record(attempt.record_id()).await, before);
     assert!(matches!(begin(&world.engine, &attempt).await, Begin::Replay(_)));
 }
+
+#[tokio::test]
+async fn a_stray_that_cannot_be_read_stops_neither_the_others_nor_the_sweep() {
+    let world = World::new().await;
+    let attempt = pay(&world.engine).await;
+    given_up(&world, &attempt).await;
+    world.store.cue(Op::Load, 1, Fault::Corrupt);
+    world.engine.maintain().await.unwrap();
+    world.store.forget();
+    world.engine.maintain().await.unwrap();
+    assert_eq!(world.store.ops(), [Op::Sweep], "an operator sees the record; upkeep goes on");
+}
+
+#[tokio::test]
+async fn a_very_long_path_is_listed_cut_and_told_apart_whole() {
+    let world = World::new().await;
+    let mut attempt = pay(&world.engine).await;
+    attempt.scope.path = format!("/{}", "é".repeat(40_000));
+    let permit = granted(&world.engine, &attempt).await;
+    let listed = world.record(permit.record_id()).await.unwrap().listing.path;
+    assert!(listed.len() <= 1027 && listed.ends_with('…'), "{} bytes", listed.len());
+    let mut other = attempt.clone();
+    other.scope.path.push('x');
+    assert_ne!(other.record_id(), attempt.record_id());
+}

@@ -118,3 +118,14 @@ async fn an_operation_is_marked_for_what_stands_behind() {
     assert!(marked(&world.last()).is_none());
     assert!(world.last().head.extensions.get::<FreshConnection>().is_none());
 }
+
+/// Gateway interfaces such as WSGI make `Onceward_Fence` and `Onceward-Fence` one variable.
+#[tokio::test]
+async fn headers_that_imitate_ours_with_underscores_are_dropped() {
+    let world = World::new(paid);
+    let forged = pay("k").header("onceward_fence", "9").header("idempotency_key", "other");
+    world.send(forged).await.assert_first(201);
+    let seen = world.last();
+    assert_eq!((seen.header("onceward_fence"), seen.header("idempotency_key")), (None, None));
+    assert_eq!(seen.header("idempotency-key"), Some("k"));
+}

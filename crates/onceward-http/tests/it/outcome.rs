@@ -130,7 +130,6 @@ async fn the_application_overrules_the_lists_by_header_or_in_process() {
             check(HttpPolicy::default(), Case { extension: Some(said), ..case(status) }, said).await;
         }
     }
-    // A word that means nothing changes nothing, and is removed all the same.
     // A misspelt word overrules, too: nobody knows what was meant.
     check(HttpPolicy::default(), Case { header: Some("whatever"), ..case(429) }, Outcome::Unknown).await;
     check(HttpPolicy::default(), Case { header: Some("Release"), ..case(200) }, Outcome::Release).await;

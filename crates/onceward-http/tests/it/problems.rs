@@ -12,6 +12,7 @@ fn every() -> Vec<Problem> {
     vec![
         Problem::KeyMissing,
         Problem::KeyInvalid("The Idempotency-Key is empty; send 1 to 255 visible ASCII characters"),
+        Problem::RequestAmbiguous("The request has more than one Host line; send one"),
         Problem::PrincipalUnknown("Set `principal` for this route"),
         Problem::RequestIncomplete,
         Problem::InProgress { retry_after: Duration::from_secs(1) },
@@ -47,7 +48,7 @@ async fn the_problem_bodies_are_as_stored() {
         }
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(json["type"], format!("https://onceward.dev/errors/{}", problem.code()));
+        assert_eq!(json["type"], format!("urn:onceward:error:{}", problem.code()));
         writeln!(shown, "{json:#}\n").unwrap();
     }
     let stored = include_str!("problems.txt");
@@ -66,6 +67,17 @@ fn every_code_of_the_source_is_among_the_stored_bodies() {
     assert!(codes.len() >= 18, "{codes:?}");
     for code in codes {
         assert!(every().iter().any(|it| it.code() == code), "{code} has no stored body");
+    }
+}
+
+#[test]
+fn every_problem_has_a_page() {
+    let pages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
+    for problem in every() {
+        let page = pages.join(problem.code()).with_extension("md");
+        let text = std::fs::read_to_string(&page).unwrap_or_default();
+        let told = format!("**{}**", problem.status().as_u16());
+        assert!(text.contains(&told), "{} must say {told}", page.display());
     }
 }
 
@@ -115,5 +127,5 @@ async fn a_problem_is_told_as_one_over_the_wire() {
     let body = got.split("\r\n\r\n").nth(1).unwrap();
     assert!(got.contains(&format!("content-length: {}\r\n", body.len())), "{got}");
     let json: serde_json::Value = serde_json::from_str(body).unwrap();
-    assert_eq!(json["type"], "https://onceward.dev/errors/key-missing");
+    assert_eq!(json["type"], "urn:onceward:error:key-missing");
 }

@@ -268,3 +268,33 @@ async fn every_record_carries_the_version_of_the_rules_that_made_it() {
     assert_eq!(records.len(), 1);
     assert_eq!((records[0].rules, records[0].listing.path.as_str()), (RULES, "/payments"));
 }
+
+#[tokio::test]
+async fn a_method_in_small_letters_dodges_nothing() {
+    let world = World::under(required(), paid);
+    for method in ["post", "Post", "patch"] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        world.send(ask(method.clone(), "/payments").key("k")).await.assert_problem(400, "request-ambiguous");
+        world.send(ask(method, "/payments")).await.assert_problem(400, "request-ambiguous");
+    }
+    assert_eq!(world.effects(), 0);
+    let get = Method::from_bytes(b"get").unwrap();
+    assert_eq!(world.send(ask(get, "/payments")).await.told(), Told::PassThrough);
+}
+
+#[tokio::test]
+async fn two_host_lines_are_refused_before_any_claim() {
+    let world = World::new(paid);
+    let got = world.send(post("/a").key("k").header("host", "b")).await;
+    got.assert_problem(400, "request-ambiguous");
+    assert_eq!((world.effects(), world.records().await.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn hosts_that_differ_in_bytes_outside_ascii_are_two() {
+    let world = World::new(paid);
+    for (effects, host) in [(1, b"a\xe9".as_slice()), (2, b"a\xea"), (2, b"A\xe9")] {
+        world.send(post("/a").key("k").host(host)).await;
+        assert_eq!(world.effects(), effects, "{host:?}");
+    }
+}

@@ -304,3 +304,14 @@ async fn bytes_of_an_answer_are_data_and_nothing_in_them_is_obeyed() {
     let replay = world.send(pay("k")).await;
     assert_eq!((replay.is_replay(), replay.body), (true, first.body));
 }
+
+/// A claim whose reply was lost may have landed: running beside it could be a second run.
+#[tokio::test]
+async fn fail_open_does_not_run_beside_a_claim_that_may_have_landed() {
+    let world = World::under(fail_open(), paid);
+    world.engine.hasher().await.unwrap();
+    world.store.down(Fault::ReplyLost);
+    let got = world.pass_time_for(world.send_aside(pay("k"))).await;
+    got.assert_problem(503, "store-unavailable");
+    assert_eq!(world.effects(), 0);
+}

@@ -244,7 +244,7 @@ impl Ask {
         self
     }
 
-    pub(crate) fn host(mut self, host: &str) -> Self {
+    pub(crate) fn host(mut self, host: impl AsRef<[u8]>) -> Self {
         self.headers.remove(http::header::HOST);
         self.header("host", host)
     }
@@ -315,7 +315,7 @@ impl Got {
         (kind == "application/problem+json").then(|| {
             let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
             assert_eq!(json["status"], self.status.as_u16());
-            json["type"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+            json["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap().to_owned()
         })
     }
 

@@ -1,0 +1,117 @@
+//! A caller that is refused while it still sends its body gets to hear why.
+//!
+//! A socket that is closed with unread bytes resets its connection, and the reset takes with it the answer
+//! that the other end has not read yet. So the end of the answer is sent first, and what still comes in is
+//! read and dropped for a while.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// How long the caller may be silent before nothing more is expected of it.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How much is dropped at most; who sends more does not listen.
+const DROPPED_BYTES_MAX: usize = 64 << 20;
+/// How much is dropped between two looks at the clock.
+const SCRATCH_BYTES: usize = 16 << 10;
+
+/// Whether the last answer on a connection may have left a body unread. Clones are about the same connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    pub(super) fn set(&self, unread: bool) {
+        self.0.store(unread, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream whose shutdown waits until the caller, too, has ended or fallen silent, where a body is unread.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    stream: TcpStream,
+    unread: Unread,
+    ended: bool,
+    dropped_bytes: usize,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl Lingering {
+    pub(super) fn new(stream: TcpStream, unread: Unread) -> Self {
+        Self { stream, unread, ended: false, dropped_bytes: 0, silence: None }
+    }
+
+    /// Ready when nothing more comes, for whatever reason.
+    fn poll_drop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; SCRATCH_BYTES];
+        while self.dropped_bytes < DROPPED_BYTES_MAX {
+            let mut read = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    self.dropped_bytes += read.filled().len();
+                    self.silence = None;
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    let silence =
+                        self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE_MAX)));
+                    return silence.as_mut().poll(cx);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, from)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ended {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.ended = true;
+        }
+        if self.unread.get() {
+            ready!(self.poll_drop(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
