@@ -1,6 +1,8 @@
 //! The gateway against real sockets, with an upstream that does exactly what a test tells it to.
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod scripted;
