@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::say::complain;
+
 /// How the command ended. The numbers are part of the interface: see docs/reference/exit-codes.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -27,7 +29,7 @@ impl Exit {
 
     /// The code, with the reason on stderr.
     pub(crate) fn report(self, reason: &str) -> ExitCode {
-        eprintln!("onceward: {reason}");
+        complain(reason);
         self.code()
     }
 }

@@ -12,6 +12,7 @@ use onceward_gateway::{Ended, Gateway};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
+use crate::say::{complain, say};
 
 /// Run the gateway: a reverse proxy that makes the API behind it safe to repeat
 ///
@@ -58,18 +59,18 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         Err(error) => return Exit::Usage.report(&reasons(&error)),
     };
     for warning in &read.warnings {
-        eprintln!("onceward: warning: {warning}");
+        complain(&format!("warning: {warning}"));
     }
     let settings = read.settings;
     if let Err(error) = onceward::check(settings.store.as_str()) {
         return Exit::Usage.report(&format!("store: {}", reasons(&error)));
     }
     if args.print_config {
-        print!("{}", settings.to_toml());
+        say(&settings.to_toml());
         return Exit::Done.code();
     }
     if args.check {
-        println!("the settings are fine");
+        say("the settings are fine\n");
         return Exit::Done.code();
     }
     serve(settings).await
@@ -170,7 +171,11 @@ fn stopped_early(signal: &str) -> ExitCode {
 }
 
 fn start_log(log: Log) {
-    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stdout);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(std::io::stdout)
+        // A line that nobody can read any more is lost. Saying so on stderr panics when that is closed, too.
+        .log_internal_errors(false);
     match log {
         Log::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
         Log::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init(),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::call::{Reply, call};
+use crate::call::{CallError, Reply, call};
 use crate::exit::Exit;
+use crate::say::say;
 
 /// Look at the records of a running gateway, resolve and remove them
 #[derive(Debug, clap::Subcommand)]
@@ -176,9 +177,18 @@ impl Admin {
             headers.push(("content-type", "application/json"));
         }
         let body = body.map(|it| it.to_string()).unwrap_or_default();
-        let reply = call(method, &url, &headers, body, Duration::from_secs(30)).await.map_err(|error| {
-            (Exit::Admin, format!("{error}; is the gateway running, and is --admin its admin address?"))
-        })?;
+        let reply =
+            call(method, &url, &headers, body, Duration::from_secs(30)).await.map_err(
+                |error| match error {
+                    CallError::Url(_) => {
+                        (Exit::Usage, format!("--admin {}: write it as http://HOST:PORT", self.url))
+                    }
+                    CallError::Connect(..) | CallError::Broken(_) | CallError::TimeOut(_) => (
+                        Exit::Admin,
+                        format!("{error}; is the gateway running, and is --admin its admin address?"),
+                    ),
+                },
+            )?;
         if reply.status.is_success() {
             return Ok(reply);
         }
@@ -193,24 +203,38 @@ impl Admin {
     }
 
     fn token(&self) -> Result<String, Failed> {
+        let (token, place) = self.read_token()?;
+        let token = token.trim();
+        if token.is_empty() || !token.bytes().all(|it| it.is_ascii_graphic()) {
+            return Err((Exit::Usage, format!("{place} holds no token: it is visible ASCII without blanks")));
+        }
+        Ok(token.to_owned())
+    }
+
+    /// The token as it stands there, and the name of the place.
+    fn read_token(&self) -> Result<(String, String), Failed> {
         #[expect(clippy::disallowed_methods, reason = "a documented variable of this verb")]
         let variable = std::env::var("ONCEWARD_ADMIN_TOKEN").ok();
         if let (None, Some(token)) = (&self.token_file, variable) {
-            return Ok(token.trim().to_owned());
+            return Ok((token, "ONCEWARD_ADMIN_TOKEN".into()));
         }
         let file = self.token_file.clone().unwrap_or_else(|| "onceward-data/admin.token".into());
-        std::fs::read_to_string(&file).map(|it| it.trim().to_owned()).map_err(|error| {
-            let hint = "name it with --token-file, or set ONCEWARD_ADMIN_TOKEN";
-            (Exit::Usage, format!("cannot read the token from {}: {error}; {hint}", file.display()))
-        })
+        let place = file.display().to_string();
+        match std::fs::read_to_string(&file) {
+            Ok(token) => Ok((token, place)),
+            Err(error) => {
+                let hint = "name it with --token-file, or set ONCEWARD_ADMIN_TOKEN";
+                Err((Exit::Usage, format!("cannot read the token from {place}: {error}; {hint}")))
+            }
+        }
     }
 
     fn print(&self, reply: &Reply, table: fn(&Value) -> String) {
         let value = reply.json();
         if self.json {
-            println!("{value:#}");
+            say(&format!("{value:#}\n"));
         } else {
-            print!("{}", table(&value));
+            say(&table(&value));
         }
     }
 }

@@ -1,0 +1,20 @@
+//! The `onceward` command as its users meet it: the real binary, real processes, real signals.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod client;
+mod crash;
+mod drain;
+mod foreign;
+mod help;
+mod keys;
+mod lease;
+mod logs;
+mod metrics;
+mod owner;
+mod process;
+mod settings;
+mod snapshot;
+mod start;
+mod story;
+mod upstream;
+mod wait;
