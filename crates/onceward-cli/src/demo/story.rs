@@ -195,7 +195,7 @@ impl Story {
             },
         });
         println!(
-            "  $ onceward keys resolve {}… --revision {revision} --status 201 --body '{receipt}'",
+            "  $ onceward keys resolve {}… --revision {revision} --status 201 --header 'content-type: application/json' --body '{receipt}'",
             id.get(..12).unwrap_or("?")
         );
         let resolved =

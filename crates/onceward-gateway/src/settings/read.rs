@@ -219,9 +219,11 @@ fn unknown_variable(name: &str) -> String {
     if bare.starts_with("ROUTE__") {
         return format!("{name} is ignored: routes can only be given in the file");
     }
-    let nearest = unknown::nearest_variable(name);
     let from_kubernetes = bare == "PORT" || bare.starts_with("PORT_") || bare.starts_with("SERVICE_");
-    let reason = "; Kubernetes sets it for a service named onceward (enableServiceLinks: false stops that)";
-    let reason = if from_kubernetes { reason } else { "" };
-    format!("{name} is not a setting and is ignored; nearest valid name: {nearest}{reason}")
+    let help = if from_kubernetes {
+        "Kubernetes sets it for a service named onceward (enableServiceLinks: false stops that)".to_owned()
+    } else {
+        format!("nearest valid name: {}", unknown::nearest_variable(name))
+    };
+    format!("{name} is not a setting and is ignored; {help}")
 }
