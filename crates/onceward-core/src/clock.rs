@@ -9,7 +9,8 @@ use crate::record::Timestamp;
 
 /// A source of time. Core never asks the machine; it asks the clock it was given.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The wall clock, for stores that have none of their own. It may jump; a store keeps a high-water mark.
+    /// The wall clock, for stores that have none of their own. It may jump; a store asks it once, when it
+    /// opens, and keeps a high-water mark ([`StoreTime`](crate::store::StoreTime)).
     fn wall(&self) -> Timestamp;
 
     /// Time since an arbitrary start, time asleep included. It never goes back. Holders count leases with it.

@@ -14,8 +14,10 @@ use crate::record::{Fence, Listing, Owner, Record, Revision, State, Timestamp, n
 
 pub mod browse;
 pub mod memory;
+pub mod time;
 
 pub use browse::{Cursor, Filter, Page};
+pub use time::StoreTime;
 
 /// The longest that one call to a store may take from being sent to being carried out. Shorter budgets are
 /// settings; this bound is what sweeping relies on.
@@ -223,6 +225,26 @@ pub enum Due {
     Wake,
 }
 
+/// What a record waits for. A store keeps an index of these times, so that nothing scans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Agenda {
+    /// The end of its lease: [`Due::Lease`].
+    Lease,
+    /// Its wake-up time: [`Due::Wake`].
+    Wake,
+    /// When sweeping has something to do with it: [`Record::expires_at`].
+    Expiry,
+}
+
+impl From<Due> for Agenda {
+    fn from(due: Due) -> Self {
+        match due {
+            Due::Lease => Self::Lease,
+            Due::Wake => Self::Wake,
+        }
+    }
+}
+
 /// What [`Store::sweep`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -273,5 +295,14 @@ impl Record {
             State::Done(_) => self.answer_until,
             State::Released | State::Tombstone => self.gone_until.after(SETTLE),
         }
+    }
+
+    /// What this record waits for and when, each kind at most once, in the order of [`Agenda`].
+    pub fn agenda(&self) -> impl Iterator<Item = (Agenda, Timestamp)> + use<> {
+        let lease = (self.state == State::Running).then_some((Agenda::Lease, self.lease_until));
+        let wake = self.wake_at.map(|it| (Agenda::Wake, it));
+        let expires_at = self.expires_at();
+        let expiry = (expires_at < Timestamp::MAX).then_some((Agenda::Expiry, expires_at));
+        [lease, wake, expiry].into_iter().flatten()
     }
 }

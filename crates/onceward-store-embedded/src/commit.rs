@@ -12,7 +12,7 @@ use std::time::Duration;
 use fjall::PersistMode;
 
 use crate::fault;
-use crate::group::{Ask, Group, Order};
+use crate::group::{Ask, Fuse, Group, Order};
 use crate::probe::Probe;
 use crate::settings::Durability;
 use crate::shelf::{Health, Shelf};
@@ -31,7 +31,7 @@ pub(crate) struct Committer {
 impl Committer {
     /// Serves until every sender is gone, then syncs and notes the orderly end.
     pub(crate) fn run(self) {
-        let _fuse = Fuse(&self.shelf);
+        let _last_words = LastWords(&self);
         // Since when there are writes that were told but not synced.
         let mut unsynced: Option<Duration> = None;
         loop {
@@ -110,13 +110,17 @@ fn refuse(ask: Ask) {
     }
 }
 
-/// A committer that panics takes the store out of order with it: nobody knows how far it came.
-struct Fuse<'a>(&'a Shelf);
+/// A committer that panics takes the store out of order with it, and nobody is left waiting: of the calls
+/// that it did not take up yet nothing was written.
+struct LastWords<'a>(&'a Committer);
 
-impl Drop for Fuse<'_> {
+impl Drop for LastWords<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.worsen(Health::Failed);
+            drop(Fuse(&self.0.shelf));
+            for order in self.0.orders.try_iter() {
+                refuse(order.ask);
+            }
         }
     }
 }

@@ -15,10 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::fault::Fault;
 use crate::probe::{Point, Probe};
-use crate::row;
+use crate::row::{self, AgendaKey};
 use crate::shelf::{Health, Shelf};
 
-/// How many bytes of answers one group may gather before it is written.
+/// How many bytes of records one group may read and gather before it is written.
 const GROUP_BYTES: usize = 8 << 20;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -49,9 +49,10 @@ pub(crate) struct Group<'a> {
     promises: Vec<Promise>,
 }
 
-/// What a group does to one record: from what the disk has to what it shall have.
+/// What a group does to one record: from what the disk has to what it shall have. Of the former only the rows
+/// that may have to go are kept: its answer can be long.
 struct Change {
-    before: Option<Record>,
+    before: Vec<AgendaKey>,
     after: Option<Record>,
 }
 
@@ -101,7 +102,7 @@ impl<'a> Group<'a> {
             return Ok(Insert::Found(found, self.now));
         }
         let record = put.stamp(id, None, self.now);
-        self.change(id, None, Some(record.clone()));
+        self.change(None, id, Some(record.clone()));
         Ok(Insert::Kept(record))
     }
 
@@ -112,7 +113,7 @@ impl<'a> Group<'a> {
         match self.current(id)? {
             Some(found) if found.revision == seen => {
                 let record = put.stamp(id, Some(&found), self.now);
-                self.change(id, Some(found), Some(record.clone()));
+                self.change(Some(&found), id, Some(record.clone()));
                 Ok(Replace::Kept(record))
             }
             other => Ok(Replace::Lost(other, self.now)),
@@ -130,11 +131,11 @@ impl<'a> Group<'a> {
             match found.expiry(self.now) {
                 Expiry::Keep => {}
                 Expiry::Tombstone(next) => {
-                    self.change(id, Some(found), Some(*next));
+                    self.change(Some(&found), id, Some(*next));
                     swept.tombstones += 1;
                 }
                 Expiry::Remove => {
-                    self.change(id, Some(found), None);
+                    self.change(Some(&found), id, None);
                     swept.removed += 1;
                 }
             }
@@ -150,20 +151,25 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// The record as the calls before this one leave it.
-    fn current(&self, id: RecordId) -> Result<Option<Record>> {
-        match self.changes.get(&id) {
-            Some(change) => Ok(change.after.clone()),
-            None => self.shelf.read(id),
-        }
+    /// The record as the calls before this one leave it. It counts towards the group's bytes: whoever finds it
+    /// there is shown it once the group is written.
+    fn current(&mut self, id: RecordId) -> Result<Option<Record>> {
+        let found = match self.changes.get(&id) {
+            Some(change) => change.after.clone(),
+            None => self.shelf.read(id)?,
+        };
+        self.bytes += found.as_ref().map_or(0, size);
+        Ok(found)
     }
 
-    fn change(&mut self, id: RecordId, found: Option<Record>, after: Option<Record>) {
+    /// What is there now counts only where the group has not changed it before.
+    fn change(&mut self, found: Option<&Record>, id: RecordId, after: Option<Record>) {
         self.bytes += after.as_ref().map_or(0, size);
         match self.changes.entry(id) {
             Entry::Occupied(mut it) => it.get_mut().after = after,
             Entry::Vacant(it) => {
-                it.insert(Change { before: found, after });
+                let before = found.into_iter().flat_map(row::agenda).collect();
+                it.insert(Change { before, after });
             }
         }
     }
@@ -180,6 +186,9 @@ impl<'a> Group<'a> {
     /// of this very group. Says whether anything was written.
     pub(crate) fn settle(mut self, mode: PersistMode, probe: &Arc<dyn Probe>) -> bool {
         let promises = std::mem::take(&mut self.promises);
+        // Ends before the promises do: whoever hears from a broken promise that his write may have landed
+        // must not be shown a state without it.
+        let _fuse = Fuse(self.shelf);
         let wrote = !self.changes.is_empty();
         let fault = if wrote { self.write(mode, probe, promises.len()).err() } else { None };
         if let Some(fault) = &fault {
@@ -212,14 +221,13 @@ impl<'a> Group<'a> {
         let mut batch = OwnedWriteBatch::with_capacity(shelf.database.clone(), changes.len() * 4 + 1);
         batch.insert(&shelf.agenda, row::HIGH_WATER, now.as_millis().to_be_bytes());
         for (id, Change { before, after }) in changes {
-            let old: Vec<_> = before.iter().flat_map(row::agenda).collect();
             let new: Vec<_> = after.iter().flat_map(row::agenda).collect();
             // Always `remove`, whose marker hides every older version; a weak one would let the version
             // beneath come back, and that is a claim.
-            for key in old.iter().filter(|it| !new.contains(it)) {
+            for key in before.iter().filter(|it| !new.contains(it)) {
                 batch.remove(&shelf.agenda, &key[..]);
             }
-            for key in new.iter().filter(|it| !old.contains(it)) {
+            for key in new.iter().filter(|it| !before.contains(it)) {
                 batch.insert(&shelf.agenda, &key[..], b"");
             }
             match after {
@@ -231,8 +239,19 @@ impl<'a> Group<'a> {
     }
 }
 
+/// A write that panics takes the store out of order: nobody knows how far it came.
+pub(crate) struct Fuse<'a>(pub(crate) &'a Shelf);
+
+impl Drop for Fuse<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.worsen(Health::Failed);
+        }
+    }
+}
+
 /// About how many bytes a record takes.
-fn size(record: &Record) -> usize {
+pub(crate) fn size(record: &Record) -> usize {
     let answer = match &record.state {
         State::Done(answer) => answer.bytes.len(),
         State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => 0,
@@ -289,7 +308,8 @@ mod tests {
         let Ok(Replace::Kept(done)) = group.replace(ID, claimed.revision, &done) else { panic!() };
         settle(group);
         clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
-        assert_eq!(shelf.expired(9).unwrap(), [(ID, done.revision)]);
+        let due: Vec<_> = shelf.expired(9).unwrap().due.iter().map(|it| (it.id, it.revision)).collect();
+        assert_eq!(due, [(ID, done.revision)]);
 
         let mut group = Group::new(&shelf);
         assert_eq!(group.expire(&[(ID, claimed.revision)]).unwrap(), Swept::default(), "a stale look");
@@ -302,7 +322,7 @@ mod tests {
         assert_eq!(group.expire(&[(ID, taken.revision)]).unwrap(), Swept::default(), "it is running");
         settle(group);
         assert_eq!(shelf.read(ID).unwrap(), Some(taken));
-        assert_eq!(shelf.expired(9).unwrap(), []);
+        assert_eq!(shelf.expired(9).unwrap().due, []);
     }
 
     #[test]

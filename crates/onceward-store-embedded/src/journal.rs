@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::behind::more_behind;
 use crate::settings::Durability;
 
-const MAGIC: &[u8] = b"FJL\x03";
+pub(crate) const MAGIC: &[u8; 4] = b"FJL\x03";
 
 /// How the directory was left the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +36,24 @@ pub(crate) enum Left {
 /// # Errors
 /// Damage that cannot be an unfinished write, in words. Nothing was changed.
 pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
+    let mut journals = Vec::new();
+    let mut last = None;
+    for journal in oldest_first(database).map_err(|it| it.to_string())? {
+        let extent = extent(&journal, last).map_err(|it| format!("{}: {it}", journal.display()))?;
+        last = extent.last;
+        journals.push((journal, extent));
+    }
     let mut nothing_newer = true;
-    for journal in newest_first(database).map_err(|it| it.to_string())? {
+    for (journal, extent) in journals.into_iter().rev() {
         let at = |it: io::Error| format!("{}: {it}", journal.display());
-        let extent = extent(&journal).map_err(at)?;
         if extent.damaged {
             let unfinished = nothing_newer
                 && match left {
                     Left::InOrder => false,
                     Left::Abruptly(Durability::Relaxed) => true,
                     Left::Abruptly(Durability::Durable) => {
-                        !more_behind(&journal, extent.valid).map_err(at)?
+                        let damage = rest(&journal, extent.valid).map_err(at)?;
+                        !more_behind(&damage, extent.last)
                     }
                 };
             if !unfinished {
@@ -61,7 +69,7 @@ pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
 }
 
 /// The journals are named by growing numbers.
-fn newest_first(database: &Path) -> io::Result<Vec<PathBuf>> {
+fn oldest_first(database: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(database) {
         Err(it) if it.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -75,23 +83,26 @@ fn newest_first(database: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     journals.sort();
-    Ok(journals.into_iter().rev().map(|it| it.1).collect())
+    Ok(journals.into_iter().map(|it| it.1).collect())
 }
 
 /// How far a journal is whole, and whether anything but zeros follows.
 struct Extent {
     valid: u64,
+    /// The sequence number of the last batch up to here, older journals included.
+    last: Option<u64>,
     damaged: bool,
 }
 
-fn extent(journal: &Path) -> io::Result<Extent> {
+fn extent(journal: &Path, mut last: Option<u64>) -> io::Result<Extent> {
     let mut input = BufReader::with_capacity(1 << 16, File::open(journal)?);
     let mut valid = 0;
-    while let Some(bytes) = whole_batch(&mut input)? {
-        valid += bytes;
+    while let Some(batch) = whole_batch(&mut input)? {
+        valid += batch.bytes;
+        last = Some(batch.sequence);
     }
     input.seek(SeekFrom::Start(valid))?;
-    Ok(Extent { valid, damaged: !only_zeros(&mut input)? })
+    Ok(Extent { valid, last, damaged: !only_zeros(&mut input)? })
 }
 
 fn only_zeros(input: &mut impl Read) -> io::Result<bool> {
@@ -106,25 +117,28 @@ fn only_zeros(input: &mut impl Read) -> io::Result<bool> {
     }
 }
 
-/// Whether a whole batch stands anywhere behind the damage: then the damaged one was not the last.
-fn more_behind(journal: &Path, damage: u64) -> io::Result<bool> {
+/// What follows the whole batches, without the zeros at its end.
+fn rest(journal: &Path, valid: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(journal)?;
-    file.seek(SeekFrom::Start(damage))?;
+    file.seek(SeekFrom::Start(valid))?;
     let mut rest = Vec::new();
     file.read_to_end(&mut rest)?;
-    for start in (1..rest.len()).filter(|it| rest[*it] == 1) {
-        if whole_batch(&mut &rest[start..])?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    rest.truncate(rest.iter().rposition(|it| *it != 0).map_or(0, |it| it + 1));
+    Ok(rest)
 }
 
-/// The length of the batch that stands here; `None` when none does, or not all of it, or not unchanged.
-fn whole_batch(input: &mut impl Read) -> io::Result<Option<u64>> {
+/// A whole batch: its length in bytes and its sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) bytes: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The batch that stands here; `None` when none does, or not all of it, or not unchanged.
+pub(crate) fn whole_batch(input: &mut impl Read) -> io::Result<Option<Batch>> {
     let mut input = Counted { input, bytes: 0 };
     match input.batch() {
-        Ok(whole) => Ok(whole.then_some(input.bytes)),
+        Ok(sequence) => Ok(sequence.map(|sequence| Batch { bytes: input.bytes, sequence })),
         Err(it) if it.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(it) => Err(it),
     }
@@ -143,22 +157,24 @@ impl<R: Read> Counted<'_, R> {
         Ok(bytes)
     }
 
-    fn batch(&mut self) -> io::Result<bool> {
+    /// The sequence number of a batch that is whole. The engine writes none without entries.
+    fn batch(&mut self) -> io::Result<Option<u64>> {
         let [tag] = self.take()?;
         if tag != 1 {
-            return Ok(false);
+            return Ok(None);
         }
         let entries = u32::from_le_bytes(self.take()?);
-        let _sequence: [u8; 8] = self.take()?;
+        let sequence = u64::from_le_bytes(self.take()?);
         let mut hash = Xxh3::new();
         for _ in 0..entries {
             if !self.entry(&mut hash)? {
-                return Ok(false);
+                return Ok(None);
             }
         }
         let [tag] = self.take()?;
         let expected = u64::from_le_bytes(self.take()?);
-        Ok(tag == 3 && expected == hash.digest() && self.take::<4>()? == MAGIC)
+        let whole = entries > 0 && tag == 3 && expected == hash.digest() && self.take::<4>()? == *MAGIC;
+        Ok(whole.then_some(sequence))
     }
 
     fn entry(&mut self, hash: &mut Xxh3) -> io::Result<bool> {

@@ -33,18 +33,22 @@
 //! # When the disk fails
 //! The calls of the group in question get `Uncertain`, and from then on every call gets `Unavailable`, reading
 //! ones included, until the directory is opened again: after a failed sync the machine itself no longer knows
-//! what is on the disk. Nothing that was told before is lost.
+//! what is on the disk. Nothing that was told before is lost. The same holds when the committer panics; calls
+//! that it had not taken up yet get `Unavailable`.
 //!
 //! # When a future is dropped
 //! The call may or may not be carried out, like one whose reply was lost.
 //!
 //! # Time
-//! The wall time of the [`Clock`](onceward_core::Clock) that `open` was given, never earlier than the latest
-//! time that a stored write was stamped with, also after a restart.
+//! It begins, with each opening, at the wall time of the [`Clock`](onceward_core::Clock) that `open` was given,
+//! or at the latest time that a stored write was stamped with where that is later, and then runs with the boot
+//! clock ([`StoreTime`](onceward_core::store::StoreTime)). So it never goes back, and setting the wall clock
+//! while the store is open neither ends anything early nor makes time stand still.
 //!
 //! # Features
 //! None.
 
+mod behind;
 mod commit;
 mod directory;
 mod fault;

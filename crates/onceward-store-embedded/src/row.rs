@@ -8,36 +8,22 @@
 
 use std::ops::RangeInclusive;
 
-use onceward_core::store::Due;
-use onceward_core::{Record, RecordId, State, Timestamp};
+use onceward_core::store::Agenda;
+use onceward_core::{Record, RecordId, Timestamp};
 
 /// The key of the high-water mark in the agenda. No row of a record is as short.
 pub(crate) const HIGH_WATER: &[u8] = b"\0high water";
-
-/// What a record waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Agenda {
-    Lease = 1,
-    Wake = 2,
-    Expiry = 3,
-}
-
-impl From<Due> for Agenda {
-    fn from(due: Due) -> Self {
-        match due {
-            Due::Lease => Self::Lease,
-            Due::Wake => Self::Wake,
-        }
-    }
-}
 
 /// The key of one row of the agenda.
 pub(crate) type AgendaKey = [u8; 41];
 
 fn key(what: Agenda, when: Timestamp, id: RecordId) -> AgendaKey {
     let mut key = [0; 41];
-    key[0] = what as u8;
+    key[0] = match what {
+        Agenda::Lease => 1,
+        Agenda::Wake => 2,
+        Agenda::Expiry => 3,
+    };
     key[1..9].copy_from_slice(&when.as_millis().to_be_bytes());
     key[9..].copy_from_slice(id.as_bytes());
     key
@@ -46,11 +32,7 @@ fn key(what: Agenda, when: Timestamp, id: RecordId) -> AgendaKey {
 /// The rows that belong to `record`, at most one of each kind.
 pub(crate) fn agenda(record: &Record) -> impl Iterator<Item = AgendaKey> {
     let id = record.id;
-    let lease = (record.state == State::Running).then(|| key(Agenda::Lease, record.lease_until, id));
-    let wake = record.wake_at.map(|it| key(Agenda::Wake, it, id));
-    let expires_at = record.expires_at();
-    let expiry = (expires_at < Timestamp::MAX).then(|| key(Agenda::Expiry, expires_at, id));
-    [lease, wake, expiry].into_iter().flatten()
+    record.agenda().map(move |(what, when)| key(what, when, id))
 }
 
 /// Every row of `what` up to and including `now`.

@@ -4,10 +4,10 @@
 //! synced (`WriteBatch::commit` of fjall 3.1 holds the journal for all of it: write, `fdatasync`, then the
 //! memtables). So a read beside the committer sees nothing that a power cut could take back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,21 +16,25 @@ use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot,
 };
 use onceward_core::record::encode::decode;
-use onceward_core::store::{Cursor, Expiry, Filter, Loaded, Page};
+use onceward_core::store::{Agenda, Cursor, Expiry, Filter, Loaded, Page, StoreTime};
 use onceward_core::{Clock, ErrorKind, Record, RecordId, Result, Revision, Timestamp};
 
 use crate::directory::{Directory, OpenError};
 use crate::fault;
+use crate::group::size;
 use crate::journal::{self, Left};
-use crate::row::{self, Agenda};
+use crate::row::{self, AgendaKey};
 use crate::settings::EmbeddedSettings;
 
 /// How many rows one call may look at. A listing goes on from its cursor.
 const LOOK_ROWS: usize = 10_000;
-/// How many bytes of records one page may look at, so that big answers do not pile up in memory.
+/// How many bytes of records one call may look at, so that big answers do not pile up in memory.
 const LOOK_BYTES: usize = 32 << 20;
 /// How many unreadable records are remembered, so that each is logged once.
 const UNREADABLE_MAX: usize = 10_000;
+
+/// How far the store's time may be ahead of the wall clock at the opening before somebody should hear of it.
+const AHEAD: Duration = Duration::from_secs(60);
 
 const RECORDS_MEMTABLE_BYTES: u64 = 8 << 20;
 const AGENDA_MEMTABLE_BYTES: u64 = 4 << 20;
@@ -44,12 +48,31 @@ pub(crate) struct Shelf {
     pub(crate) database: Database,
     pub(crate) records: Keyspace,
     pub(crate) agenda: Keyspace,
-    clock: Arc<dyn Clock>,
-    latest: AtomicU64,
+    time: StoreTime,
+    /// Behind which row the next look at the agenda begins, where the last one ended early.
+    resume: Mutex<BTreeMap<Agenda, AgendaKey>>,
     health: AtomicU8,
     unreadable: Mutex<BTreeSet<RecordId>>,
     /// Last, so that the directory is unlocked after the engine is gone.
     directory: Directory,
+}
+
+/// A record that sweeping has something to do with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Over {
+    pub(crate) id: RecordId,
+    /// The revision that was looked at.
+    pub(crate) revision: Revision,
+    /// About how much memory the record takes.
+    pub(crate) bytes: usize,
+}
+
+/// What a look at the agenda found, earliest first.
+#[derive(Debug)]
+pub(crate) struct Look<T> {
+    pub(crate) due: Vec<T>,
+    /// Whether there may be more: it ended at its limit or at its bounds, not at the end of what is due.
+    pub(crate) more: bool,
 }
 
 /// Whether the shelf takes calls.
@@ -94,28 +117,36 @@ impl Shelf {
             None => Timestamp::ZERO,
             Some(it) => row::time(&it).ok_or_else(|| wrong(fjall::Error::Unrecoverable))?,
         };
+        let time = StoreTime::begin(clock, latest);
+        if time.ahead() > AHEAD {
+            tracing::warn!(
+                ahead = ?time.ahead(),
+                "the store's time is ahead of the wall clock: that clock was wrong when the store was \
+                 written last, or it is wrong now. Times run on from the store's time: what is written from now \
+                 on is kept as long as it should be, what was written under the right clock may end that much \
+                 earlier"
+            );
+        }
         Ok(Self {
             database,
             records,
             agenda,
-            clock,
-            latest: AtomicU64::new(latest.as_millis()),
+            time,
+            resume: Mutex::default(),
             health: AtomicU8::new(Health::Open as u8),
             unreadable: Mutex::default(),
             directory,
         })
     }
 
-    /// The store's time: the clock may jump back, the store does not.
+    /// The store's time: no jump of the wall clock moves it while the store is open.
     pub(crate) fn now(&self) -> Timestamp {
-        let wall = self.clock.wall();
-        let before = self.latest.fetch_max(wall.as_millis(), Ordering::SeqCst);
-        wall.max(Timestamp::from_millis(before))
+        self.time.now()
     }
 
     /// Time that never jumps, for pacing only.
     pub(crate) fn boot(&self) -> Duration {
-        self.clock.boot()
+        self.time.clock().boot()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -171,32 +202,70 @@ impl Shelf {
         Ok(Loaded { record, now: self.now() })
     }
 
-    /// Records with a row of `what` that has passed, earliest first. Unreadable ones are passed over.
+    /// Records with a row of `what` that has passed.
     pub(crate) fn due(&self, what: Agenda, limit: usize) -> Result<Vec<Record>> {
+        Ok(self.look(what, limit, Some)?.due)
+    }
+
+    /// What sweeping has something to do with. The records themselves, whose answers can be long, are let go.
+    pub(crate) fn expired(&self, limit: usize) -> Result<Look<Over>> {
         let now = self.now();
-        let mut found = Vec::new();
+        self.look(Agenda::Expiry, limit, |it| {
+            let over = Over { id: it.id, revision: it.revision, bytes: size(&it) };
+            (it.expiry(now) != Expiry::Keep).then_some(over)
+        })
+    }
+
+    /// Goes through the rows of `what` that have passed until `limit` are picked. Unreadable records are passed
+    /// over. A look that ends at its bounds before that is gone on with by the next one, so that no number of
+    /// unreadable records ends the work for good; at the end of what is due it begins at the front again.
+    fn look<T>(
+        &self,
+        what: Agenda,
+        limit: usize,
+        mut pick: impl FnMut(Record) -> Option<T>,
+    ) -> Result<Look<T>> {
+        let mut look = Look { due: Vec::new(), more: true };
+        let (first, last) = row::due(what, self.now()).into_inner();
+        let start = self.resume_at(what).map_or(Bound::Included(first), Bound::Excluded);
+        let (mut rows, mut bytes, mut at) = (0, 0, None);
         let snapshot = self.database.snapshot();
-        for guard in snapshot.range(&self.agenda, row::due(what, now)).take(LOOK_ROWS.max(limit)) {
-            if found.len() == limit {
-                break;
+        for guard in snapshot.range(&self.agenda, (start, Bound::Included(last))) {
+            if look.due.len() == limit {
+                return Ok(look);
+            }
+            if rows >= LOOK_ROWS || bytes >= LOOK_BYTES {
+                self.set_resume(what, at);
+                return Ok(look);
             }
             let key = guard.key().map_err(|it| fault::reading(&it))?;
+            (rows, at) = (rows + 1, key[..].try_into().ok().or(at));
             let Some(id) = row::record_id(&key) else { continue };
             match self.read_at(&snapshot, id) {
-                Ok(Some(record)) if row::agenda(&record).any(|it| it[..] == key[..]) => found.push(record),
+                Ok(Some(record)) if row::agenda(&record).any(|it| it[..] == key[..]) => {
+                    bytes += size(&record);
+                    look.due.extend(pick(record));
+                }
                 Ok(_) => tracing::warn!(record = id.prefix(), "the agenda has a row without its record"),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        self.set_resume(what, None);
+        look.more = look.due.len() == limit;
+        Ok(look)
     }
 
-    /// Which records sweeping has something to do with, at which revision.
-    pub(crate) fn expired(&self, limit: usize) -> Result<Vec<(RecordId, Revision)>> {
-        let now = self.now();
-        let due = self.due(Agenda::Expiry, limit)?;
-        Ok(due.iter().filter(|it| it.expiry(now) != Expiry::Keep).map(|it| (it.id, it.revision)).collect())
+    fn resume_at(&self, what: Agenda) -> Option<AgendaKey> {
+        self.resume.lock().unwrap_or_else(PoisonError::into_inner).get(&what).copied()
+    }
+
+    fn set_resume(&self, what: Agenda, at: Option<AgendaKey>) {
+        let mut resume = self.resume.lock().unwrap_or_else(PoisonError::into_inner);
+        match at {
+            Some(at) => resume.insert(what, at),
+            None => resume.remove(&what),
+        };
     }
 
     /// One page in the order of the ids.
@@ -276,7 +345,7 @@ impl fmt::Debug for Shelf {
         f.debug_struct("Shelf")
             .field("path", &self.path())
             .field("health", &self.health())
-            .field("latest", &self.latest)
+            .field("time", &self.time)
             .finish_non_exhaustive()
     }
 }

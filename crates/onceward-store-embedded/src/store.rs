@@ -16,10 +16,12 @@ use crate::fault;
 use crate::group::{Ask, Order, Reply};
 use crate::probe::{NoProbe, Probe};
 use crate::settings::{Durability, EmbeddedSettings};
-use crate::shelf::Shelf;
+use crate::shelf::{Over, Shelf};
 
 /// How many records one step of a sweep may change, so that no caller waits behind a long one.
 const SWEEP_STEP: usize = 128;
+/// How many bytes of records one step of a sweep may read, for the same reason; a longer one goes alone.
+const SWEEP_BYTES: usize = 4 << 20;
 
 /// Records in one directory that this process has to itself.
 ///
@@ -38,7 +40,9 @@ struct Line {
 }
 
 impl EmbeddedStore {
-    /// Opens the directory, and makes it when it does not exist. Time is judged by `clock`.
+    /// Opens the directory, and makes it when it does not exist. Time begins at the wall time of `clock`, or at
+    /// the latest time stored where that is later (a warning when by more than a minute), and then runs with
+    /// its boot time.
     ///
     /// Blocks the thread: up to `lock_wait` while another process has the directory, and for as long as it
     /// takes to read the journal, which is at most a few hundred megabytes after a kill. In an async context
@@ -167,10 +171,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept> {
-        let looked_at = self.read(move |shelf| shelf.expired(limit)).await?;
-        let mut swept = Swept { more: looked_at.len() >= limit, ..Swept::default() };
-        for step in looked_at.chunks(SWEEP_STEP) {
-            let it = self.ask(|reply| Ask::Expire { looked_at: step.to_vec(), reply }).await?;
+        let look = self.read(move |shelf| shelf.expired(limit)).await?;
+        let mut swept = Swept { more: look.more, ..Swept::default() };
+        for step in steps(&look.due) {
+            let looked_at = step.iter().map(|it| (it.id, it.revision)).collect();
+            let it = self.ask(|reply| Ask::Expire { looked_at, reply }).await?;
             swept.tombstones += it.tombstones;
             swept.removed += it.removed;
         }
@@ -184,6 +189,21 @@ impl Store for EmbeddedStore {
     fn traits(&self) -> Traits {
         Traits { name: "embedded", durable: self.durability == Durability::Durable, shared: false }
     }
+}
+
+/// Cuts what is over into steps of at most [`SWEEP_STEP`] records and, but for single ones, [`SWEEP_BYTES`].
+fn steps(mut over: &[Over]) -> impl Iterator<Item = &[Over]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |it: &&Over| {
+            bytes += it.bytes;
+            bytes <= SWEEP_BYTES
+        };
+        let count = over.iter().take(SWEEP_STEP).take_while(fits).count();
+        let step;
+        (step, over) = over.split_at(count.max(1).min(over.len()));
+        (!step.is_empty()).then_some(step)
+    })
 }
 
 impl Drop for EmbeddedStore {

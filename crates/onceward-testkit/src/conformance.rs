@@ -70,6 +70,7 @@ macro_rules! store_conformance {
             only_a_grant_changes_owner_fence_and_attempt
             attempts_count_grants_and_start_again_in_a_new_life
             times_are_stamped_by_the_store
+            a_jump_of_the_wall_clock_does_not_move_the_stores_time
             racing_replaces_have_one_winner
             a_stale_revision_changes_nothing
             a_swap_on_an_absent_record_creates_nothing

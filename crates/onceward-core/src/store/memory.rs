@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::key::RecordId;
-use crate::record::{Record, Revision, State, Timestamp};
-use crate::store::{Cursor, Due, Expiry, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
+use crate::record::{Record, Revision, Timestamp};
+use crate::store::{
+    Agenda, Cursor, Due, Expiry, Filter, Insert, Loaded, Page, Put, Replace, Store, StoreTime, Swept, Traits,
+};
 
 /// Records in a map behind one lock that no await crosses.
 #[derive(Debug)]
 pub struct MemoryStore {
-    clock: Arc<dyn Clock>,
+    time: StoreTime,
     shelf: Mutex<Shelf>,
 }
 
@@ -24,30 +26,20 @@ struct Shelf {
     records: BTreeMap<RecordId, Record>,
     /// (what, when, which), so that nothing scans.
     due: BTreeSet<(Agenda, Timestamp, RecordId)>,
-    /// The latest time handed out: the clock may jump back, the store does not.
-    now: Timestamp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Agenda {
-    Lease,
-    Wake,
-    Expiry,
 }
 
 impl MemoryStore {
-    /// An empty store that judges time by `clock`.
+    /// An empty store. Its time is the wall time of `clock` now and from then on runs with its boot time, so
+    /// that no jump of the wall clock is felt; see [`StoreTime`].
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, shelf: Mutex::default() }
+        Self { time: StoreTime::begin(clock, Timestamp::ZERO), shelf: Mutex::default() }
     }
 
     /// The shelf at the store's time. A panic elsewhere cannot leave it half written: every change is whole.
     fn shelf(&self) -> (MutexGuard<'_, Shelf>, Timestamp) {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.now = shelf.now.max(self.clock.wall());
-        let now = shelf.now;
-        (shelf, now)
+        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        (shelf, self.time.now())
     }
 }
 
@@ -75,11 +67,7 @@ impl Shelf {
 
 fn agenda(record: &Record) -> impl Iterator<Item = (Agenda, Timestamp, RecordId)> {
     let id = record.id;
-    let lease = (record.state == State::Running).then_some((Agenda::Lease, record.lease_until, id));
-    let wake = record.wake_at.map(|it| (Agenda::Wake, it, id));
-    let expires_at = record.expires_at();
-    let expiry = (expires_at < Timestamp::MAX).then_some((Agenda::Expiry, expires_at, id));
-    [lease, wake, expiry].into_iter().flatten()
+    record.agenda().map(move |(what, when)| (what, when, id))
 }
 
 #[async_trait]
@@ -119,11 +107,7 @@ impl Store for MemoryStore {
 
     async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
         let (shelf, now) = self.shelf();
-        let what = match due {
-            Due::Lease => Agenda::Lease,
-            Due::Wake => Agenda::Wake,
-        };
-        Ok(shelf.due(what, now).take(limit).filter_map(|id| shelf.records.get(&id).cloned()).collect())
+        Ok(shelf.due(due.into(), now).take(limit).filter_map(|id| shelf.records.get(&id).cloned()).collect())
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

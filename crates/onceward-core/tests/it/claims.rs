@@ -7,7 +7,7 @@ use std::time::Duration;
 use onceward_core::store::{Insert, SETTLE};
 use onceward_core::{Attempt, Begin, Engine, ErrorKind, State};
 use onceward_testkit::faulty::Landed;
-use onceward_testkit::{Fault, Op, within};
+use onceward_testkit::{Fault, HandClock, Op, within};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 
@@ -168,10 +168,11 @@ async fn a_late_copy_of_a_call_whose_caller_is_gone_claims_nothing() {
 
 #[tokio::test]
 async fn a_call_that_is_late_once_is_sent_again_within_patience() {
-    let world = World::new().await;
+    let leaping = HandClock::new();
+    let world = World::with_store_clock(leaping.clone()).await;
     let attempt = pay(&world.engine).await;
     // The store's clock leaps: the first call comes with a limit that has passed.
-    world.clock.jump_wall(60_000);
+    leaping.advance(60 * SECOND);
     let permit = granted(&world.engine, &attempt).await;
     assert_eq!(world.store.ops(), [Op::Insert, Op::Insert]);
     assert_eq!(permit.attempt(), 1);

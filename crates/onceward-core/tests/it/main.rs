@@ -12,5 +12,6 @@ mod operators;
 mod permit;
 mod replay;
 mod secrecy;
+mod time;
 mod waiting;
 mod world;

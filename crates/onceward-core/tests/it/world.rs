@@ -35,9 +35,22 @@ impl World {
         Self::over(FaultyStore::yielding).await
     }
 
+    /// As `new`, over a store with a clock of its own.
+    pub(crate) async fn with_store_clock(clock: HandClock) -> Self {
+        Self::on(HandClock::new(), clock, FaultyStore::new).await
+    }
+
     async fn over(wrap: impl FnOnce(Arc<dyn Store>) -> FaultyStore) -> Self {
         let clock = HandClock::new();
-        let store = Arc::new(wrap(Arc::new(MemoryStore::new(Arc::new(clock.clone())))));
+        Self::on(clock.clone(), clock, wrap).await
+    }
+
+    async fn on(
+        clock: HandClock,
+        of_the_store: HandClock,
+        wrap: impl FnOnce(Arc<dyn Store>) -> FaultyStore,
+    ) -> Self {
+        let store = Arc::new(wrap(Arc::new(MemoryStore::new(Arc::new(of_the_store)))));
         let engine = engine(&store, &clock, 1, EngineSettings::default());
         engine.hasher().await.unwrap();
         store.forget();

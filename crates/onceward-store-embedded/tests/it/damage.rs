@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use onceward_core::store::{Due, Filter, SETTLE};
-use onceward_core::{ErrorKind, Policy, Store};
+use onceward_core::store::{Due, Filter, Put, SETTLE, Swept};
+use onceward_core::{Answer, ErrorKind, Policy, State, Store};
 use onceward_testkit::HandClock;
 
 use onceward_store_embedded::OpenError;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::sample::{Raw, claim, completion, id, inserted, open, open_at, stored, swapped, try_open};
 
@@ -60,6 +62,47 @@ async fn one_unreadable_record_stops_nobody_else_and_is_left_as_it_is() {
     assert!(raw.records.contains_key(id(5).as_bytes()).unwrap());
 }
 
+#[tokio::test]
+async fn no_number_of_unreadable_records_ends_sweeping_or_what_is_due() {
+    const BAD: u16 = 10_500;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = HandClock::new();
+    let store = open_at(folder.path(), clock.clone());
+    let woken = Put { wake_after: Some(Duration::from_millis(1)), ..claim() };
+    let done = Put { state: State::Done(Answer::new("test", "42")), ..woken };
+    for step in (0..BAD).collect::<Vec<_>>().chunks(500) {
+        futures_util::future::join_all(step.iter().map(|it| store.insert(id(*it), &done))).await;
+    }
+    clock.advance(Duration::from_secs(1));
+    for number in BAD..BAD + 5 {
+        inserted(&store, id(number), &done).await;
+    }
+    drop(store);
+    let raw = Raw::open(folder.path());
+    for number in 0..BAD {
+        raw.records.insert(id(number).as_bytes(), b"no record").unwrap();
+    }
+    drop(raw);
+
+    let store = open_at(folder.path(), clock.clone());
+    clock.advance(done.policy.retention);
+    // What a caller does that goes on while there is more.
+    let first = store.sweep(3).await.unwrap();
+    assert_eq!(first, Swept { more: true, ..Swept::default() }, "it stops looking, and says so");
+    let mut tombstones = 0;
+    for _ in 0..4 {
+        let swept = store.sweep(3).await.unwrap();
+        tombstones += swept.tombstones;
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(tombstones, 5);
+    assert_eq!(store.due(Due::Wake, 9).await.unwrap(), []);
+    let due: Vec<_> = store.due(Due::Wake, 9).await.unwrap().iter().map(|it| it.id).collect();
+    assert_eq!(due, (BAD..BAD + 5).map(id).collect::<Vec<_>>(), "the next look goes on");
+}
+
 const BATCH_END: &[u8] = b"FJL\x03";
 
 fn journal(folder: &Path) -> PathBuf {
@@ -75,11 +118,15 @@ async fn three_writes(folder: &Path) -> Vec<usize> {
     drop(store);
     // A new journal has 64 MiB of zeros behind its writes; a few of them will do.
     fs::File::options().write(true).open(journal(folder)).unwrap().set_len(1 << 16).unwrap();
-    let bytes = fs::read(journal(folder)).unwrap();
-    let windows = bytes.windows(BATCH_END.len()).enumerate();
-    let ends: Vec<_> = windows.filter(|it| it.1 == BATCH_END).map(|it| it.0 + BATCH_END.len()).collect();
+    let ends = ends(folder);
     assert_eq!(ends.len(), 3);
     ends
+}
+
+fn ends(folder: &Path) -> Vec<usize> {
+    let bytes = fs::read(journal(folder)).unwrap();
+    let windows = bytes.windows(BATCH_END.len()).enumerate();
+    windows.filter(|it| it.1 == BATCH_END).map(|it| it.0 + BATCH_END.len()).collect()
 }
 
 fn change(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -134,6 +181,46 @@ async fn damage_that_is_no_unfinished_write_is_refused_and_nothing_is_cut() {
         assert!(matches!(error, OpenError::Files { .. }), "{error}");
         assert!(error.to_string().contains(&format!("damaged at byte {}", ends[bad - 1])), "{error}");
         assert!(fs::read(journal(folder.path())).unwrap() == before);
+    }
+}
+
+/// Answers are other people's bytes, and a power cut can come while one is written.
+#[tokio::test]
+async fn an_answer_that_holds_a_whole_batch_is_cut_off_like_any_other() {
+    // A batch without entries and one with an entry, both with the right checksum.
+    let empty = [&[1][..], &[0; 12], &[3], &xxh3_64(b"").to_le_bytes(), BATCH_END].concat();
+    let entry = [4, 1, 0, 0, 0, 0, 0, 0, 0];
+    let clear =
+        [&[1, 1, 0, 0, 0][..], &[0; 8], &entry, &[3], &xxh3_64(&entry).to_le_bytes(), BATCH_END].concat();
+    let echo = [&[b'.'; 300][..], &empty, &clear, &[b'.'; 300]].concat();
+    for case in 0..7 {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let first = inserted(&store, id(1), &claim()).await;
+        let done = Put { state: State::Done(Answer::new("test", echo.clone())), ..completion(&first) };
+        swapped(&store, &first, &done).await;
+        drop(store);
+        fs::File::options().write(true).open(journal(folder.path())).unwrap().set_len(1 << 16).unwrap();
+        let ends = ends(folder.path());
+        let (begin, end) = (ends[0], *ends.last().unwrap());
+        let whole = fs::read(journal(folder.path())).unwrap();
+        let planted = whole.windows(echo.len()).position(|it| it == echo).unwrap() + 300;
+        let behind = planted + empty.len() + clear.len();
+        assert!(begin < planted && behind < end);
+        let (what, missing) = [
+            ("all behind the first planted batch", planted + empty.len()..end),
+            ("all behind the second planted batch", behind..end),
+            ("all from the middle of the answer on", behind + 100..end),
+            ("the end mark", end - 10..end),
+            ("the beginning", begin..begin + 60),
+            ("all before the planted batches", begin..planted - 1),
+            ("something behind the planted batches", behind + 10..behind + 200),
+        ][case]
+            .clone();
+        change(folder.path(), |it| it[missing].fill(0));
+        left_abruptly(folder.path(), "durable");
+        let store = try_open(folder.path()).unwrap_or_else(|it| panic!("{what} is missing: {it}"));
+        assert_eq!(stored(&store, id(1)).await, Some(first), "{what} is missing");
     }
 }
 

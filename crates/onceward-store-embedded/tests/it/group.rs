@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use onceward_core::store::{Due, Filter, Insert};
-use onceward_core::{ErrorKind, Store, SystemClock};
+use onceward_core::store::{Due, Filter, Insert, Put, Swept};
+use onceward_core::{Answer, ErrorKind, State, Store, SystemClock};
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, Point, Probe};
-use onceward_testkit::{eventually, within};
+use onceward_testkit::{HandClock, eventually, within};
 
 use crate::sample::{claim, id, inserted, open, settings, stored};
 
@@ -26,6 +26,7 @@ struct GateState {
     stopped: bool,
     fail_before: bool,
     fail_after: bool,
+    panics: Option<Point>,
     groups: usize,
     calls: usize,
 }
@@ -61,6 +62,12 @@ impl Probe for Gate {
             state = self.moved.wait(state).unwrap();
         }
         state.stopped = false;
+        let panics =
+            state.panics.is_some_and(|it| std::mem::discriminant(&it) == std::mem::discriminant(&point));
+        if panics {
+            drop(state);
+            panic!("the committer breaks down, as this test wants");
+        }
         let fails = if point == Point::AfterWrite { state.fail_after } else { state.fail_before };
         if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
@@ -182,6 +189,60 @@ async fn after_a_failed_sync_nobody_is_shown_anything_until_the_store_is_opened_
     assert_eq!(stored(&store, id(3)).await, None);
     store.check().await.unwrap();
     inserted(&store, id(4), &claim()).await;
+}
+
+#[tokio::test]
+async fn a_committer_that_panics_leaves_nobody_waiting_and_the_store_out_of_order() {
+    for point in [Point::BeforeWrite { calls: 0, changes: 0 }, Point::AfterWrite] {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Gate::with(|it| (it.stop_before, it.panics) = (true, Some(point)));
+        let store = open_with(settings(folder.path()), &gate);
+        let put = claim();
+        let mut taken_up = store.insert(id(1), &put);
+        assert!(poll!(&mut taken_up).is_pending());
+        gate.until_stopped().await;
+        let mut waiting: Vec<_> = (2..5).map(|it| store.insert(id(it), &put)).collect();
+        for call in &mut waiting {
+            assert!(poll!(call).is_pending());
+        }
+        gate.change(|it| it.stop_before = false);
+        assert_eq!(within(taken_up).await.unwrap_err().kind(), ErrorKind::Uncertain);
+        assert_eq!(store.load(id(1)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        for told in within(join_all(waiting)).await {
+            assert_eq!(told.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        for error in [
+            within(store.insert(id(6), &claim())).await.unwrap_err(),
+            within(store.sweep(1)).await.unwrap_err(),
+            within(store.check()).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        drop(store);
+        let store = open(folder.path());
+        assert_eq!(stored(&store, id(1)).await.is_some(), point == Point::AfterWrite);
+        assert_eq!(stored(&store, id(2)).await, None, "nothing was written of it");
+    }
+}
+
+#[tokio::test]
+async fn sweeping_long_answers_goes_in_steps_of_few_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|_| ());
+    let clock = HandClock::new();
+    let probe: Arc<dyn Probe> = Arc::clone(&gate) as _;
+    let store =
+        EmbeddedStore::open_with_probe(settings(folder.path()), Arc::new(clock.clone()), probe).unwrap();
+    let long = State::Done(Answer::new("test", vec![7; 1 << 20]));
+    let put = Put { state: long, ..claim() };
+    for number in 0..10 {
+        inserted(&store, id(number), &put).await;
+    }
+    clock.advance(put.policy.retention);
+    let before = gate.change(|it| it.groups);
+    let swept = store.sweep(1000).await.unwrap();
+    assert_eq!(swept, Swept { tombstones: 10, ..Swept::default() });
+    assert_eq!(gate.change(|it| it.groups) - before, 4, "three answers of a mebibyte are below 4 MiB");
 }
 
 #[tokio::test]

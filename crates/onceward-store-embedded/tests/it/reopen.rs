@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use onceward_core::store::{Cursor, Due, Filter, Put};
+use onceward_core::store::{Cursor, Due, Filter, Put, Swept};
 use onceward_core::{Clock, Store};
 use onceward_store_embedded::{Durability, EmbeddedSettings, EmbeddedStore};
 use onceward_testkit::HandClock;
 use std::sync::Arc;
 
-use crate::sample::{claim, id, inserted, open, open_at, settings, stored, swapped};
+use crate::sample::{claim, completion, id, inserted, open, open_at, settings, stored, swapped};
 
 #[tokio::test]
 async fn leases_and_wake_times_are_due_after_reopening() {
@@ -38,7 +38,7 @@ async fn time_never_goes_back_behind_a_write_that_was_told() {
     let folder = tempfile::tempdir().unwrap();
     let clock = HandClock::new();
     let store = open_at(folder.path(), clock.clone());
-    clock.jump_wall(3_600_000);
+    clock.advance(Duration::from_secs(3600));
     let kept = inserted(&store, id(1), &claim()).await;
     assert_eq!(kept.updated, clock.wall());
     drop(store);
@@ -47,6 +47,34 @@ async fn time_never_goes_back_behind_a_write_that_was_told() {
     assert!(store.load(id(1)).await.unwrap().now >= kept.updated);
     let next = inserted(&store, id(2), &claim()).await;
     assert!(next.updated >= kept.updated);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_was_far_ahead_for_a_moment_ends_nothing_early_and_stops_nothing() {
+    const MONTH_MS: i64 = 30 * 24 * 3_600_000;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = HandClock::new();
+    let store = open_at(folder.path(), clock.clone());
+    let claimed = inserted(&store, id(1), &claim()).await;
+    let done = swapped(&store, &claimed, &completion(&claimed)).await;
+    clock.jump_wall(MONTH_MS);
+    assert_eq!(store.sweep(9).await.unwrap(), Swept::default());
+    let kept = inserted(&store, id(2), &claim()).await;
+    assert_eq!(kept.updated, done.updated, "no time has passed");
+    clock.jump_wall(-MONTH_MS);
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(store.load(id(1)).await.unwrap().now, done.updated.after(Duration::from_secs(5)));
+    drop(store);
+
+    // A store that was opened at such a moment goes on from there, and does not wait for the date to come.
+    clock.jump_wall(MONTH_MS);
+    let store = open_at(folder.path(), clock.clone());
+    let ahead = inserted(&store, id(3), &claim()).await;
+    drop(store);
+    clock.jump_wall(-MONTH_MS);
+    let store = open_at(folder.path(), clock.clone());
+    clock.advance(ahead.policy.lease);
+    assert!(store.due(Due::Lease, 9).await.unwrap().contains(&ahead));
 }
 
 #[tokio::test]

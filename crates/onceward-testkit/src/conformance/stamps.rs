@@ -112,6 +112,24 @@ pub async fn attempts_count_grants_and_start_again_in_a_new_life(fixture: &impl 
     assert!(next.created > born);
 }
 
+/// Law 4: while a store is open its time runs evenly, whatever becomes of the machine's wall clock. Stores with
+/// a clock of their own are not held to it.
+pub async fn a_jump_of_the_wall_clock_does_not_move_the_stores_time(fixture: &impl Fixture) {
+    const MONTH_MS: i64 = 30 * 24 * 3_600_000;
+    let store = fixture.open().await;
+    let claimed = inserted(&store, id("jumps"), &claim(1)).await;
+    let Some(clock) = fixture.clock() else { return };
+    for jump in [MONTH_MS, -MONTH_MS, -MONTH_MS] {
+        let before = now(&store).await;
+        clock.jump_wall(jump);
+        assert_eq!(now(&store).await, before, "it does not jump");
+        pass(fixture, &store, Duration::from_secs(1)).await;
+        assert_eq!(now(&store).await, before.after(Duration::from_secs(1)), "it does not stand still");
+    }
+    let renewed = swapped(&store, &claimed, &renewal(&claimed)).await;
+    assert_eq!(claimed.updated.until(renewed.updated), Duration::from_secs(3));
+}
+
 /// Law 4: the store stamps every time by its own clock, exactly as [`Put::stamp`] does: a lease ends no later
 /// than `run_until`, which only a grant moves; an ended record has no lease.
 pub async fn times_are_stamped_by_the_store(fixture: &impl Fixture) {
