@@ -29,7 +29,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `embedded` (default) | `open("embedded:./data")` |
-//! | `http` | the tower layer, as [`http`](mod@crate::http) |
+//! | `http` | the tower layer, as the module `http` |
 //!
 //! A feature adds doors; it never changes behaviour.
 
