@@ -52,6 +52,7 @@ struct Inner {
     store_calls: Histograms<StoreLabel>,
     swept: Family<SweptLabel, Counter>,
     store_up: Gauge,
+    leases_passed: Gauge,
     running: Gauge,
     count_running: OnceLock<Count>,
 }
@@ -122,6 +123,13 @@ impl Metrics {
                 None,
                 Gauge::default(),
             ),
+            leases_passed: registered(
+                it,
+                "leases_passed",
+                "Records whose holder was gone before it finished them: unresolved, at most 1000 are counted",
+                None,
+                Gauge::default(),
+            ),
             running: registered(it, "operations_running", "Operations that run now", None, Gauge::default()),
             count_running: OnceLock::new(),
             registry,
@@ -139,6 +147,11 @@ impl Metrics {
     pub fn upstream(&self, outcome: &str, elapsed: Duration) {
         let outcome = bounded(outcome, &UPSTREAM_OUTCOMES);
         self.inner.upstream.get_or_create(&UpstreamLabel { outcome }).observe(elapsed.as_secs_f64());
+    }
+
+    /// Tells how many records are past their lease.
+    pub fn leases_passed(&self, records: usize) {
+        self.inner.leases_passed.set(i64::try_from(records).unwrap_or(i64::MAX));
     }
 
     /// Lets `count` tell, whenever the page is made, how many operations run. The first call wins.

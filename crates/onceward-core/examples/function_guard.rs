@@ -21,12 +21,12 @@ struct Receipt {
 struct Refused;
 
 /// Takes the money. A far side that refuses old fences cannot be charged by a process that was paused.
-async fn charge(cents: u64, run: Run) -> Result<Receipt, Failure<Refused>> {
+async fn charge(order: &str, cents: u64, run: Run) -> Result<Receipt, Failure<Refused>> {
     println!("  charging {cents} cents, attempt {}, fence {}", run.attempt, run.fence);
     if cents == 0 {
         return Err(Failure::NothingHappened(Refused)); // The key is free again.
     }
-    Ok(Receipt { charge: format!("ch_{}", run.fence), cents })
+    Ok(Receipt { charge: format!("ch_{order}"), cents })
 }
 
 async fn pay(engine: &Engine, order: &str, cents: u64) -> Result<Receipt, RunError<Refused>> {
@@ -42,7 +42,7 @@ async fn pay(engine: &Engine, order: &str, cents: u64) -> Result<Receipt, RunErr
         policy: Policy::default(),
         in_flight: InFlight::Reject,
     };
-    engine.run(&attempt, |run| charge(cents, run)).await
+    engine.run(&attempt, |run| charge(order, cents, run)).await
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -54,6 +54,7 @@ async fn main() {
         println!("pay {order}, {cents} cents");
         match pay(&engine, order, cents).await {
             Ok(receipt) => println!("  {receipt:?}"),
+            Err(RunError::Work(refused)) => println!("  {refused}"),
             Err(error) => println!("  {error}"),
         }
     }

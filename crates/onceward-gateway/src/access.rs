@@ -87,7 +87,7 @@ impl Seen {
         let told = exchange.map_or(Told::PassThrough, |it| it.told);
         let route = exchange.and_then(|it| it.route.as_deref()).map(|it| it.name.as_str());
         let record = exchange.and_then(|it| it.record).map(|it| it.prefix());
-        let attempt = exchange.map_or(0, |it| it.attempt);
+        let attempt = exchange.map(|it| it.attempt).filter(|it| *it > 0);
         let status = response.status().as_u16();
         let answer_bytes = response.body().size_hint().exact();
         metrics.served(&Served {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use onceward_admin::{AdminState, AnswerWriter, MeteredStore, Metrics, Token};
+use onceward_core::store::Due;
 use onceward_core::{Engine, EngineSettings, Store, SystemClock, SystemEntropy};
 use onceward_http::{Body, IdempotencyLayer, Operation, stored_answer};
 use tokio::net::TcpListener;
@@ -25,6 +26,9 @@ use crate::listen::{Limits, Stop, accept};
 use crate::routes::{routes, upstream};
 use crate::settings::Settings;
 use crate::upstream::{Fault, InvalidSetting, PassThrough, Upstream};
+
+/// How many records past their lease are counted at most.
+const LEASES_COUNTED: usize = 1000;
 
 /// How long writing the last abandonments may take when the gateway stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -120,7 +124,7 @@ impl Gateway {
         };
         let limits = Limits { header_timeout: settings.header_timeout, idle_timeout: settings.idle_timeout };
         connections.spawn(accept(listener, service, limits, stop.clone(), connections.clone()));
-        background.spawn(upkeep(engine, background_stop.clone()));
+        background.spawn(upkeep(engine, metrics, background_stop.clone()));
         let admin_stop = background_stop.clone();
         let admin_router = onceward_admin::router(admin);
         background.spawn(async move {
@@ -211,8 +215,9 @@ async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListene
 
 /// Sweeps, releases stray claims and says when the store goes and comes, once a second and faster while there
 /// is more to do.
-async fn upkeep(engine: Engine, stop: CancellationToken) {
+async fn upkeep(engine: Engine, metrics: Metrics, stop: CancellationToken) {
     let mut up = true;
+    let mut passed = 0;
     loop {
         let done = engine.maintain().await;
         match &done {
@@ -224,6 +229,16 @@ async fn upkeep(engine: Engine, stop: CancellationToken) {
         }
         up = done.is_ok();
         let more = done.is_ok_and(|it| it.more);
+        if let Ok(over) = engine.store().due(Due::Lease, LEASES_COUNTED).await {
+            metrics.leases_passed(over.len());
+            if over.len() > passed {
+                tracing::warn!(
+                    operations = over.len(),
+                    "operations are unresolved: whoever ran them was gone before their answer was stored"
+                );
+            }
+            passed = over.len();
+        }
         let pause = Duration::from_millis(if more { 10 } else { 1000 });
         tokio::select! {
             () = stop.cancelled() => return,
@@ -251,6 +266,7 @@ impl Service<Request<Body>> for ToUpstream {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let extensions = request.extensions_mut();
+        let record = extensions.get::<Operation>().map(|it| it.record.prefix());
         if extensions.get::<Operation>().is_none() {
             extensions.insert(PassThrough);
         }
@@ -262,6 +278,9 @@ impl Service<Request<Body>> for ToUpstream {
         let answer = self.proxy.call(request);
         Box::pin(async move {
             let response = answer.await?;
+            if let Some(fault) = response.extensions().get::<Fault>() {
+                tracing::warn!(record, reason = fault.reason(), "a request got no answer from the upstream");
+            }
             let outcome = match response.extensions().get::<Fault>() {
                 Some(Fault::Unreachable) => "unreachable",
                 Some(Fault::TimedOut) => "timeout",

@@ -11,12 +11,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use onceward_core::Answer;
 
 use crate::body::Body;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
 
 /// `Idempotent-Replayed`: marks a replay.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// `Onceward-Outcome`: how an upstream overrules the status lists.
 pub const ONCEWARD_OUTCOME: HeaderName = HeaderName::from_static("onceward-outcome");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 const KIND_WHOLE: &str = "http";
 const KIND_NOT_KEPT: &str = "http-not-kept";
@@ -31,6 +34,8 @@ pub(crate) struct StoredAnswer {
     pub(crate) body: Bytes,
     /// What the application said of the outcome on the first run. Not stored.
     pub(crate) said: Option<Outcome>,
+    /// Why the service says that nobody knows. Not stored.
+    pub(crate) reason: Option<Reason>,
 }
 
 /// What a stored answer turned out to be.
@@ -78,10 +83,7 @@ impl StoredAnswer {
     pub(crate) fn replay(self, drop: &[HeaderName]) -> Response<Body> {
         let mut response = self.first();
         let headers = response.headers_mut();
-        headers.remove(DATE);
-        for name in drop {
-            headers.remove(name);
-        }
+        keep_lines(headers, |name| *name != DATE && !drop.contains(name));
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         response
     }
@@ -94,7 +96,7 @@ impl StoredAnswer {
 pub fn stored_answer(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Answer {
     strip_hop_by_hop(&mut headers);
     headers.remove(CONTENT_LENGTH);
-    StoredAnswer { status, headers, trailers: None, body, said: None }.to_answer()
+    StoredAnswer { status, headers, trailers: None, body, said: None, reason: None }.to_answer()
 }
 
 /// What the application says of the outcome, taken out of the response together with everything that no
@@ -110,8 +112,7 @@ pub(crate) fn strip_first_run(headers: &mut HeaderMap) -> Option<Outcome> {
             Outcome::Unknown
         }
     });
-    headers.remove(ONCEWARD_OUTCOME);
-    headers.remove(IDEMPOTENT_REPLAYED);
+    keep_lines(headers, |name| *name != ONCEWARD_OUTCOME && *name != IDEMPOTENT_REPLAYED);
     said
 }
 
@@ -123,23 +124,32 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|it| it.as_bytes().split(|it| *it == b','))
         .filter_map(|it| HeaderName::from_bytes(it.trim_ascii()).ok())
         .collect();
-    for name in named {
-        headers.remove(name);
+    const OF_ONE_CONNECTION: [HeaderName; 7] =
+        [CONNECTION, KEEP_ALIVE, PROXY_AUTHENTICATE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+    keep_lines(headers, |name| !OF_ONE_CONNECTION.contains(name) && !named.contains(name));
+}
+
+/// Keeps the lines that `keep` likes, in their order. Removing from the map would move its last line forward.
+fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().all(&keep) {
+        return;
     }
-    for name in [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
+    let mut name = None;
+    for (next, value) in std::mem::take(headers) {
+        // Further lines of the same name come without it.
+        name = next.or(name);
+        if let Some(name) = name.as_ref().filter(|it| keep(it)) {
+            headers.append(name, value);
+        }
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    headers.remove(PROXY_AUTHENTICATE);
 }
 
 /// Drops a length that the answer's framing will not have: behind trailers the body is chunked.
 pub(crate) fn fit_length(answer: &mut StoredAnswer) {
     if answer.trailers.is_some() {
-        answer.headers.remove(CONTENT_LENGTH);
+        keep_lines(&mut answer.headers, |name| *name != CONTENT_LENGTH);
     } else {
-        answer.headers.remove(TRAILER);
+        keep_lines(&mut answer.headers, |name| *name != TRAILER);
     }
 }
 
@@ -165,7 +175,7 @@ fn read_whole(mut input: Bytes) -> Option<StoredAnswer> {
     let status = StatusCode::from_u16(status).ok()?;
     let headers = read_lines(&mut input)??;
     let trailers = read_lines(&mut input)?;
-    Some(StoredAnswer { status, headers, trailers, body: input, said: None })
+    Some(StoredAnswer { status, headers, trailers, body: input, said: None, reason: None })
 }
 
 fn read_lines(input: &mut Bytes) -> Option<Option<HeaderMap>> {
@@ -216,6 +226,7 @@ mod tests {
             trailers,
             body: Bytes::from_static(b"\x00\xff\xfe"),
             said: None,
+            reason: None,
         }
     }
 
@@ -241,6 +252,35 @@ mod tests {
         }
         assert!(matches!(StoredAnswer::read(&Answer::new("json", good)), Read::Unreadable));
         assert!(matches!(StoredAnswer::read(&StoredAnswer::not_kept()), Read::NotKept));
+    }
+
+    #[test]
+    fn a_replay_keeps_the_order_of_the_lines() {
+        let mut stored = sample(None);
+        stored.headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-a", "1"),
+            ("date", "now"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+            ("x-b", "2"),
+            ("x-c", "3"),
+        ] {
+            stored.headers.append(name, value.parse().unwrap());
+        }
+        let replay = stored.replay(&[HeaderName::from_static("x-b")]);
+        let lines: Vec<_> =
+            replay.headers().iter().map(|it| (it.0.as_str(), it.1.to_str().unwrap())).collect();
+        assert_eq!(
+            lines,
+            [
+                ("x-a", "1"),
+                ("set-cookie", "a"),
+                ("set-cookie", "b"),
+                ("x-c", "3"),
+                ("idempotent-replayed", "true")
+            ]
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub use crate::body::{Body, BoxError};
 pub use crate::exchange::{Exchange, Told};
 pub use crate::key_header::IDEMPOTENCY_KEY;
 pub use crate::layer::IdempotencyLayer;
-pub use crate::outcome::Outcome;
+pub use crate::outcome::{Outcome, Reason};
 pub use crate::path::{PathPattern, PatternError};
 pub use crate::policy::{HttpPolicy, KeyRule, Oversize};
 pub use crate::principal::PrincipalRule;

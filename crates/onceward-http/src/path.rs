@@ -116,6 +116,10 @@ pub(crate) fn normal_path(path: &str) -> String {
         }
     }
     plain.push_str(rest);
+    // Many servers take `//payments` for `/payments`, so rules must, too.
+    while let Some(at) = plain.find("//") {
+        plain.remove(at);
+    }
     if !plain.split('/').any(|it| it == "." || it == "..") {
         return plain;
     }

@@ -13,9 +13,9 @@ pub enum PrincipalRule {
     /// anonymous principal; anything else is refused.
     #[default]
     Auto,
-    /// The value of this header; without it the anonymous principal.
+    /// The value of this header; a request without it is refused.
     Header(HeaderName),
-    /// The value of the cookie with this name; without it the anonymous principal.
+    /// The value of the cookie with this name; a request without it is refused.
     Cookie(String),
     /// Everybody is the same caller.
     None,
@@ -33,11 +33,15 @@ pub(crate) fn principal_of(
         PrincipalRule::None => Ok(Principal::ANONYMOUS),
         PrincipalRule::Header(name) => match single(headers, name)? {
             Some(value) => Ok(hasher.principal(name.as_str(), value)),
-            None => Ok(Principal::ANONYMOUS),
+            None => Err(Problem::PrincipalUnknown(
+                "The header that names the caller (setting `principal`) is missing; send it",
+            )),
         },
         PrincipalRule::Cookie(name) => match cookie(headers, name)? {
             Some(value) => Ok(hasher.principal(&format!("cookie {name}"), value)),
-            None => Ok(Principal::ANONYMOUS),
+            None => Err(Problem::PrincipalUnknown(
+                "The cookie that names the caller (setting `principal`) is missing; send it",
+            )),
         },
         PrincipalRule::Auto => auto(headers, hasher),
     }
@@ -142,12 +146,14 @@ mod tests {
     fn a_named_header_or_cookie_tells_callers_apart() {
         let header = PrincipalRule::Header(HeaderName::from_static("x-user"));
         assert_ne!(of(&header, &[("x-user", "a")]), of(&header, &[("x-user", "b")]));
-        assert_eq!(of(&header, &[("cookie", "x=1")]), Ok(Principal::ANONYMOUS));
+        assert!(of(&header, &[("cookie", "x=1")]).is_err());
+        assert!(of(&header, &[]).is_err());
         let cookie = PrincipalRule::Cookie("sid".into());
         let one = of(&cookie, &[("cookie", "theme=dark; sid=1")]).unwrap();
         assert_eq!(of(&cookie, &[("cookie", "sid=1")]), Ok(one));
         assert_ne!(of(&cookie, &[("cookie", "sid=2")]), Ok(one));
         assert!(of(&cookie, &[("cookie", "sid=1; sid=2")]).is_err());
+        assert!(of(&cookie, &[("cookie", "theme=dark")]).is_err());
         assert_ne!(of(&PrincipalRule::Header(HeaderName::from_static("sid")), &[("sid", "1")]), Ok(one));
     }
 }

@@ -116,7 +116,7 @@ impl Problem {
             Self::KeyInvalid(_) => "The Idempotency-Key cannot be used",
             Self::RequestAmbiguous(_) => "The request can be read in two ways",
             Self::PrincipalUnknown(_) => "The caller cannot be worked out",
-            Self::InProgress { .. } => "The first request with this key is still running",
+            Self::InProgress { .. } => "The first request with this key may still be running",
             Self::Unresolved => "The outcome of the first request is unknown",
             Self::AnswerNotKept => "The operation was done and its answer was not kept",
             Self::AnswerGone => "The answer of this key is no longer kept",
@@ -169,11 +169,12 @@ impl Problem {
                 .into(),
             Self::StoreUnavailable => "Nothing was run. Repeat the same request with the same key.".into(),
             Self::Draining => "Nothing was run. Repeat the same request with the same key.".into(),
-            Self::AnswerNotStored => "The operation ran. Repeat the same request with the same key: it is \
-                 not run again."
+            Self::AnswerNotStored => "The operation ran. Repeat the same request with the same key; under a \
+                 new key it would run again."
                 .into(),
             Self::OutcomeUnresolved => "The request was sent and no whole answer came back: it may or may \
-                 not have taken effect. It is not run again."
+                 not have taken effect. Repeat it with the same key, or look the operation up; under a new \
+                 key it could take effect twice."
                 .into(),
         }
     }

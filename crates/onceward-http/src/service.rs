@@ -23,7 +23,7 @@ use crate::exchange::{Exchange, Told};
 use crate::fingerprint::fingerprint_of;
 use crate::key_header::{IDEMPOTENCY_KEY, key_of};
 use crate::layer::Shared;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
 use crate::policy::{HttpPolicy, KeyRule, Oversize};
 use crate::principal::principal_of;
 use crate::problem::Problem;
@@ -404,13 +404,10 @@ async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome: Outcome, 
         (Outcome::Release, ended) => {
             (Box::pin(async move { permit.release().await.map(|()| None) }), Told::Released, ended.first())
         }
-        (Outcome::Unknown, ended) => (
-            Box::pin(
-                async move { permit.abandon("the answer leaves the outcome open").await.map(|()| None) },
-            ),
-            Told::Unknown,
-            ended.first(),
-        ),
+        (Outcome::Unknown, ended) => {
+            let why = ended.why_unknown();
+            (Box::pin(async move { permit.abandon(&why).await.map(|()| None) }), Told::Unknown, ended.first())
+        }
     };
     let mut finish = finish;
     let written = tokio::select! {
@@ -475,6 +472,17 @@ impl Ended {
         policy.outcome(status, headers.contains_key(RETRY_AFTER), said)
     }
 
+    /// Why the outcome of this answer is unknown, for operators.
+    fn why_unknown(&self) -> String {
+        let (reason, status) = match self {
+            Self::Whole(it) => (it.reason, it.status),
+            Self::Streams(it) => (it.extensions().get().copied(), it.status()),
+            Self::Failed(why) => return (*why).to_owned(),
+        };
+        let of_status = || format!("the answer {} leaves the outcome open", status.as_u16());
+        reason.map_or_else(of_status, |Reason(why)| why.to_owned())
+    }
+
     fn first(self) -> Response<Body> {
         match self {
             Self::Whole(stored) => stored.first(),
@@ -496,6 +504,7 @@ where
     };
     let (mut parts, body) = response.into_parts();
     let in_process = parts.extensions.get::<Outcome>().copied();
+    let reason = parts.extensions.get::<Reason>().copied();
     let said = strip_first_run(&mut parts.headers).or(in_process);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream(&parts.headers) {
         parts.extensions.extend(said_extension(said));
@@ -508,7 +517,7 @@ where
         }
         Captured::Whole { body, trailers } => {
             let mut stored =
-                StoredAnswer { status: parts.status, headers: parts.headers, trailers, body, said };
+                StoredAnswer { status: parts.status, headers: parts.headers, trailers, body, said, reason };
             fit_length(&mut stored);
             Ended::Whole(stored)
         }

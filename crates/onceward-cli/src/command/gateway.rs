@@ -1,6 +1,6 @@
 //! `onceward gateway`: the reverse proxy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,8 @@ async fn serve(settings: Settings) -> ExitCode {
             }
         };
     let url = settings.store.as_str().to_owned();
+    let directory = onceward::directory(&url);
+    let is_new = directory.as_deref().is_none_or(is_empty);
     let opened = tokio::select! {
         opened = open(&url) => opened,
         _ = terminate.recv() => return stopped_early("SIGTERM"),
@@ -101,7 +103,7 @@ async fn serve(settings: Settings) -> ExitCode {
         Ok(store) => store,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
-    let token_file = match onceward::directory(&url) {
+    let token_file = match &directory {
         Some(directory) => directory.join(&settings.admin.token_file),
         None => settings.admin.token_file.clone(),
     };
@@ -123,6 +125,17 @@ async fn serve(settings: Settings) -> ExitCode {
         durable = traits.durable,
         token_file = %token_file.display(),
         "the gateway is ready"
+    );
+    // A path that was mistyped, or taken from another working directory, shows here: old keys would run again.
+    let place = directory.as_deref().and_then(|it| std::path::absolute(it).ok());
+    tracing::info!(
+        directory = place.as_ref().map(|it| it.display().to_string()),
+        "{}",
+        if is_new {
+            "the store is new and empty: no earlier key is known"
+        } else {
+            "the store has earlier records"
+        }
     );
     if !traits.shared {
         tracing::info!(
@@ -151,6 +164,11 @@ async fn serve(settings: Settings) -> ExitCode {
         _ = terminate.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
         _ = interrupt.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
     }
+}
+
+/// Whether nothing was ever stored there.
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).map_or(true, |mut it| it.next().is_none())
 }
 
 /// Opens the store. Another gateway may still have it; that is said when it takes a while.

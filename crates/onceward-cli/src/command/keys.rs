@@ -18,7 +18,7 @@ pub(crate) enum Verb {
     List {
         #[command(flatten)]
         admin: Admin,
-        /// Only in this state: running, unresolved, released, done, gone
+        /// Only in this state: running, unresolved, released, done, gone, vacant
         #[arg(long)]
         state: Option<String>,
         /// Only of this caller: the hash that a listing shows, or anonymous
@@ -192,14 +192,19 @@ impl Admin {
         if reply.status.is_success() {
             return Ok(reply);
         }
-        let said = reply.json();
-        let said = said["detail"].as_str().or(said["title"].as_str()).unwrap_or("no reason given").to_owned();
+        let problem = reply.json();
+        let said =
+            problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given").to_owned();
+        let now = match (problem["record"]["revision"].as_str(), problem["record"]["state"].as_str()) {
+            (Some(revision), Some(state)) => format!(" (it is {state} now, at revision {revision})"),
+            _ => String::new(),
+        };
         let exit = match reply.status.as_u16() {
             400 => Exit::Usage,
             404 | 409 => Exit::No,
             _ => Exit::Admin,
         };
-        Err((exit, format!("the gateway answered {}: {said}", reply.status)))
+        Err((exit, format!("the gateway answered {}: {said}{now}", reply.status)))
     }
 
     fn token(&self) -> Result<String, Failed> {

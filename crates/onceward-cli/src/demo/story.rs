@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::call::{CallError, Reply, call};
 use crate::demo::parts::{Bank, Gateway};
@@ -16,7 +17,25 @@ const CHARGE: &str = r#"{"account":"alice","amount":1200}"#;
 
 /// Starts both processes, tells the story, and stays up for the reader's own requests unless `once`.
 pub(crate) async fn run(once: bool) -> ExitCode {
-    match tell(once).await {
+    let stopped = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            return Exit::CannotStart.report(&format!("cannot listen for signals: {error}"));
+        }
+    };
+    // Whatever ends the story ends both processes and takes the folder away.
+    let told = tokio::select! {
+        told = tell(once) => told,
+        () = stopped => return Exit::Done.code(),
+    };
+    match told {
         Ok(true) => Exit::Done.code(),
         Ok(false) => Exit::No.report("a step was not as promised, see above"),
         Err(error) => Exit::CannotStart.report(&format!("the demo cannot go on: {error}")),
@@ -40,7 +59,7 @@ async fn tell(once: bool) -> io::Result<bool> {
     story.end(once);
     if !once {
         story.invite();
-        tokio::signal::ctrl_c().await?;
+        std::future::pending::<()>().await;
     }
     Ok(story.kept)
 }
@@ -116,6 +135,7 @@ impl Story {
         };
         self.note("the bank has charged; the phone is gone before the answer");
         self.expect("no answer", !answered_early);
+        self.sent("order-1003", CHARGE, &slow);
         let again = self.until_settled("order-1003", &slow).await;
         self.came(&again);
         self.expect("the repeat gets the first answer", answered(&again, 201, true));
@@ -151,6 +171,7 @@ impl Story {
         let early = self.send("order-1004", CHARGE, &[]).await;
         self.expect("not run again", status_of(&early) == 409);
         let late = self.until(|it| it.as_ref().is_ok_and(|it| it.header("retry-after").is_none())).await;
+        self.sent("order-1004", CHARGE, &[]);
         self.came(&late);
         self.expect("unresolved once the lease is over: nobody knows, so it is not run again", {
             status_of(&late) == 409 && problem_of(&late).as_deref() == Some("unresolved")
@@ -209,8 +230,8 @@ impl Story {
     async fn without_onceward(&mut self) -> io::Result<()> {
         self.begin("The first two steps again, without Onceward: straight to the payment API");
         let url = self.bank.url.clone();
-        self.sent("order-2001", CHARGE, &[]);
         for _ in 0..6 {
+            self.sent("order-2001", CHARGE, &[]);
             let reply = self.quietly_at(&url, "order-2001", CHARGE, &[], PATIENCE).await;
             self.came(&reply);
         }

@@ -2,7 +2,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
-use onceward_http::{Body, Outcome, Problem};
+use onceward_http::{Body, Outcome, Problem, Reason};
 
 use super::body::RequestBody;
 
@@ -32,7 +32,17 @@ impl Fault {
             }
         };
         response.extensions_mut().insert(self);
+        response.extensions_mut().insert(Reason(self.reason()));
         response
+    }
+
+    /// What happened, in words for operators.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Unreachable => "the upstream could not be reached",
+            Self::Broken => "the connection to the upstream broke before an answer came",
+            Self::TimedOut => "the upstream did not answer in time",
+        }
     }
 }
 

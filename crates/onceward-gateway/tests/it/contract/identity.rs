@@ -106,7 +106,13 @@ async fn auto_tells_callers_apart_by_authorization_and_else_by_api_key() {
 #[tokio::test]
 async fn a_named_header_or_cookie_or_nothing_tells_callers_apart() {
     check("header:X-User", &[(&[("x-user", "a")], &[("x-user", "b")], false)]).await;
-    check("header:X-User", &[(&[("cookie", "a=1")], &[("authorization", "Digest x")], true)]).await;
+    check("header:X-User", &[(&[("x-user", "a"), ("cookie", "a=1")], &[("x-user", "a")], true)]).await;
+    each(async |pair| {
+        let world = World::start(pair, "[policy]\nprincipal = \"header:X-User\"\n", paid).await;
+        let unnamed = pay("k").header("authorization", "Bearer a");
+        world.send(unnamed).await.assert_problem(400, "principal-unknown");
+    })
+    .await;
     check("cookie:sid", &[(&[("cookie", "sid=1")], &[("cookie", "x=y; sid=1")], true)]).await;
     check("cookie:sid", &[(&[("cookie", "sid=1")], &[("cookie", "sid=2")], false)]).await;
     check("none", &[(&[("authorization", "Bearer a")], &[("cookie", "s=1")], true)]).await;

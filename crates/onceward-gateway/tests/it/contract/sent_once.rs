@@ -98,11 +98,15 @@ async fn silence_beyond_the_response_timeout_leaves_the_outcome_unresolved() {
 #[tokio::test]
 async fn a_refused_connection_is_502_and_the_key_is_free_at_once() {
     each(async |pair| {
-        let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        // Bound and not listening: nobody else gets the port, and it refuses.
+        let held = tokio::net::TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = held.local_addr().unwrap();
         let world = World::before(Origin::elsewhere(addr), pair, "", |_| {}).await;
         world.send(pay("k")).await.assert_problem(502, "upstream-unreachable");
         // Free for any request.
         world.send(pay_other("k")).await.assert_problem(502, "upstream-unreachable");
+        drop(held);
         let origin = Origin::on(addr, paid).await;
         world.send(pay("k")).await.assert_first(201);
         world.send(pay("k")).await.assert_replay(201);
