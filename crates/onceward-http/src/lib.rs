@@ -34,10 +34,12 @@
 mod answer;
 mod body;
 mod capture;
+mod ending;
 mod exchange;
 mod fingerprint;
 mod key_header;
 mod layer;
+mod operation;
 mod outcome;
 mod path;
 mod policy;

@@ -1,0 +1,263 @@
+//! One `begin`: claims the record, or finds out why not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::stray::Unsure;
+use super::{Attempt, Begin, Engine, Inner, back_off};
+use crate::cache::{Before, Hit};
+use crate::decide::{Claim, Decision, decide};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::key::RecordId;
+use crate::permit::Permit;
+use crate::policy::{InFlight, Policy};
+use crate::record::{Listing, RULES, Record, Revision, State, Timestamp};
+use crate::store::{Grant, Insert, Put, Replace};
+
+/// How long a caller is asked to wait before it asks for a running operation again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest host and path that a listing shows, in bytes. Identity is the hash of the whole.
+const LISTED_BYTES_MAX: usize = 1024;
+
+impl Engine {
+    pub(super) async fn claim(&self, attempt: &Attempt) -> Result<Begin> {
+        let inner = &self.inner;
+        let id = attempt.record_id();
+        let claim =
+            Claim { owner: inner.new_owner()?, fingerprint: attempt.fingerprint, policy: attempt.policy };
+        let listing = self.listing(attempt).await?;
+        let started = inner.clock.boot();
+        let mut unsure = Unsure::new(inner, id, claim.owner);
+        let mut seen: Option<TakeOver> = None;
+        let mut tries = 0;
+        let mut waited = false;
+        loop {
+            let before = inner.answers.before(inner.clock.boot());
+            if let Some(hit) = inner.answers.get(id, &attempt.fingerprint, before.boot()) {
+                return Ok(match hit {
+                    Hit::Replay(answer) => {
+                        inner.observer.on(&Event::Replayed { cached: true });
+                        Begin::Replay(answer)
+                    }
+                    Hit::Mismatch => Begin::Mismatch,
+                });
+            }
+            let put = Put {
+                grant: Some(Grant {
+                    owner: claim.owner,
+                    new_life: seen.as_ref().is_some_and(|it| it.new_life),
+                }),
+                listing: listing.clone(),
+                rules: RULES,
+                fingerprint: Some(claim.fingerprint),
+                state: State::Running,
+                policy: seen.as_ref().map_or(claim.policy, |it| it.policy),
+                checkpoint: seen.as_ref().and_then(|it| it.checkpoint.clone()),
+                wake_after: None,
+                not_after: inner.not_after().await?,
+            };
+            unsure.sent(put.not_after, before.boot(), seen.as_ref().is_some_and(|it| it.unfinished));
+            match inner.ask(id, seen.as_ref().map(|it| it.revision), &put).await {
+                Ok(Asked::Kept(record)) => {
+                    unsure.settle();
+                    let after_unknown = unsure.after_unknown;
+                    let permit = Permit::granted(self.clone(), record, before.boot(), after_unknown);
+                    return Ok(Begin::Run(permit));
+                }
+                Ok(Asked::Nothing) => seen = None,
+                Ok(Asked::Late) => {
+                    if inner.clock.boot().saturating_sub(started) >= inner.settings.begin_patience {
+                        let late = Error::new(ErrorKind::Unavailable, "claim the record in time");
+                        return Err(unsure.refused(late));
+                    }
+                }
+                Ok(Asked::Found(found, now)) => {
+                    let decision = decide(&found, &claim, now);
+                    match decision {
+                        Decision::Yours => {
+                            unsure.settle();
+                            // The grant is at least as old as the first call whose reply was lost.
+                            let asked = unsure.since.unwrap_or(before.boot());
+                            let after_unknown = unsure.after_unknown;
+                            let permit = Permit::granted(self.clone(), found, asked, after_unknown);
+                            return Ok(Begin::Run(permit));
+                        }
+                        Decision::TakeOver { new_life, policy } => {
+                            // What was saved belongs to the work that is still unfinished, and only to it.
+                            // Under this token nothing ran yet, so its own claim leaves nothing unknown.
+                            let unfinished = found.owner != claim.owner
+                                && matches!(found.state, State::Running | State::Abandoned { .. });
+                            seen = Some(TakeOver {
+                                revision: found.revision,
+                                new_life,
+                                policy,
+                                unfinished,
+                                checkpoint: found.checkpoint.filter(|_| unfinished),
+                            });
+                            continue;
+                        }
+                        Decision::Busy { .. } => {
+                            seen = None;
+                            unsure.settle_unless_uncertain();
+                            let left = match attempt.in_flight {
+                                InFlight::Reject => Duration::ZERO,
+                                InFlight::Wait(max) => {
+                                    started.saturating_add(max).saturating_sub(inner.clock.boot())
+                                }
+                            };
+                            if left.is_zero() {
+                                unsure.settle();
+                                if waited {
+                                    inner.waited_since(started);
+                                }
+                                return Ok(Begin::Busy { retry_after: RETRY_AFTER });
+                            }
+                            waited = true;
+                            inner.wait_for(id, left, &mut tries).await;
+                            continue;
+                        }
+                        other => {
+                            unsure.settle();
+                            if waited {
+                                inner.waited_since(started);
+                            }
+                            return Ok(inner.told(other, &found, now, before));
+                        }
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Uncertain => {
+                    unsure.uncertain();
+                    if inner.clock.boot().saturating_sub(started) >= inner.settings.begin_patience {
+                        return Err(error);
+                    }
+                    inner.clock.sleep(back_off(tries)).await;
+                    tries += 1;
+                }
+                Err(error) => {
+                    unsure.settle_unless_uncertain();
+                    return Err(unsure.refused(error));
+                }
+            }
+        }
+    }
+
+    async fn listing(&self, attempt: &Attempt) -> Result<Listing> {
+        let key = attempt.key.as_str();
+        let key = if self.inner.settings.hide_keys {
+            self.hasher().await?.principal("listed key", key.as_bytes()).to_string()
+        } else {
+            key.to_owned()
+        };
+        let scope = &attempt.scope;
+        Ok(Listing {
+            principal: scope.principal,
+            kind: scope.kind.clone(),
+            host: listed(&scope.host),
+            path: listed(&scope.path),
+            key,
+        })
+    }
+}
+
+/// A text as listings show it: whole, or cut with a mark.
+fn listed(text: &str) -> String {
+    if text.len() <= LISTED_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = (0..=LISTED_BYTES_MAX).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+/// A record that may be taken over, as it was found.
+struct TakeOver {
+    revision: Revision,
+    new_life: bool,
+    policy: Policy,
+    /// Whether it is not known what the attempt before did.
+    unfinished: bool,
+    checkpoint: Option<Bytes>,
+}
+
+/// What came of asking the store for a grant, by `insert` or by `replace`.
+enum Asked {
+    Kept(Record),
+    Found(Record, Timestamp),
+    Nothing,
+    Late,
+}
+
+impl Inner {
+    fn waited_since(&self, started: Duration) {
+        self.observer.on(&Event::Waited(self.clock.boot().saturating_sub(started)));
+    }
+
+    async fn ask(&self, id: RecordId, seen: Option<Revision>, put: &Put) -> Result<Asked> {
+        let doing = "claim the record";
+        let asked = match seen {
+            None => match self.in_budget(doing, self.store.insert(id, put)).await? {
+                Insert::Kept(record) => Asked::Kept(record),
+                Insert::Found(record, now) => Asked::Found(record, now),
+                Insert::Late(now) => {
+                    self.heard(now);
+                    Asked::Late
+                }
+            },
+            Some(seen) => match self.in_budget(doing, self.store.replace(id, seen, put)).await? {
+                Replace::Kept(record) => Asked::Kept(record),
+                Replace::Lost(Some(record), now) => Asked::Found(record, now),
+                Replace::Lost(None, now) => {
+                    self.heard(now);
+                    Asked::Nothing
+                }
+                Replace::Late(now) => {
+                    self.heard(now);
+                    Asked::Late
+                }
+            },
+        };
+        match &asked {
+            Asked::Kept(record) => self.heard(record.updated),
+            Asked::Found(_, now) => self.heard(*now),
+            Asked::Nothing | Asked::Late => {}
+        }
+        Ok(asked)
+    }
+
+    /// Puts a decision that ends a `begin` into words.
+    fn told(&self, decision: Decision, found: &Record, now: Timestamp, before: Before) -> Begin {
+        match decision {
+            Decision::Replay(answer) => {
+                if let Some(asked) = found.fingerprint {
+                    self.remember(found.id, asked, &answer, now.until(found.answer_until), before);
+                }
+                self.observer.on(&Event::Replayed { cached: false });
+                Begin::Replay(answer)
+            }
+            Decision::Mismatch => Begin::Mismatch,
+            Decision::Unresolved => Begin::Unresolved,
+            Decision::Gone => Begin::Gone,
+            Decision::Busy { .. } | Decision::Yours | Decision::TakeOver { .. } => {
+                Begin::Busy { retry_after: RETRY_AFTER }
+            }
+        }
+    }
+
+    /// Sleeps until the permit that is out ends, when it is in this process; else a growing, jittered while.
+    async fn wait_for(&self, id: RecordId, left: Duration, tries: &mut u32) {
+        let Some(landed) = self.flights.landing(id) else {
+            let mut jitter = [0; 1];
+            // Without randomness the waiters only poll in step.
+            let _ = self.entropy.fill(&mut jitter);
+            let pause = back_off(*tries).mul_f64(0.5 + f64::from(jitter[0]) / 256.0);
+            *tries += 1;
+            return self.clock.sleep(pause.min(left)).await;
+        };
+        tokio::select! {
+            () = landed => {}
+            () = self.clock.sleep(left.min(Duration::from_secs(1))) => {}
+        }
+    }
+}
