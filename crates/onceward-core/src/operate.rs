@@ -37,12 +37,16 @@ impl Engine {
         Ok(if own { Loaded { record: None, ..loaded } } else { loaded })
     }
 
-    /// One page of the records that match.
+    /// One page of the records that match. A key is given as its caller sent it, also where listings hide keys.
     ///
     /// # Errors
     /// The store could not be asked.
     pub async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.inner.store.list(filter, cursor, limit).await
+        let mut filter = filter.clone();
+        if let (Some(key), true) = (&filter.key, self.hides_keys()) {
+            filter.key = Some(self.listed_key(key).await?);
+        }
+        self.inner.store.list(&filter, cursor, limit).await
     }
 
     /// Carries out an operator's verdict on the record that was shown at revision `seen`. `forced` also

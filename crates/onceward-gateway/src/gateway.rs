@@ -92,7 +92,7 @@ impl Gateway {
             Arc::new(MeteredStore::new(store, Arc::new(SystemClock), metrics.clone()));
         let engine = Engine::with(
             store,
-            EngineSettings::default(),
+            EngineSettings { hide_keys: settings.admin.hide_keys, ..EngineSettings::default() },
             Arc::new(SystemClock),
             Arc::new(SystemEntropy),
             Arc::new(metrics.clone()),

@@ -88,6 +88,9 @@ pub struct Admin {
     pub token_file: PathBuf,
     /// Whether `/readyz` says 503 while the store is down.
     pub ready_requires_store: bool,
+    /// Whether records are listed with a hash of each key instead of the key. It holds for records made from
+    /// then on; their identity is the same either way.
+    pub hide_keys: bool,
 }
 
 /// The API behind the gateway and how it is spoken to.

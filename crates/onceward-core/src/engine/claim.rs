@@ -144,13 +144,18 @@ impl Engine {
         }
     }
 
+    pub(crate) fn hides_keys(&self) -> bool {
+        self.inner.settings.hide_keys
+    }
+
+    /// What a listing shows for a key where it hides keys.
+    pub(crate) async fn listed_key(&self, key: &str) -> Result<String> {
+        Ok(self.hasher().await?.principal("listed key", key.as_bytes()).to_string())
+    }
+
     async fn listing(&self, attempt: &Attempt) -> Result<Listing> {
         let key = attempt.key.as_str();
-        let key = if self.inner.settings.hide_keys {
-            self.hasher().await?.principal("listed key", key.as_bytes()).to_string()
-        } else {
-            key.to_owned()
-        };
+        let key = if self.hides_keys() { self.listed_key(key).await? } else { key.to_owned() };
         let scope = &attempt.scope;
         Ok(Listing {
             principal: scope.principal,

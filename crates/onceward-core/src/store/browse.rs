@@ -17,7 +17,7 @@ pub struct Filter {
     pub kind: Option<String>,
     /// Only this path, as written.
     pub path: Option<String>,
-    /// Only this key, as listed.
+    /// Only this key, as listed. [`Engine::list`](crate::Engine::list) takes it as its caller sent it.
     pub key: Option<String>,
     /// Only records that look so now.
     pub status: Option<Status>,

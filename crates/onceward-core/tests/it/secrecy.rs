@@ -1,6 +1,6 @@
 //! What must stand in no log line.
 
-use onceward_core::store::Put;
+use onceward_core::store::{Filter, Put};
 use onceward_core::{EngineSettings, Run, Timestamp};
 
 use crate::world::{World, ask, begin, granted};
@@ -58,4 +58,9 @@ async fn a_hidden_key_is_stored_nowhere_and_lists_by_its_hash() {
     let listed = world.record(attempt.record_id()).await.unwrap().listing.key;
     assert_ne!(listed, KEY);
     assert_eq!(listed.len(), 32);
+    for (key, found) in [(KEY, 1), ("another", 0), (listed.as_str(), 0)] {
+        let filter = Filter { key: Some(key.to_owned()), ..Filter::default() };
+        let page = engine.list(&filter, None, 10).await.unwrap();
+        assert_eq!(page.records.len(), found, "an operator names the key as its caller sent it: {key}");
+    }
 }

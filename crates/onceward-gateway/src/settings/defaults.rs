@@ -36,6 +36,7 @@ impl Default for Admin {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             token_file: "admin.token".into(),
             ready_requires_store: false,
+            hide_keys: false,
         }
     }
 }

@@ -60,6 +60,7 @@ keys! {
         listen: "an IP address and a port", r#""127.0.0.1:8081""#;
         token_file: "the path of a file", r#""admin.token""#, |it| !it.as_os_str().is_empty();
         ready_requires_store: "true or false", "true";
+        hide_keys: "true or false", "true";
     }
     UPSTREAM of Upstream {
         urls: "a list of one URL http://HOST[:PORT][/PATH]", r#"["http://127.0.0.1:9000"]"#;

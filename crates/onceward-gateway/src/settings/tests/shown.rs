@@ -47,6 +47,7 @@ idle_timeout = "75s"
 listen = "127.0.0.1:8081"
 token_file = "admin.token"
 ready_requires_store = false
+hide_keys = false
 
 [upstream]
 urls = ["http://127.0.0.1:9000"]

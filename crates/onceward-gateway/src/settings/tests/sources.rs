@@ -87,6 +87,7 @@ fn a_variable_can_set_every_key_outside_the_routes() {
         ("ONCEWARD_ADMIN__LISTEN", "0.0.0.0:81"),
         ("ONCEWARD_ADMIN__TOKEN_FILE", "/run/token"),
         ("ONCEWARD_ADMIN__READY_REQUIRES_STORE", "true"),
+        ("ONCEWARD_ADMIN__HIDE_KEYS", "true"),
         ("ONCEWARD_UPSTREAM__URLS", "http://api"),
         ("ONCEWARD_UPSTREAM__PROTOCOL", "h2c"),
         ("ONCEWARD_UPSTREAM__HOST", "upstream"),
