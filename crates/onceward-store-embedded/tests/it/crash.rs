@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 
 use crate::sample::{claim, completion, id, inserted, open, settings, stored, swapped};
 
+/// Set in the environment of the other process: this test binary again, running [`ROLE`] alone.
+const WRITER: &str = "ONCEWARD_TEST_WRITER";
+const ROLE: &str = "crash::another_process_is_named_and_its_death_frees_the_directory";
+
 /// The other process: claims and completes until it is killed, and says what it was told. It gets the
-/// directory, the first number and the durability on its standard input.
-#[test]
-#[ignore = "the child process of the tests below"]
+/// directory with the durability, and the first number, on its standard input.
 fn writer() {
     let mut lines = std::io::stdin().lines();
     let mut next = move || lines.next().and_then(Result::ok);
@@ -52,7 +54,8 @@ fn say(line: &str) {
 
 fn start(url: &str, first: u16) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["crash::writer", "--exact", "--ignored", "--nocapture"])
+        .args([ROLE, "--exact", "--nocapture"])
+        .env(WRITER, "yes")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -108,6 +111,9 @@ async fn a_relaxed_write_survives_kill_nine_too() {
 
 #[test]
 fn another_process_is_named_and_its_death_frees_the_directory() {
+    if std::env::var_os(WRITER).is_some() {
+        return writer();
+    }
     let folder = tempfile::tempdir().unwrap();
     let (mut child, mut told) = start(&format!("embedded:{}", folder.path().display()), 0);
     assert_eq!(told.next().as_deref(), Some("open"));
