@@ -131,7 +131,7 @@ impl Outbound<'_> {
             prefix if path.starts_with('?') => format!("{prefix}/{path}"),
             prefix => format!("{prefix}{path}"),
         };
-        let path = PathAndQuery::from_maybe_shared(path).expect("it was one before, and so was the prefix");
+        let path = PathAndQuery::from_maybe_shared(path).map_err(|_| Refusal::TooLong)?;
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(path);
         if self.protocol == Protocol::H2c {

@@ -2,15 +2,16 @@
 
 use http::HeaderValue;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use onceward_http::IDEMPOTENCY_KEY;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// Part of the `Upgrade: h2c` handshake, which we never pass on.
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The two proxy authentication fields are here because this gateway is an origin to its clients, not their
 /// proxy: such credentials are not meant for the upstream, and its challenge not for them.
@@ -63,9 +64,12 @@ pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
 }
 
 /// The fields that `Connection` names, without those on which the request's meaning hangs: a client must not be
-/// able to strip the key, the fence or the host on their way to the upstream.
+/// able to strip the key, the fence, the host or its own credential on their way to the upstream, after the
+/// layer has told callers and requests apart by them.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let protected = |it: &HeaderName| is_ours(it) || [HOST, CONTENT_LENGTH, IDEMPOTENCY_KEY].contains(it);
+    const MEANING: [HeaderName; 7] =
+        [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, IDEMPOTENCY_KEY, X_API_KEY];
+    let protected = |it: &HeaderName| is_ours(it) || MEANING.contains(it);
     let names = tokens(headers, &CONNECTION).filter_map(|it| HeaderName::from_bytes(it.as_bytes()).ok());
     names.filter(|it| !protected(it)).collect()
 }

@@ -219,3 +219,25 @@ fn a_length_beside_a_transfer_coding_is_dropped_from_responses() {
     assert_eq!(passed.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
     assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie"]);
 }
+
+#[test]
+fn a_client_cannot_strip_what_tells_callers_and_requests_apart() {
+    let names = ["authorization", "cookie", "x-api-key", "content-type"];
+    let sent =
+        names.iter().fold(request().header("connection", names.join(", ")), |it, name| it.header(*name, "v"));
+    let sent = Sent { pass_through: false, ..Sent::default() }.rewrite(sent);
+    for name in names {
+        assert_eq!(get(&sent, name), ["v"], "{name}");
+    }
+}
+
+#[test]
+fn a_target_that_the_prefix_makes_too_long_is_refused_before_it_is_sent() {
+    let long = format!("/{}", "a".repeat(65_000));
+    let prefix: &'static str = Box::leak(format!("/{}", "x".repeat(600)).into_boxed_str());
+    let refused = Sent { prefix, ..Sent::default() }.try_rewrite(request().uri(&long));
+    assert_eq!(refused.unwrap_err(), Refusal::TooLong);
+    let response = Refusal::TooLong.response();
+    assert_eq!(response.status(), 414);
+    assert_eq!(response.extensions().get(), Some(&onceward_http::Outcome::Release), "nothing was sent");
+}

@@ -70,12 +70,15 @@ pub(crate) enum Refusal {
     BadHost,
     /// `CONNECT` asks for a forward proxy, and this is none.
     Connect,
+    /// With the prefix of the upstream in front, the target is longer than a request line may be.
+    TooLong,
 }
 
 impl Refusal {
     pub(crate) fn response(self) -> Response<Body> {
         let response = match self {
             Self::BadHost => plain(StatusCode::BAD_REQUEST, "one valid host is needed\n"),
+            Self::TooLong => plain(StatusCode::URI_TOO_LONG, "the path is too long\n"),
             Self::Connect => plain(StatusCode::NOT_IMPLEMENTED, "CONNECT is not available\n"),
         };
         with_outcome(response, Outcome::Release)

@@ -148,6 +148,21 @@ async fn a_server_that_drains_refuses_operations_and_ends_what_runs() {
     assert_eq!((world.layer.running(), world.effects()), (0, 3));
 }
 
+/// The drain began while the claim was on its way: nothing was sent yet, so the key is free again.
+#[tokio::test]
+async fn a_claim_that_lands_behind_the_drain_is_given_back() {
+    let world = World::new(paid);
+    world.engine.hasher().await.unwrap();
+    let claim = world.store.gate_after(Op::Insert, 1);
+    let first = world.send_aside(pay("k"));
+    claim.reached().await;
+    world.layer.drain();
+    claim.open();
+    first.got().await.assert_problem(503, "draining");
+    assert_eq!((world.effects(), world.layer.running()), (0, 0));
+    assert_eq!(world.records().await[0].state, State::Released);
+}
+
 #[tokio::test]
 async fn a_server_that_drains_runs_nothing_unprotected() {
     let world = World::under(policy(|it| it.fail_open = true), paid);

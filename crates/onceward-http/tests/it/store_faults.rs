@@ -293,6 +293,24 @@ async fn an_operators_verdict_during_the_run_is_what_everybody_hears() {
     assert_eq!(world.last().header("onceward-attempt"), Some("2"));
 }
 
+/// What stands is what everybody hears, also the caller whose own answer would have been too big to keep.
+#[tokio::test]
+async fn an_answer_that_an_operator_gave_beats_one_that_streams() {
+    let gate = turnstile();
+    let world = World::under(policy(|it| it.max_answer_bytes = 1), paid_after(&gate));
+    let first = world.send_aside(pay("k"));
+    world.until_effects(1).await;
+    let found = world.records().await.remove(0);
+    let given =
+        onceward_http::stored_answer(StatusCode::ACCEPTED, http::HeaderMap::new(), Bytes::from("by hand"));
+    world.engine.verdict(found.id, found.revision, &Verdict::Answer(given), true).await.unwrap();
+    let_through(&gate);
+    let got = first.got().await;
+    assert_eq!((got.status, got.text()), (StatusCode::ACCEPTED, "by hand"));
+    world.send(pay("k")).await.assert_replay(202);
+    assert_eq!(world.effects(), 1);
+}
+
 #[tokio::test]
 async fn bytes_of_an_answer_are_data_and_nothing_in_them_is_obeyed() {
     let world = World::new(|_| async {
