@@ -234,20 +234,14 @@ impl Engine {
 }
 
 impl Inner {
-    pub(crate) fn not_after_now(&self) -> Option<Timestamp> {
-        let offset = self.store_offset.load(Ordering::Relaxed);
-        let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
-        (offset != i64::MIN).then(|| {
-            let now = u64::try_from(boot.saturating_add(offset)).unwrap_or(0);
-            Timestamp::from_millis(now).after(self.settings.call_budget)
-        })
-    }
-
     /// The latest store time at which a call made now may still be carried out. It is counted from the last
     /// reply of the store, so that two machines' clocks are never compared.
     pub(crate) async fn not_after(&self) -> Result<Timestamp> {
-        if let Some(known) = self.not_after_now() {
-            return Ok(known);
+        let offset = self.store_offset.load(Ordering::Relaxed);
+        if offset != i64::MIN {
+            let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
+            let now = u64::try_from(boot.saturating_add(offset)).unwrap_or(0);
+            return Ok(Timestamp::from_millis(now).after(self.settings.call_budget));
         }
         let load = self.store.load(RecordId::reserved("hash key"));
         let now = self.in_budget("ask the store for its time", load).await?.now;

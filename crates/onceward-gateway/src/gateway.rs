@@ -270,9 +270,6 @@ impl Service<Request<Body>> for ToUpstream {
         if extensions.get::<Operation>().is_none() {
             extensions.insert(PassThrough);
         }
-        if extensions.remove::<onceward_http::FreshConnection>().is_some() {
-            extensions.insert(crate::upstream::FreshConnection);
-        }
         let (metrics, clock) = (self.metrics.clone(), Arc::clone(self.engine.clock()));
         let asked = clock.boot();
         let answer = self.proxy.call(request);

@@ -22,6 +22,8 @@ mod upstream;
 
 pub use crate::forward::ClientAddr;
 pub use crate::gateway::{Ended, Gateway, StartError};
+pub use onceward_http::FreshConnection;
+
 pub use crate::upstream::{
-    Fault, FreshConnection, HostMode, InvalidSetting, PassThrough, Protocol, Upstream, UpstreamSettings,
+    Fault, HostMode, InvalidSetting, PassThrough, Protocol, Upstream, UpstreamSettings,
 };

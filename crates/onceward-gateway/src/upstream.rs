@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use onceward_http::Body;
+use onceward_http::{Body, FreshConnection};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -38,10 +38,6 @@ use crate::upgrade::{self, Upgrade};
 /// and it may upgrade its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassThrough;
-
-/// Request extension: take no pooled connection, for routes that must not meet one that is being closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FreshConnection;
 
 /// Sends requests to one upstream. Clones share its connections.
 ///

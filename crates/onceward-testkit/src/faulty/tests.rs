@@ -1,3 +1,5 @@
+//! Each fault does what its name says, once and at its place.
+
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
