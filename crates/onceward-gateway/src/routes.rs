@@ -36,7 +36,11 @@ fn policy(it: &Policy) -> HttpPolicy {
         unknown_on: it.unknown_on.iter().copied().collect(),
         oversize: it.oversize,
         fail_open: it.fail_open,
-        replay_drop: Vec::new(),
+        replay_drop: it
+            .replay_drop
+            .iter()
+            .map(|it| HeaderName::from_bytes(it.as_bytes()).expect("settings hold only valid header names"))
+            .collect(),
     }
 }
 
@@ -57,11 +61,11 @@ pub(crate) fn upstream(settings: &Settings) -> UpstreamSettings {
     let url = it.urls.first().cloned().expect("settings hold exactly one upstream");
     UpstreamSettings {
         protocol: match it.protocol {
-            settings::Protocol::Http1 => Protocol::Http1,
-            settings::Protocol::H2c => Protocol::H2c,
+            settings::Protocol::Auto | settings::Protocol::Http1 => Protocol::Http1,
+            settings::Protocol::H2 | settings::Protocol::H2c => Protocol::H2c,
         },
         host: match it.host {
-            HostRule::Preserve => HostMode::Preserve,
+            HostRule::Auto | HostRule::Preserve => HostMode::Preserve,
             HostRule::Upstream => HostMode::Upstream,
         },
         connect_timeout: it.connect_timeout,

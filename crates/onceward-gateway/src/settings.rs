@@ -21,6 +21,7 @@
 //! # Ok::<(), onceward_gateway::settings::SettingsError>(())
 //! ```
 
+mod change;
 mod check;
 mod defaults;
 mod error;
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 use http::{Method, Uri};
 
+pub use self::change::Changes;
 pub use self::error::{Place, Problem, SettingsError};
 pub use self::policy::{InFlight, KeyRule, Oversize, Policy, Principal, Unresolved};
 pub use self::store_url::StoreUrl;
@@ -68,14 +70,67 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a caller's connection may stay open without a request. Never zero.
     pub idle_timeout: Duration,
+    /// `[tls]`: the certificate of the first listener.
+    pub tls: Tls,
     /// `[admin]`: the second listener.
     pub admin: Admin,
     /// `[upstream]`: the API that is made safe to repeat.
     pub upstream: Upstream,
+    /// `[limits]`: how much callers may ask for at once.
+    pub limits: Limits,
+    /// `[cors]`: which web pages may read our own answers.
+    pub cors: Cors,
     /// `[policy]`: what holds where no route says otherwise.
     pub policy: Policy,
     /// `[[route]]`: in the order of the file; the first that matches wins.
     pub routes: Vec<Route>,
+}
+
+/// The certificate of the first listener. Both files or none: without them it speaks plain HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain as PEM, the server's own first. Empty: no TLS.
+    pub cert: PathBuf,
+    /// The private key as PEM. Empty: no TLS.
+    pub key: PathBuf,
+}
+
+impl Tls {
+    /// Whether the listener speaks TLS.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.cert.as_os_str().is_empty()
+    }
+}
+
+/// How much callers may ask for at once, and how slowly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of callers at once. Never zero.
+    pub connections: u32,
+    /// Requests under way at once, over all connections. Zero: no limit.
+    pub requests: u32,
+    /// Operations of one principal under way at once; the anonymous principal has no limit. Zero: nobody has.
+    pub keys_in_flight: u32,
+    /// Header lines of a request. 10 to 1000.
+    pub header_count: u32,
+    /// Bytes of the head of a request. 8 KiB to 1 MiB.
+    pub header_bytes: u64,
+    /// Requests at once on one HTTP/2 connection. 1 to 10,000.
+    pub streams: u32,
+    /// How long a caller may be silent in the middle of a body. Never zero.
+    pub body_timeout: Duration,
+    /// How long a caller may read nothing while bytes wait for it. Never zero.
+    pub write_timeout: Duration,
+}
+
+/// Which web pages may read our own answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins as browsers send them, or `*` alone. Empty: no CORS headers of our own.
+    pub origins: Vec<String>,
+    /// Whether those pages may send cookies and credentials. Never together with `*`.
+    pub credentials: bool,
 }
 
 /// The listener for health, metrics and the records.
@@ -96,19 +151,38 @@ pub struct Admin {
 /// The API behind the gateway and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// `http://HOST[:PORT][/PATH]`; the path is put before that of each request. Exactly one after
-    /// [`Settings::read`].
+    /// `http[s]://HOST[:PORT][/PATH]`; the path is put before that of each request. At least one and each
+    /// once after [`Settings::read`].
     pub urls: Vec<Uri>,
+    /// Which of several upstreams gets a request.
+    pub balance: Balance,
     /// The protocol towards the upstream.
     pub protocol: Protocol,
     /// Whose name the upstream sees in `Host` or `:authority`.
     pub host: HostRule,
+    /// Certificates that vouch for upstreams with TLS, as PEM, in place of the system's. Empty: the system's.
+    pub ca_file: PathBuf,
+    /// Whether `X-Forwarded-Proto` and `X-Forwarded-Host` of callers are passed on. Only behind a proxy that
+    /// writes them itself.
+    pub trust_forwarded: bool,
     /// How long connecting may take. Never zero.
     pub connect_timeout: Duration,
     /// How long an answer may take, and for how long storing it is retried. Never zero.
     pub response_timeout: Duration,
     /// How long a pooled connection may lie idle before it is not used again. Zero keeps none.
     pub idle: Duration,
+    /// Requests under way at once, of each upstream. Zero: no limit.
+    pub in_flight: u32,
+    /// After how many failures in a row an upstream is left out for a while. Zero: never.
+    pub eject_after: u32,
+    /// For how long it is left out at first; twice as long each time in a row. Never zero.
+    pub eject: Duration,
+    /// For how long it is left out at most. At least `eject`.
+    pub eject_max: Duration,
+    /// The path of active checks. Empty: none.
+    pub check: String,
+    /// The pause between two active checks of an upstream. At least 1 s.
+    pub check_every: Duration,
 }
 
 /// A method and path pattern with the policy that holds for it.
@@ -135,11 +209,26 @@ pub enum Log {
     Human,
 }
 
+/// Which of several upstreams gets a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the fewest requests under way.
+    LeastBusy,
+    /// The same key always to the same one, for the sake of its caches.
+    KeyHash,
+}
+
 /// The protocol towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// With TLS whichever of HTTP/2 and HTTP/1.1 it offers, without TLS HTTP/1.1.
+    Auto,
     /// HTTP/1.1.
     Http1,
+    /// HTTP/2 over TLS and nothing else.
+    H2,
     /// HTTP/2 without TLS, with prior knowledge.
     H2c,
 }
@@ -147,6 +236,8 @@ pub enum Protocol {
 /// Whose name the upstream sees as the host of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostRule {
+    /// `Upstream` where the upstream has TLS, else `Preserve`.
+    Auto,
     /// The host that the caller asked for.
     Preserve,
     /// The host of the upstream URL.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::{Place, Problem};
 use super::units::show_duration;
-use super::{Policy, Route, Settings};
+use super::{Policy, Protocol, Route, Settings};
 
 type Places = BTreeMap<String, Place>;
 
@@ -14,6 +14,8 @@ pub(super) fn problems(settings: &Settings, places: &Places) -> Vec<Problem> {
     let mut found = Found { places, problems: Vec::new() };
     found.upstream(settings);
     found.listeners(settings);
+    found.tls(settings);
+    found.cors(settings);
     let timeout = settings.upstream.response_timeout;
     found.policy("policy", &settings.policy, timeout, None);
     for (at, route) in settings.routes.iter().enumerate() {
@@ -51,11 +53,55 @@ impl Found<'_> {
                 let says = "none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`";
                 self.problem("upstream.urls", "", says.into());
             }
-            1 => {}
-            more => {
-                let says = format!("several upstreams are not available yet; found {more}, give one");
-                self.problem("upstream.urls", "", says);
+            _ => {}
+        }
+        let upstream = &settings.upstream;
+        for (at, url) in upstream.urls.iter().enumerate() {
+            if upstream.urls[..at].contains(url) {
+                self.problem("upstream.urls", "", format!("{url} is named twice; name each upstream once"));
             }
+            let is_tls = url.scheme_str() == Some("https");
+            let says = match upstream.protocol {
+                Protocol::H2c if is_tls => format!("h2c is HTTP/2 without TLS, and {url} has TLS; write h2"),
+                Protocol::H2 if !is_tls => format!("h2 needs TLS, and {url} has none; write h2c"),
+                Protocol::Auto | Protocol::Http1 | Protocol::H2 | Protocol::H2c => continue,
+            };
+            self.problem("upstream.protocol", "upstream.urls", says);
+        }
+        if upstream.eject_max < upstream.eject {
+            let (is, least) = (show_duration(upstream.eject_max), show_duration(upstream.eject));
+            let says = format!("{is} is too short; it must be at least upstream.eject, which is {least}");
+            self.problem("upstream.eject_max", "upstream.eject", says);
+        }
+    }
+
+    fn tls(&mut self, settings: &Settings) {
+        let is_empty = |it: &std::path::PathBuf| it.as_os_str().is_empty();
+        match (is_empty(&settings.tls.cert), is_empty(&settings.tls.key)) {
+            (false, true) => {
+                self.problem("tls.key", "tls.cert", "not given; tls.cert needs the key that fits it".into());
+            }
+            (true, false) => {
+                self.problem("tls.cert", "tls.key", "not given; tls.key needs the chain that it fits".into());
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    fn cors(&mut self, settings: &Settings) {
+        let cors = &settings.cors;
+        let any = cors.origins.iter().any(|it| it == "*");
+        if any && cors.origins.len() > 1 {
+            let says = "\"*\" stands for every origin, so it stands alone";
+            self.problem("cors.origins", "", says.into());
+        }
+        if any && cors.credentials {
+            let says = "browsers refuse credentials for \"*\"; name the origins";
+            self.problem("cors.credentials", "cors.origins", says.into());
+        }
+        if cors.credentials && cors.origins.is_empty() {
+            let says = "means nothing without cors.origins; name the origins";
+            self.problem("cors.credentials", "", says.into());
         }
     }
 

@@ -1,13 +1,15 @@
 //! What holds when nothing is said.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
 
 use super::{
-    Admin, HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Policy, Principal, Protocol, Route,
-    Settings, StoreUrl, Unresolved, Upstream,
+    Admin, Balance, Cors, HostRule, InFlight, KeyRule, Limits, Log, Oversize, PathPattern, Policy, Principal,
+    Protocol, Route, Settings, StoreUrl, Tls, Unresolved, Upstream,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -22,8 +24,11 @@ impl Default for Settings {
             drain: Duration::from_secs(25),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            tls: Tls::default(),
             admin: Admin::default(),
             upstream: Upstream::default(),
+            limits: Limits::default(),
+            cors: Cors::default(),
             policy: Policy::default(),
             routes: Vec::new(),
         }
@@ -45,11 +50,35 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
-            protocol: Protocol::Http1,
-            host: HostRule::Preserve,
+            balance: Balance::RoundRobin,
+            protocol: Protocol::Auto,
+            host: HostRule::Auto,
+            ca_file: PathBuf::new(),
+            trust_forwarded: false,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             idle: Duration::from_secs(4),
+            in_flight: 1024,
+            eject_after: 5,
+            eject: Duration::from_secs(10),
+            eject_max: Duration::from_secs(300),
+            check: String::new(),
+            check_every: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            requests: 10_000,
+            keys_in_flight: 1000,
+            header_count: 100,
+            header_bytes: 64 << 10,
+            streams: 100,
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -71,6 +100,8 @@ impl Default for Policy {
             unknown_on: [408, 502, 503, 504].into(),
             oversize: Oversize::Pass,
             fail_open: false,
+            replay_drop: BTreeSet::new(),
+            retry_window: Duration::ZERO,
         }
     }
 }

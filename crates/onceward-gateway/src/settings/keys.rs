@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::kinds::Setting;
 use super::value::{Bad, Value};
-use super::{Admin, Policy, Route, Settings, Upstream};
+use super::{Admin, Cors, Limits, Policy, Route, Settings, Tls, Upstream};
 
 /// One key of a table.
 pub(super) struct Key<T: 'static> {
@@ -27,7 +27,7 @@ pub(super) struct Refusal {
 }
 
 /// The tables that the file may have, in the order of the print-out.
-pub(super) const TABLES: &[&str] = &["admin", "upstream", "policy"];
+pub(super) const TABLES: &[&str] = &["tls", "admin", "upstream", "limits", "cors", "policy"];
 
 /// `table NAME of TYPE { field: what it accepts, an example [, a bound]; … }`
 macro_rules! keys {
@@ -56,6 +56,10 @@ keys! {
         header_timeout: "a duration with a unit, more than 0", r#""10s""#, more_than_zero;
         idle_timeout: "a duration with a unit, more than 0", r#""75s""#, more_than_zero;
     }
+    TLS of Tls {
+        cert: "the path of a PEM file, or empty for none", r#""/etc/onceward/tls.crt""#;
+        key: "the path of a PEM file, or empty for none", r#""/etc/onceward/tls.key""#;
+    }
     ADMIN of Admin {
         listen: "an IP address and a port", r#""127.0.0.1:8081""#;
         token_file: "the path of a file", r#""admin.token""#, |it| !it.as_os_str().is_empty();
@@ -63,12 +67,35 @@ keys! {
         hide_keys: "true or false", "true";
     }
     UPSTREAM of Upstream {
-        urls: "a list of one URL http://HOST[:PORT][/PATH]", r#"["http://127.0.0.1:9000"]"#;
-        protocol: "http1 or h2c", r#""http1""#;
-        host: "preserve or upstream", r#""preserve""#;
+        urls: "a list of URLs http[s]://HOST[:PORT][/PATH]", r#"["http://127.0.0.1:9000"]"#;
+        balance: "round-robin, least-busy or key-hash", r#""least-busy""#;
+        protocol: "auto, http1, h2 or h2c", r#""http1""#;
+        host: "auto, preserve or upstream", r#""preserve""#;
+        ca_file: "the path of a PEM file, or empty for the system's roots", r#""/etc/onceward/ca.crt""#;
+        trust_forwarded: "true or false", "true";
         connect_timeout: "a duration with a unit, more than 0", r#""5s""#, more_than_zero;
         response_timeout: "a duration with a unit, more than 0", r#""60s""#, more_than_zero;
         idle: "a duration with a unit, or 0", r#""4s""#;
+        in_flight: "a whole number, 0 for no limit", "1024";
+        eject_after: "a whole number, 0 for never", "5";
+        eject: "a duration with a unit, more than 0", r#""10s""#, more_than_zero;
+        eject_max: "a duration with a unit, more than 0", r#""5m""#, more_than_zero;
+        check: "a path that begins with /, or empty for none", r#""/healthz""#, |it| it.is_empty() || it.starts_with('/');
+        check_every: "a duration with a unit, at least 1s", r#""5s""#, |it| *it >= SECOND;
+    }
+    LIMITS of Limits {
+        connections: "a whole number, at least 1", "10000", |it| *it > 0;
+        requests: "a whole number, 0 for no limit", "10000";
+        keys_in_flight: "a whole number, 0 for no limit", "1000";
+        header_count: "a whole number from 10 to 1000", "100", |it| (10..=1000).contains(it);
+        header_bytes: "a size from 8KiB to 1MiB", r#""64KiB""#, |it| (8 << 10..=1 << 20).contains(it);
+        streams: "a whole number from 1 to 10000", "100", |it| (1..=10_000).contains(it);
+        body_timeout: "a duration with a unit, more than 0", r#""30s""#, more_than_zero;
+        write_timeout: "a duration with a unit, more than 0", r#""30s""#, more_than_zero;
+    }
+    CORS of Cors {
+        origins: "a list of origins, or [\"*\"]", r#"["https://shop.example"]"#;
+        credentials: "true or false", "true";
     }
     POLICY of Policy {
         key: "required, optional or ignored", r#""required""#;
@@ -85,6 +112,8 @@ keys! {
         unknown_on: "a list of statuses from 400 to 599", "[502, 504]";
         oversize: "pass or refuse", r#""pass""#;
         fail_open: "true or false", "false";
+        replay_drop: "a list of header names", r#"["x-request-id"]"#;
+        retry_window: "a duration with a unit, or 0 when not known", r#""72h""#;
     }
     ROUTE of Route {
         name: "a label of 1 to 100 printable characters", r#""payments""#, |it| label(it);
@@ -123,8 +152,11 @@ fn assign<T: Setting>(field: &mut T, value: &Value, bound: fn(&T) -> bool) -> Re
 pub(super) fn set(settings: &mut Settings, path: &str, value: &Value) -> Option<Result<(), Refusal>> {
     match path.split_once('.') {
         None => set_in(TOP, settings, path, value),
+        Some(("tls", name)) => set_in(TLS, &mut settings.tls, name, value),
         Some(("admin", name)) => set_in(ADMIN, &mut settings.admin, name, value),
         Some(("upstream", name)) => set_in(UPSTREAM, &mut settings.upstream, name, value),
+        Some(("limits", name)) => set_in(LIMITS, &mut settings.limits, name, value),
+        Some(("cors", name)) => set_in(CORS, &mut settings.cors, name, value),
         Some(("policy", name)) => set_in(POLICY, &mut settings.policy, name, value),
         Some(_) => None,
     }
@@ -146,7 +178,16 @@ pub(super) fn paths() -> Vec<String> {
     fn names<T>(table: &str, keys: &[Key<T>]) -> Vec<String> {
         keys.iter().map(|key| format!("{table}{}", key.name)).collect()
     }
-    [names("", TOP), names("admin.", ADMIN), names("upstream.", UPSTREAM), names("policy.", POLICY)].concat()
+    [
+        names("", TOP),
+        names("tls.", TLS),
+        names("admin.", ADMIN),
+        names("upstream.", UPSTREAM),
+        names("limits.", LIMITS),
+        names("cors.", CORS),
+        names("policy.", POLICY),
+    ]
+    .concat()
 }
 
 /// The names of all keys of a route.

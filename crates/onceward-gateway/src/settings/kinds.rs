@@ -9,7 +9,8 @@ use http::{Method, Uri};
 
 use super::value::{Bad, Value, hidden};
 use super::{
-    HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Principal, Protocol, StoreUrl, Unresolved, units,
+    Balance, HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Principal, Protocol, StoreUrl,
+    Unresolved, units,
 };
 
 /// A type of setting.
@@ -45,6 +46,18 @@ impl Setting for u64 {
 
     fn show(&self) -> String {
         quoted(&units::show_bytes(*self))
+    }
+}
+
+/// A count.
+impl Setting for u32 {
+    fn take(value: &Value) -> Result<Self, Bad> {
+        let (Value::Number(text) | Value::Untyped(text)) = value else { return Err(Bad::NotAccepted) };
+        text.parse().map_err(|_| Bad::NotAccepted)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -126,10 +139,7 @@ fn upstream_url(text: &str) -> Result<Uri, Bad> {
     let url: Uri = text.parse().map_err(|_| Bad::NotAccepted)?;
     let authority = url.authority().ok_or(Bad::NotAccepted)?;
     match url.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(Bad::Because("TLS to the upstream is not available in this build yet".into()));
-        }
+        Some("http" | "https") => {}
         Some(_) | None => return Err(Bad::NotAccepted),
     }
     if authority.as_str().contains('@') {
@@ -168,6 +178,47 @@ impl Setting for Vec<Method> {
 
     fn show(&self) -> String {
         listed(self, |method| quoted(method.as_str()))
+    }
+}
+
+/// Origins as browsers send them, or `*`.
+impl Setting for Vec<String> {
+    fn take(value: &Value) -> Result<Self, Bad> {
+        value.members()?.iter().map(|it| origin(it.text()?)).collect()
+    }
+
+    fn show(&self) -> String {
+        listed(self, |it| quoted(it))
+    }
+}
+
+fn origin(text: &str) -> Result<String, Bad> {
+    if text == "*" || text == "null" {
+        return Ok(text.into());
+    }
+    let url: Uri = text.parse().map_err(|_| Bad::NotAccepted)?;
+    let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
+        return Err(Bad::NotAccepted);
+    };
+    let origin = format!("{scheme}://{authority}").to_ascii_lowercase();
+    if origin != text {
+        return Err(Bad::Because(format!("an origin has no path and is in lower case, so write {origin}")));
+    }
+    Ok(origin)
+}
+
+/// Header names, in lower case.
+impl Setting for BTreeSet<String> {
+    fn take(value: &Value) -> Result<Self, Bad> {
+        let name = |member: &Value| {
+            let name = http::HeaderName::from_bytes(member.text()?.as_bytes());
+            name.map(|it| it.as_str().to_owned()).map_err(|_| Bad::NotAccepted)
+        };
+        value.members()?.iter().map(name).collect()
+    }
+
+    fn show(&self) -> String {
+        listed(self, |it| quoted(it))
     }
 }
 
@@ -250,8 +301,9 @@ macro_rules! words {
 
 words! {
     Log { "json" => Json, "human" => Human }
-    Protocol { "http1" => Http1, "h2c" => H2c }
-    HostRule { "preserve" => Preserve, "upstream" => Upstream }
+    Balance { "round-robin" => RoundRobin, "least-busy" => LeastBusy, "key-hash" => KeyHash }
+    Protocol { "auto" => Auto, "http1" => Http1, "h2" => H2, "h2c" => H2c }
+    HostRule { "auto" => Auto, "preserve" => Preserve, "upstream" => Upstream }
     KeyRule { "required" => Required, "optional" => Optional, "ignored" => Ignored }
     Unresolved { "hold" => Hold, "rerun" => Rerun }
     Oversize { "pass" => Pass, "refuse" => Refuse }

@@ -38,6 +38,11 @@ pub struct Policy {
     pub oversize: Oversize,
     /// Whether operations go through unprotected while the store is down.
     pub fail_open: bool,
+    /// Headers of an answer that go stale and are left out of its replays. In lower case.
+    pub replay_drop: BTreeSet<String>,
+    /// For how long callers are known to retry; zero when that is not known. It changes nothing: `doctor`
+    /// holds `retention` against it.
+    pub retry_window: Duration,
 }
 
 /// Who the caller is taken to be.

@@ -3,16 +3,22 @@
 use std::fmt::Write as _;
 
 use super::Settings;
-use super::keys::{ADMIN, Key, POLICY, ROUTE, TOP, UPSTREAM};
+use super::keys::{ADMIN, CORS, Key, LIMITS, POLICY, ROUTE, TLS, TOP, UPSTREAM};
 
 /// See [`Settings::to_toml`].
 pub(super) fn to_toml(settings: &Settings) -> String {
     let mut out = String::new();
     lines(&mut out, TOP, settings, None);
+    out.push_str("\n[tls]\n");
+    lines(&mut out, TLS, &settings.tls, None);
     out.push_str("\n[admin]\n");
     lines(&mut out, ADMIN, &settings.admin, None);
     out.push_str("\n[upstream]\n");
     lines(&mut out, UPSTREAM, &settings.upstream, None);
+    out.push_str("\n[limits]\n");
+    lines(&mut out, LIMITS, &settings.limits, None);
+    out.push_str("\n[cors]\n");
+    lines(&mut out, CORS, &settings.cors, None);
     out.push_str("\n[policy]\n");
     lines(&mut out, POLICY, &settings.policy, None);
     for route in &settings.routes {

@@ -1,5 +1,6 @@
 //! The settings as an operator meets them: where a value comes from, and what a wrong one says.
 
+mod changes;
 mod clashes;
 mod refusals;
 mod shown;

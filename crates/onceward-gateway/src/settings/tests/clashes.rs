@@ -11,8 +11,40 @@ fn settings_that_do_not_go_together_are_refused() {
         "gateway.toml:2: upstream.urls: none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`",
     );
     refused(
-        "[upstream]\nurls = [\"http://a\", \"http://b\"]",
-        "gateway.toml:2: upstream.urls: several upstreams are not available yet; found 2, give one",
+        "[upstream]\nurls = [\"http://a\", \"http://b\", \"http://a\"]",
+        "gateway.toml:2: upstream.urls: http://a/ is named twice; name each upstream once",
+    );
+    refused(
+        "[upstream]\nurls = [\"https://a\"]\nprotocol = \"h2c\"",
+        "gateway.toml:3: upstream.protocol: h2c is HTTP/2 without TLS, and https://a/ has TLS; write h2",
+    );
+    refused(
+        "[upstream]\nurls = [\"http://a\"]\nprotocol = \"h2\"",
+        "gateway.toml:3: upstream.protocol: h2 needs TLS, and http://a/ has none; write h2c",
+    );
+    refused(
+        &format!("{UPSTREAM}eject = \"10m\"\n"),
+        "gateway.toml:3: upstream.eject_max: 5m is too short; it must be at least upstream.eject, which is 10m",
+    );
+    refused(
+        &format!("{UPSTREAM}[tls]\ncert = \"a.pem\"\n"),
+        "gateway.toml:4: tls.key: not given; tls.cert needs the key that fits it",
+    );
+    refused(
+        &format!("{UPSTREAM}[tls]\nkey = \"a.pem\"\n"),
+        "gateway.toml:4: tls.cert: not given; tls.key needs the chain that it fits",
+    );
+    refused(
+        &format!("{UPSTREAM}[cors]\norigins = [\"*\", \"https://a\"]\n"),
+        "gateway.toml:4: cors.origins: \"*\" stands for every origin, so it stands alone",
+    );
+    refused(
+        &format!("{UPSTREAM}[cors]\norigins = [\"*\"]\ncredentials = true\n"),
+        "gateway.toml:5: cors.credentials: browsers refuse credentials for \"*\"; name the origins",
+    );
+    refused(
+        &format!("{UPSTREAM}[cors]\ncredentials = true\n"),
+        "gateway.toml:4: cors.credentials: means nothing without cors.origins; name the origins",
     );
     refused(
         &format!("listen = \"127.0.0.1:80\"\n{UPSTREAM}[admin]\nlisten = \"127.0.0.1:80\"\n"),

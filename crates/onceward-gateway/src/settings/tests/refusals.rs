@@ -18,7 +18,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_valid_one() {
          gateway.toml:3: polcy: unknown key; nearest valid key: policy\n\
          gateway.toml:6: upstream.url: unknown key; nearest valid key: upstream.urls\n\
          gateway.toml:11: route[1].retension: unknown key; nearest valid key: route[1].retention\n\
-         gateway.toml:12: upstream.tls: unknown key; nearest valid key: upstream.urls\n\
+         gateway.toml:12: upstream.tls: unknown key; nearest valid key: tls\n\
          gateway.toml:14: admin.\"listen.x\": unknown key; nearest valid key: admin.listen",
     );
     refused(
@@ -185,8 +185,8 @@ fn a_wrong_value_outside_the_policy_is_as_clear() {
 }
 
 #[test]
-fn an_upstream_is_one_plain_http_url() {
-    let shape = "accepted: a list of one URL http://HOST[:PORT][/PATH]";
+fn an_upstream_is_a_plain_url() {
+    let shape = "accepted: a list of URLs http[s]://HOST[:PORT][/PATH]";
     for (url, found, says) in [
         ("127.0.0.1:9000", "127.0.0.1:9000", shape),
         ("/api", "/api", shape),
@@ -194,7 +194,6 @@ fn an_upstream_is_one_plain_http_url() {
         ("ftp://api", "ftp://api", shape),
         ("http://api?x=1", "http://api?x=1", shape),
         ("http://api:99999", "http://api:99999", shape),
-        ("https://api", "https://api", "TLS to the upstream is not available in this build yet"),
         (
             "http://me:pw@api",
             "http://me:***@api",
@@ -213,6 +212,8 @@ fn an_upstream_is_one_plain_http_url() {
         "http://api:9000",
         "http://[::1]:9000",
         "http://[::1]",
+        "https://api",
+        "https://api:8443/v1",
     ] {
         let settings = accepted(&format!("[upstream]\nurls = [\"{url}\"]"));
         assert_eq!(accepted(&settings.to_toml()), settings, "{url}");
@@ -273,4 +274,38 @@ fn every_bound_itself_is_accepted() {
     accepted(&format!("{UPSTREAM}{policy}"));
     accepted(&format!("{UPSTREAM}[policy]\nlease = \"1h\"\nrun_max = \"2h\"\ntombstone = \"0\"\n"));
     accepted(&format!("listen = \"[::]:0\"\n{UPSTREAM}[admin]\nlisten = \"[::]:0\"\n"));
+}
+
+#[test]
+fn counts_origins_and_header_names_are_judged_by_themselves() {
+    let check = |table: &str, line: &str, says: &str| {
+        refused(&format!("{UPSTREAM}[{table}]\n{line}\n"), &format!("gateway.toml:4: {table}.{says}"));
+    };
+    check(
+        "limits",
+        "connections = 0",
+        "connections: found 0; accepted: a whole number, at least 1; example: connections = 10000",
+    );
+    check(
+        "limits",
+        "streams = \"7\"",
+        "streams: found \"7\"; accepted: a whole number from 1 to 10000; example: streams = 100",
+    );
+    check(
+        "cors",
+        "origins = [\"https://Shop.example/\"]",
+        "origins: found [\"https://Shop.example/\"]; an origin has no path and is in lower case, \
+         so write https://shop.example; example: origins = [\"https://shop.example\"]",
+    );
+    check(
+        "cors",
+        "origins = [\"shop.example\"]",
+        "origins: found [\"shop.example\"]; accepted: a list of origins, or [\"*\"]; \
+         example: origins = [\"https://shop.example\"]",
+    );
+    check(
+        "policy",
+        "replay_drop = [\"a b\"]",
+        "replay_drop: found [\"a b\"]; accepted: a list of header names; example: replay_drop = [\"x-request-id\"]",
+    );
 }

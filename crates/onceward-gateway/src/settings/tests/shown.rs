@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::Uri;
 
 use super::{REFERENCE, accepted, with_upstream};
-use crate::settings::{InFlight, Oversize, Policy, Principal, StoreUrl, Unresolved, value};
+use crate::settings::{
+    Balance, HostRule, InFlight, Oversize, Policy, Principal, StoreUrl, Unresolved, value,
+};
 
 #[test]
 fn what_is_shown_reads_back_to_the_same_settings() {
@@ -13,6 +15,18 @@ fn what_is_shown_reads_back_to_the_same_settings() {
     rich.store = StoreUrl::parse("embedded:/srv/a@b \"c\"?durability=relaxed").unwrap();
     rich.admin.token_file = r#"C:\token "x" 'y'"#.into();
     rich.upstream.idle = Duration::ZERO;
+    rich.upstream.urls.push(Uri::from_static("https://api.example/v1"));
+    rich.upstream.balance = Balance::KeyHash;
+    rich.upstream.host = HostRule::Upstream;
+    rich.upstream.check = "/healthz?deep=1".into();
+    rich.upstream.ca_file = "/etc/my ca.pem".into();
+    rich.tls.cert = "a.pem".into();
+    rich.tls.key = "b.pem".into();
+    rich.limits.connections = 7;
+    rich.cors.origins = vec!["https://shop.example:8443".into(), "null".into()];
+    rich.cors.credentials = true;
+    rich.policy.replay_drop = ["x-request-id".to_owned(), "server".to_owned()].into();
+    rich.policy.retry_window = Duration::from_secs(72 * 3600);
     rich.policy.lease = Duration::from_millis(1500);
     rich.policy.release_on.clear();
     rich.policy.principal = Principal::Header("x-account".into());
@@ -43,6 +57,10 @@ drain = "25s"
 header_timeout = "10s"
 idle_timeout = "75s"
 
+[tls]
+cert = ""
+key = ""
+
 [admin]
 listen = "127.0.0.1:8081"
 token_file = "admin.token"
@@ -51,11 +69,34 @@ hide_keys = false
 
 [upstream]
 urls = ["http://127.0.0.1:9000"]
-protocol = "http1"
-host = "preserve"
+balance = "round-robin"
+protocol = "auto"
+host = "auto"
+ca_file = ""
+trust_forwarded = false
 connect_timeout = "5s"
 response_timeout = "60s"
 idle = "4s"
+in_flight = 1024
+eject_after = 5
+eject = "10s"
+eject_max = "5m"
+check = ""
+check_every = "5s"
+
+[limits]
+connections = 10000
+requests = 10000
+keys_in_flight = 1000
+header_count = 100
+header_bytes = "64KiB"
+streams = 100
+body_timeout = "30s"
+write_timeout = "30s"
+
+[cors]
+origins = []
+credentials = false
 
 [policy]
 key = "optional"
@@ -72,6 +113,8 @@ release_on = [401, 403, 407, 425, 429]
 unknown_on = [408, 502, 503, 504]
 oversize = "pass"
 fail_open = false
+replay_drop = []
+retry_window = "0"
 
 [[route]]
 name = "/payments"
