@@ -14,6 +14,7 @@ use tower_service::Service;
 use crate::answer::{Read, StoredAnswer, fit_length, strip_first_run, strip_hop_by_hop};
 use crate::body::{Body, BoxError};
 use crate::capture::{Captured, capture};
+use crate::crowd::Place;
 use crate::exchange::{Exchange, Told};
 use crate::operation::{Door, content_length};
 use crate::outcome::{Outcome, Reason};
@@ -78,7 +79,7 @@ pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome
                 Told::NotStored => Problem::AnswerNotStored.response(),
                 _ => Problem::OutcomeUnresolved.response(),
             };
-            teller.tell(late, told);
+            teller.tell_early(late, told);
             // Storing goes on: a repeat gets the answer once the store is back.
             tokio::select! {
                 written = &mut finish => return settle(id, written),
@@ -139,7 +140,7 @@ impl Ended {
         reason.map_or_else(of_status, |Reason(why)| why.to_owned())
     }
 
-    fn first(self) -> Response<Body> {
+    pub(crate) fn first(self) -> Response<Body> {
         match self {
             Self::Whole(stored) => stored.first(),
             Self::Streams(response) => response,
@@ -208,10 +209,19 @@ fn meets_length(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> bool {
 pub(crate) struct Teller {
     pub(crate) tx: Option<oneshot::Sender<Response<Body>>>,
     pub(crate) exchange: Exchange,
+    /// The operation's place among those of its principal; it is given back before the caller hears, who may
+    /// ask for the next one at once.
+    pub(crate) place: Option<Place>,
 }
 
 impl Teller {
     pub(crate) fn tell(&mut self, response: Response<Body>, told: Told) {
+        self.place = None;
+        self.tell_early(response, told);
+    }
+
+    /// Tells the caller of an operation that goes on and stays in its place.
+    fn tell_early(&mut self, response: Response<Body>, told: Told) {
         if let Some(tx) = self.tx.take() {
             // A caller that has left hears nothing; the record is what counts.
             let _ = tx.send(tell(response, Exchange { told, ..self.exchange.clone() }));

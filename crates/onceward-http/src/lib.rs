@@ -34,6 +34,7 @@
 mod answer;
 mod body;
 mod capture;
+mod crowd;
 mod ending;
 mod exchange;
 mod fingerprint;
@@ -52,7 +53,7 @@ pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME, stored_answer};
 pub use crate::body::{Body, BoxError};
 pub use crate::exchange::{Exchange, Told};
 pub use crate::key_header::IDEMPOTENCY_KEY;
-pub use crate::layer::IdempotencyLayer;
+pub use crate::layer::{IdempotencyLayer, KEYS_IN_FLIGHT};
 pub use crate::outcome::{Outcome, Reason};
 pub use crate::path::{PathPattern, PatternError};
 pub use crate::policy::{HttpPolicy, KeyRule, Oversize};

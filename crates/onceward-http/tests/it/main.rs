@@ -6,6 +6,7 @@ mod disconnect;
 mod fingerprint;
 mod forwarded;
 mod key;
+mod limits;
 mod outcome;
 mod oversize;
 mod principal;
