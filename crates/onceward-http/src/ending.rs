@@ -19,7 +19,7 @@ use crate::exchange::{Exchange, Told};
 use crate::operation::{Door, content_length};
 use crate::outcome::{Outcome, Reason};
 use crate::policy::{HttpPolicy, Oversize};
-use crate::problem::Problem;
+use crate::problem::{Ours, Problem};
 use crate::service::{call, tell};
 
 /// Writes what became of the operation, then tells the caller; never the other way round.
@@ -162,6 +162,7 @@ where
     let (mut parts, body) = response.into_parts();
     let in_process = parts.extensions.get::<Outcome>().copied();
     let reason = parts.extensions.get::<Reason>().copied();
+    let is_ours = parts.extensions.get::<Ours>().is_some();
     let said = strip_first_run(&mut parts.headers).or(in_process);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream(&parts.headers) {
         parts.extensions.extend(said_extension(said));
@@ -173,8 +174,15 @@ where
             Ended::Failed("the answer's length is not the one it names")
         }
         Captured::Whole { body, trailers } => {
-            let mut stored =
-                StoredAnswer { status: parts.status, headers: parts.headers, trailers, body, said, reason };
+            let mut stored = StoredAnswer {
+                status: parts.status,
+                headers: parts.headers,
+                trailers,
+                body,
+                said,
+                reason,
+                is_ours,
+            };
             fit_length(&mut stored);
             Ended::Whole(stored)
         }

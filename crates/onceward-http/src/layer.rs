@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
+use crate::cors::CorsPolicy;
 use crate::crowd::Crowd;
 use crate::route::Routes;
 use crate::service::Idempotency;
@@ -28,6 +29,7 @@ pub struct IdempotencyLayer {
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     routes: RwLock<Arc<Routes>>,
+    cors: RwLock<Option<Arc<CorsPolicy>>>,
     pub(crate) store_patience: Duration,
     pub(crate) crowd: Arc<Crowd>,
     pub(crate) tasks: TaskTracker,
@@ -43,6 +45,7 @@ impl IdempotencyLayer {
             shared: Arc::new(Shared {
                 engine,
                 routes: RwLock::new(Arc::new(routes)),
+                cors: RwLock::default(),
                 store_patience: Duration::from_secs(60),
                 crowd: Arc::new(Crowd::new(KEYS_IN_FLIGHT)),
                 tasks: TaskTracker::new(),
@@ -84,6 +87,12 @@ impl IdempotencyLayer {
         *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
+    /// Lets web pages read the layer's own answers as `policy` says from now on. Default: `None`, nothing about
+    /// origins is added, changed or left out.
+    pub fn set_cors(&self, policy: Option<CorsPolicy>) {
+        *self.shared.cors.write().unwrap_or_else(PoisonError::into_inner) = policy.map(Arc::new);
+    }
+
     /// Refuses operations with 503 from now on, repeats too: they are told to ask again, and another process
     /// will answer. What runs goes on, and other requests pass through.
     pub fn drain(&self) {
@@ -114,6 +123,10 @@ impl IdempotencyLayer {
 impl Shared {
     pub(crate) fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn cors(&self) -> Option<Arc<CorsPolicy>> {
+        self.cors.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

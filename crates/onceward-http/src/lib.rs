@@ -34,6 +34,7 @@
 mod answer;
 mod body;
 mod capture;
+mod cors;
 mod crowd;
 mod ending;
 mod exchange;
@@ -51,6 +52,7 @@ mod service;
 
 pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME, stored_answer};
 pub use crate::body::{Body, BoxError};
+pub use crate::cors::{CorsError, CorsPolicy};
 pub use crate::exchange::{Exchange, Told};
 pub use crate::key_header::IDEMPOTENCY_KEY;
 pub use crate::layer::{IdempotencyLayer, KEYS_IN_FLIGHT};

@@ -10,6 +10,10 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 
+/// Marks a response that is ours, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ours;
+
 /// A refusal or a failure of the door itself, never of the application behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -243,6 +247,7 @@ impl Problem {
         });
         let mut response = Response::new(Body::from(json.to_string()));
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(Ours);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
