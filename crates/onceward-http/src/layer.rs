@@ -83,6 +83,9 @@ impl IdempotencyLayer {
     }
 
     /// Judges requests by `routes` from now on. What runs goes on under the policy it began with.
+    ///
+    /// Routes that change who is who make retries run again: see
+    /// [`identity_changes`](crate::identity_changes) before.
     pub fn set_routes(&self, routes: Routes) {
         *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
