@@ -8,7 +8,6 @@ use std::fmt;
 
 use http::Method;
 
-use crate::path::PathPattern;
 use crate::policy::KeyRule;
 use crate::principal::PrincipalRule;
 use crate::route::{OPERATIONS, Route, Routes};

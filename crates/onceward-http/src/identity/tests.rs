@@ -1,7 +1,7 @@
 use http::HeaderName;
 
 use super::*;
-use crate::path::normal_path;
+use crate::path::{PathPattern, normal_path};
 use crate::policy::HttpPolicy;
 
 fn cookie() -> PrincipalRule {
