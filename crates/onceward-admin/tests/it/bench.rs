@@ -9,7 +9,9 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use onceward_admin::{AdminState, AnswerWriter, MeteredStore, Metrics, Token, router};
+use onceward_admin::{
+    AdminState, AnswerWriter, Doctor, MeteredStore, Metrics, Reload, Token, Upstreams, router,
+};
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{
     Answer, Attempt, Begin, Engine, EngineSettings, InFlight, Key, Permit, Policy, Principal, RecordId,
@@ -93,6 +95,9 @@ impl Bench {
                 text.extend_from_slice(&it.body);
                 Ok(Answer::new("written", text))
             }),
+            reload: Reload::none(),
+            doctor: Doctor::none(),
+            upstreams: Upstreams::none(),
         };
         change(&mut state);
         Self { router: router(state), engine, store, clock, metrics, draining }
@@ -101,7 +106,11 @@ impl Bench {
     /// A request with the token.
     pub(crate) async fn call(&self, method: Method, uri: &str, body: &str) -> Reply {
         let bearer = format!("Bearer {TOKEN}");
-        self.raw(method, uri, &[("authorization", bearer.as_str())], body).await
+        let mut lines = vec![("authorization", bearer.as_str())];
+        if !body.is_empty() {
+            lines.push(("content-type", "application/json"));
+        }
+        self.raw(method, uri, &lines, body).await
     }
 
     pub(crate) async fn get(&self, uri: &str) -> Reply {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use onceward_admin::{AdminState, AnswerWriter, Metrics, Token, router, serve};
+use onceward_admin::{AdminState, AnswerWriter, Doctor, Metrics, Reload, Token, Upstreams, router, serve};
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{Answer, Engine, SystemClock};
 use onceward_testkit::within;
@@ -19,6 +19,9 @@ async fn the_pages_are_served_until_told_to_stop() {
         draining: Arc::new(AtomicBool::new(false)),
         ready_requires_store: false,
         answers: AnswerWriter::new(|it| Ok(Answer::new("text", it.body))),
+        reload: Reload::none(),
+        doctor: Doctor::none(),
+        upstreams: Upstreams::none(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
