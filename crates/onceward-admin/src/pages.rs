@@ -230,7 +230,6 @@ pub(crate) const PAGES: &[Page] = &[
             kind::NO_SUCH_RECORD,
             kind::CHANGED,
             kind::LEASE_ALIVE,
-            kind::NOTHING_TO_RESOLVE,
             kind::STORE_UNAVAILABLE,
             kind::UNCERTAIN,
             kind::UNREADABLE,

@@ -21,6 +21,8 @@ use onceward_testkit::{FaultyStore, HandClock, within};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use crate::contract::hold;
+
 pub(crate) const TOKEN: &str = "0123456789abcdef-token";
 pub(crate) const PEER: &str = "192.0.2.7:4711";
 
@@ -118,11 +120,33 @@ impl Bench {
     }
 
     pub(crate) async fn raw(&self, method: Method, uri: &str, lines: &[(&str, &str)], body: &str) -> Reply {
-        let mut request = Request::builder().method(method).uri(uri);
+        self.raw_body(method, uri, lines, Body::from(body.to_owned())).await
+    }
+
+    /// A request as it is. Its answer is held against the document.
+    pub(crate) async fn raw_body(
+        &self,
+        method: Method,
+        uri: &str,
+        lines: &[(&str, &str)],
+        body: Body,
+    ) -> Reply {
+        let mut request = Request::builder().method(method.clone()).uri(uri);
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let reply = self.exchange(request.body(body).unwrap()).await;
+        hold(&self.document().await, &method, uri, &reply);
+        reply
+    }
+
+    /// The OpenAPI document.
+    pub(crate) async fn document(&self) -> Value {
+        let request = Request::builder().uri("/api/v1/openapi.json").body(Body::empty()).unwrap();
+        self.exchange(request).await.json()
+    }
+
+    async fn exchange(&self, mut request: Request<Body>) -> Reply {
         request.extensions_mut().insert(ConnectInfo(PEER.parse::<std::net::SocketAddr>().unwrap()));
         let response = within(self.router.clone().oneshot(request)).await.unwrap();
         let (parts, body) = response.into_parts();
