@@ -12,7 +12,7 @@
 
 mod access;
 mod gateway;
-mod listen;
+pub mod listen;
 mod routes;
 pub mod settings;
 
