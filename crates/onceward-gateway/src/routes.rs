@@ -51,23 +51,22 @@ fn principal(it: &Principal) -> PrincipalRule {
     }
 }
 
-/// The one upstream.
+/// The upstreams.
 pub(crate) fn upstream(settings: &Settings) -> UpstreamSettings {
     let it = &settings.upstream;
-    let url = it.urls.first().cloned().expect("settings hold exactly one upstream");
     UpstreamSettings {
         protocol: match it.protocol {
             settings::Protocol::Http1 => Protocol::Http1,
             settings::Protocol::H2c => Protocol::H2c,
         },
-        host: match it.host {
+        host: Some(match it.host {
             HostRule::Preserve => HostMode::Preserve,
             HostRule::Upstream => HostMode::Upstream,
-        },
+        }),
         connect_timeout: it.connect_timeout,
         response_timeout: it.response_timeout,
         body_idle_timeout: it.response_timeout,
         idle_max: it.idle,
-        ..UpstreamSettings::new(url)
+        ..UpstreamSettings::several(it.urls.clone())
     }
 }
