@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod expiry;
+mod full;
 mod group;
 mod owner;
 mod reopen;
