@@ -42,6 +42,10 @@ impl Fault {
 pub(crate) fn reading(error: &fjall::Error) -> Error {
     use fjall::{Error as E, LsmError};
     let kind = match error {
+        // The file ends too early.
+        E::Io(it) | E::Storage(LsmError::Io(it)) if it.kind() == io::ErrorKind::UnexpectedEof => {
+            ErrorKind::Corrupt
+        }
         E::Io(_) | E::Poisoned | E::Locked | E::KeyspaceDeleted | E::Storage(LsmError::Io(_)) => {
             ErrorKind::Unavailable
         }

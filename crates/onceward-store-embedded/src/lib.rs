@@ -55,6 +55,7 @@ mod fault;
 mod group;
 mod journal;
 mod look;
+mod past;
 mod probe;
 mod row;
 mod seat;

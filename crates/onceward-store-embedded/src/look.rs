@@ -1,14 +1,12 @@
 //! Looking at many records: what is due, what is over, and listings.
 
-use std::ops::Bound;
 use std::sync::PoisonError;
 
-use fjall::Readable as _;
 use onceward_core::store::{Agenda, Cursor, Expiry, Filter, Page};
 use onceward_core::{ErrorKind, Record, RecordId, Result, Revision};
 
-use crate::fault;
 use crate::group::size;
+use crate::past::next_key;
 use crate::row::{self, AgendaKey};
 use crate::shelf::Shelf;
 
@@ -61,10 +59,10 @@ impl Shelf {
     ) -> Result<Look<T>> {
         let mut look = Look { due: Vec::new(), more: true };
         let (first, last) = row::due(what, self.now()).into_inner();
-        let start = self.resume_at(what).map_or(Bound::Included(first), Bound::Excluded);
+        let first = self.resume_at(what).and_then(next_key).unwrap_or(first);
         let (mut rows, mut bytes, mut at) = (0, 0, None);
         let snapshot = self.database.snapshot();
-        for guard in snapshot.range(&self.agenda, (start, Bound::Included(last))) {
+        for row in self.agenda_rows(&snapshot, first, last) {
             if look.due.len() == limit {
                 return Ok(look);
             }
@@ -72,8 +70,8 @@ impl Shelf {
                 self.set_resume(what, at);
                 return Ok(look);
             }
-            let key = guard.key().map_err(|it| fault::reading(&it))?;
-            (rows, at) = (rows + 1, key[..].try_into().ok().or(at));
+            let (key, _) = row?;
+            (rows, at) = (rows + 1, Some(key));
             let Some(id) = row::record_id(&key) else { continue };
             match self.read_at(&snapshot, id) {
                 Ok(Some(record)) if row::agenda(&record).any(|it| it[..] == key[..]) => {
@@ -107,16 +105,17 @@ impl Shelf {
         let now = self.now();
         let mut page = Page { records: Vec::new(), next: None, unreadable: Vec::new(), now };
         let snapshot = self.database.snapshot();
-        let start = cursor.as_ref().map_or(Bound::Unbounded, |it| Bound::Excluded(*it.0.as_bytes()));
-        let rest: (Bound<[u8; 32]>, Bound<[u8; 32]>) = (start, Bound::Unbounded);
+        let Some(start) = cursor.map_or(Some([0; 32]), |it| next_key(*it.0.as_bytes())) else {
+            return Ok(page);
+        };
         let (mut bytes, mut last) = (0, None);
-        for (looked, guard) in snapshot.range(&self.records, rest).enumerate() {
+        for (looked, row) in self.record_rows(&snapshot, start).enumerate() {
             if looked >= LOOK_ROWS || bytes >= LOOK_BYTES {
                 page.next = last.map(Cursor);
                 break;
             }
-            let (key, stored) = guard.into_inner().map_err(|it| fault::reading(&it))?;
-            let Some(id) = row::record_id(&key) else { continue };
+            let (key, stored) = row?;
+            let id = RecordId::from_bytes(key);
             bytes += stored.len();
             match self.decode(id, &stored) {
                 Ok(record) if !filter.matches(&record, now) => {}

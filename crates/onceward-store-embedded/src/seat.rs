@@ -95,6 +95,11 @@ impl Seat {
         self.reopened.load(Ordering::Relaxed)
     }
 
+    /// How many places in the tables calls have found unreadable since the files were opened.
+    pub(crate) fn damaged(&self) -> usize {
+        self.shelf().map_or(0, |it| it.damaged())
+    }
+
     pub(crate) fn base(&self) -> &Base {
         &self.base
     }

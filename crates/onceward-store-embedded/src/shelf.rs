@@ -22,6 +22,7 @@ use onceward_core::{Clock, ErrorKind, Record, RecordId, Result, Timestamp};
 use crate::directory::{Directory, OpenError};
 use crate::fault;
 use crate::journal::{self, Left};
+use crate::past::Span;
 use crate::row::{self, AgendaKey};
 use crate::settings::EmbeddedSettings;
 
@@ -55,6 +56,8 @@ pub(crate) struct Shelf {
     pub(crate) records: Keyspace,
     pub(crate) agenda: Keyspace,
     failed: AtomicBool,
+    /// What cannot be read, as far as calls have met it.
+    pub(crate) spans: Mutex<Vec<Span>>,
     /// Last, so that the directory is unlocked after the engine is gone.
     pub(crate) base: Arc<Base>,
 }
@@ -101,7 +104,14 @@ impl Shelf {
 
     fn of(files: Files, base: &Arc<Base>) -> Self {
         let Files { database, records, agenda } = files;
-        Self { database, records, agenda, failed: AtomicBool::new(false), base: Arc::clone(base) }
+        Self {
+            database,
+            records,
+            agenda,
+            failed: AtomicBool::new(false),
+            spans: Mutex::default(),
+            base: Arc::clone(base),
+        }
     }
 
     /// The store's time: no jump of the wall clock moves it while the store is open.

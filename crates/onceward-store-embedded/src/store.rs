@@ -118,6 +118,13 @@ impl EmbeddedStore {
         self.seat.base().unreadable()
     }
 
+    /// How many damaged places of its files the store has met since it opened them: each may hold many records,
+    /// which are refused and passed over. 0 while the store is out of order.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.seat.damaged()
+    }
+
     /// How often the files were opened again after a fault, since this store was opened.
     #[must_use]
     pub fn reopened(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! What the embedded store promises beyond the laws that every store keeps.
 #![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
 
+mod blocks;
 mod crash;
 mod damage;
 mod expiry;
