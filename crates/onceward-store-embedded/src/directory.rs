@@ -17,6 +17,10 @@ use crate::settings::Durability;
 
 const FORMAT: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
+/// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
+/// the very next write.
+const ROOM_BYTES: usize = 4 << 20;
+const ROOM_STEP: [u8; 1 << 16] = [0xa5; 1 << 16];
 const LOCK_POLL: Duration = Duration::from_millis(25);
 
 /// Why a directory could not be opened. Nothing in it was changed, unless it was new.
@@ -158,6 +162,21 @@ impl Directory {
         self.replace(IN_USE, word(durability))
     }
 
+    /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
+    pub(crate) fn has_room(&self) -> Result<(), OpenError> {
+        let path = self.root.join("ROOM");
+        let write = || {
+            let mut file = File::create(&path)?;
+            for _ in 0..ROOM_BYTES / ROOM_STEP.len() {
+                file.write_all(&ROOM_STEP)?;
+            }
+            file.sync_all()
+        };
+        let written = write();
+        let removed = fs::remove_file(&path);
+        written.and(removed).map_err(refused("make sure of the room that is needed, by writing", &path))
+    }
+
     /// Notes that everything is on the disk.
     pub(crate) fn leave(&self) -> io::Result<()> {
         fs::remove_file(self.root.join(IN_USE))?;
@@ -195,13 +214,11 @@ fn private(path: &Path) -> io::Result<()> {
 /// Our lock is taken before the engine looks at anything; its own lock gives up after 300 ms.
 fn lock(root: &Path, wait: Duration) -> Result<File, OpenError> {
     let path = root.join("LOCK");
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(refused("open", &path))?;
+    let for_writing = || File::options().create(true).truncate(false).write(true).open(&path);
+    drop(for_writing().map_err(refused("open", &path))?);
+    // Held for reading only: a store that is out of order keeps no file open for writing, so that its file
+    // system can be mounted anew, checked or remounted beneath it.
+    let mut file = File::open(&path).map_err(refused("open", &path))?;
     let mut waited = Duration::ZERO;
     loop {
         match file.try_lock() {
@@ -218,7 +235,8 @@ fn lock(root: &Path, wait: Duration) -> Result<File, OpenError> {
         }
     }
     // The process id only serves messages; a disk too full for it shows soon enough.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let _ =
+        for_writing().and_then(|mut it| it.set_len(0).and_then(|()| writeln!(it, "{}", std::process::id())));
     Ok(file)
 }
 
@@ -244,12 +262,12 @@ fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenEr
 }
 
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Only Unix can sync a directory.
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }

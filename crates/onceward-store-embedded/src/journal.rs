@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::behind::more_behind;
+use crate::directory::sync_directory;
 use crate::settings::Durability;
 
 pub(crate) const MAGIC: &[u8; 4] = b"FJL\x03";
@@ -66,6 +67,32 @@ pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
         nothing_newer &= extent.valid == 0;
     }
     Ok(())
+}
+
+/// Begins a new journal behind the ones that are there, so that the engine only reads those and removes each
+/// once all of it is in table files.
+///
+/// After a failed sync the system may take pages of a journal for clean that the disk never got. Written on, that
+/// journal would have a hole in front of what callers are told; and a thread of the engine that was not quite
+/// at its end could still write to it.
+pub(crate) fn seal(database: &Path) -> io::Result<()> {
+    let Some(newest) = oldest_first(database)?.pop() else { return Ok(()) };
+    if fs::metadata(&newest)?.len() == 0 {
+        return Ok(());
+    }
+    let number = newest.file_stem().and_then(|it| it.to_str()).and_then(|it| it.parse::<u64>().ok());
+    let Some(next) = number.and_then(|it| it.checked_add(1)) else { return Ok(()) };
+    File::create_new(database.join(format!("{next}.jnl")))?.sync_all()?;
+    sync_directory(database)
+}
+
+/// Whether this process still has a journal open, where the system can tell (Linux).
+pub(crate) fn is_held(database: &Path) -> bool {
+    let (Ok(database), Ok(open)) = (database.canonicalize(), fs::read_dir("/proc/self/fd")) else {
+        return false;
+    };
+    let mut files = open.flatten().filter_map(|it| fs::read_link(it.path()).ok());
+    files.any(|it| it.starts_with(&database) && it.extension().is_some_and(|it| it == "jnl"))
 }
 
 /// The journals are named by growing numbers.

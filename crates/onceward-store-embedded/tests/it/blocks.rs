@@ -1,0 +1,124 @@
+//! Damage in a table file stops the records in it and nobody else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use onceward_core::store::{Cursor, Due, Filter, SETTLE};
+use onceward_core::{ErrorKind, Policy, RecordId, Store};
+use onceward_store_embedded::EmbeddedStore;
+use onceward_testkit::HandClock;
+
+use crate::sample::{Raw, claim, completion, id, inserted, open_at, swapped};
+
+const RECORDS: u16 = 3000;
+
+/// The table files of a table, `records` (1) or `agenda` (2).
+pub(crate) fn tables(folder: &Path, table: u8) -> Vec<PathBuf> {
+    let tables = fs::read_dir(folder.join(format!("db/keyspaces/{table}/tables"))).unwrap();
+    tables.map(|it| it.unwrap().path()).collect()
+}
+
+/// A store whose records all lie in table files: done ones, and every tenth running.
+pub(crate) async fn sunk(folder: &Path, clock: &HandClock) {
+    let store = open_at(folder, clock.clone());
+    for step in (0..RECORDS).collect::<Vec<_>>().chunks(500) {
+        let each = step.iter().map(|it| async {
+            let claimed = inserted(&store, id(*it), &claim()).await;
+            if *it % 10 != 0 {
+                swapped(&store, &claimed, &completion(&claimed)).await;
+            }
+        });
+        futures_util::future::join_all(each).await;
+    }
+    drop(store);
+    Raw::sink(folder);
+}
+
+pub(crate) fn flip(file: &Path, at: impl FnOnce(usize) -> usize) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = at(bytes.len());
+    bytes[at] ^= 0x10;
+    fs::write(file, bytes).unwrap();
+}
+
+async fn listed(store: &EmbeddedStore) -> BTreeSet<RecordId> {
+    let (mut all, mut cursor) = (BTreeSet::new(), None::<Cursor>);
+    loop {
+        let page = store.list(&Filter::default(), cursor, 700).await.unwrap();
+        all.extend(page.records.iter().map(|it| it.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_block_of_records_stops_those_in_it_and_nobody_else() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    sunk(folder.path(), &clock).await;
+    let files = tables(folder.path(), 1);
+    assert_eq!(files.len(), 1);
+    flip(&files[0], |len| len / 3);
+    let store = open_at(folder.path(), clock.clone());
+    let mut unreadable = BTreeSet::new();
+    for number in 0..RECORDS {
+        match store.load(id(number)).await {
+            Ok(it) => assert!(it.record.is_some(), "{number}"),
+            Err(it) => {
+                assert_eq!(it.kind(), ErrorKind::Corrupt, "{it}");
+                unreadable.insert(id(number));
+            }
+        }
+    }
+    assert!((1..100).contains(&unreadable.len()), "{}", unreadable.len());
+    let all: BTreeSet<_> = (0..RECORDS).map(id).collect();
+    let missed = &(&all - &unreadable) - &listed(&store).await;
+    assert!(missed.is_empty(), "the listing goes past the damage: {missed:?}, not only {unreadable:?}");
+    assert_eq!((store.unreadable(), store.damaged()), (unreadable.len(), 1));
+    for it in &unreadable {
+        assert_eq!(
+            store.insert(*it, &claim()).await.unwrap_err().kind(),
+            ErrorKind::Corrupt,
+            "not run again"
+        );
+    }
+    clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
+    let due = store.due(Due::Lease, 10_000).await.unwrap();
+    let running: BTreeSet<_> = (0..RECORDS).filter(|it| it % 10 == 0).map(id).collect();
+    assert_eq!(due.iter().map(|it| it.id).collect::<BTreeSet<_>>(), &running - &unreadable);
+    let mut removed = 0;
+    loop {
+        let swept = store.sweep(1000).await.unwrap();
+        removed += swept.removed;
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(usize::try_from(removed).unwrap(), (&(&all - &running) - &unreadable).len());
+}
+
+#[tokio::test]
+async fn a_damaged_block_of_the_agenda_stops_only_what_it_lists() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    sunk(folder.path(), &clock).await;
+    let files = tables(folder.path(), 2);
+    assert_eq!(files.len(), 1);
+    flip(&files[0], |len| len / 2);
+    let store = open_at(folder.path(), clock.clone());
+    clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
+    let (mut removed, mut due) = (0, 0);
+    for _ in 0..10 {
+        let swept = store.sweep(1000).await.unwrap();
+        removed += swept.removed;
+        due = due.max(store.due(Due::Lease, 10_000).await.unwrap().len());
+        if !swept.more {
+            break;
+        }
+    }
+    assert!((2000..2700).contains(&removed), "{due} {removed} of 2700 were removed, the rest is not listed");
+    assert_eq!(due, 300);
+    assert_eq!(store.damaged(), 1);
+    assert_eq!(listed(&store).await.len(), usize::from(RECORDS) - usize::try_from(removed).unwrap());
+}
