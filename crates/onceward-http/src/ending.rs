@@ -25,7 +25,7 @@ use crate::service::{call, tell};
 /// Writes what became of the operation, then tells the caller; never the other way round.
 pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome: Outcome, ended: Ended) {
     let id = permit.record_id();
-    let patience = door.shared.engine.clock().sleep(door.shared.store_patience);
+    let patience = door.shared.engine.clock().sleep(door.shared.store_patience());
     let (finish, told, response): (FinishFuture, Told, Response<Body>) = match (outcome, ended) {
         (_, Ended::Failed(why)) => (
             Box::pin(async move { permit.abandon(why).await.map(|()| None) }),
