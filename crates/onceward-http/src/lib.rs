@@ -50,6 +50,7 @@ mod principal;
 mod problem;
 mod route;
 mod service;
+mod token;
 
 pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME, stored_answer};
 pub use crate::body::{Body, BoxError};
@@ -65,3 +66,4 @@ pub use crate::principal::PrincipalRule;
 pub use crate::problem::Problem;
 pub use crate::route::{Route, Routes, may_be_operation};
 pub use crate::service::{FreshConnection, Idempotency, Operation};
+pub use crate::token::{ShortTokens, token_life};
