@@ -11,11 +11,12 @@ use onceward_core::{Answer, Permit, RecordId};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::answer::{Read, StoredAnswer, fit_length, strip_first_run, strip_hop_by_hop};
+use crate::answer::{Read, StoredAnswer, fit_length, strip_first_run};
 use crate::body::{Body, BoxError};
 use crate::capture::{Captured, capture};
 use crate::crowd::Place;
 use crate::exchange::{Exchange, Told};
+use crate::hop::strip_hop_by_hop;
 use crate::operation::{Door, content_length};
 use crate::outcome::{Outcome, Reason};
 use crate::policy::{HttpPolicy, Oversize};

@@ -13,6 +13,7 @@ use crate::cors::CorsPolicy;
 use crate::crowd::Crowd;
 use crate::route::Routes;
 use crate::service::Idempotency;
+use crate::token::ShortTokens;
 
 /// How many operations of one principal may be in flight at once, unless it is set otherwise.
 pub const KEYS_IN_FLIGHT: usize = 1000;
@@ -83,6 +84,13 @@ impl IdempotencyLayer {
     /// [`identity_changes`](crate::identity_changes) before.
     pub fn set_routes(&self, routes: Routes) {
         *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// The routes whose callers' tokens end before the answers that they were given, as far as was seen since the
+    /// routes were set. For whoever advises operators.
+    #[must_use]
+    pub fn short_tokens(&self) -> Vec<ShortTokens> {
+        self.shared.routes().short_tokens()
     }
 
     /// Lets web pages read the layer's own answers as `policy` says from now on. Default: `None`, nothing about
