@@ -95,6 +95,23 @@ async fn the_page_has_these_names_and_no_others() {
     assert!(shape == stored, "the metrics page has changed; if that is meant, store this:\n>>>\n{shape}<<<");
 }
 
+#[test]
+fn every_metric_is_in_the_reference_and_nothing_else_is() {
+    let on_page = include_str!("metrics.snapshot").lines().filter_map(|it| it.strip_prefix("# TYPE "));
+    let on_page: BTreeSet<String> = on_page
+        .map(|it| match it.split_once(' ').unwrap() {
+            (name, "counter") => format!("{name}_total"),
+            (name, "info") => format!("{name}_info"),
+            (name, _) => name.to_owned(),
+        })
+        .collect();
+    let reference = include_str!("../../../../docs/reference/metrics.md");
+    let rows = reference.lines().filter_map(|it| it.strip_prefix("| `onceward_"));
+    let told: BTreeSet<String> =
+        rows.map(|it| format!("onceward_{}", it.split('`').next().unwrap())).collect();
+    assert_eq!(told, on_page);
+}
+
 #[tokio::test]
 async fn every_event_is_counted() {
     let metrics = Metrics::new([""; 0]);
