@@ -4,6 +4,7 @@
 //! LOCK     locked by the process that uses the directory; holds its process id
 //! FORMAT   the version of this layout
 //! IN-USE   there from opening to an orderly close; says which durability writes have meanwhile
+//! TABLES   there once the engine's tables were made: from then on none of them may be missing
 //! db/      the engine's files
 //! ```
 
@@ -17,6 +18,7 @@ use crate::settings::Durability;
 
 const FORMAT: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
+const TABLES: &str = "TABLES";
 /// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
@@ -61,7 +63,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The stored files could not be opened.
-    #[error("failed to open the files in {path}: {cause}; keep a copy of them before you try anything else")]
+    #[error(
+        "failed to open the files in {path}: {cause}; keep a copy of the directory, then see what \
+         `onceward doctor --repair` would do"
+    )]
     Files {
         /// The directory.
         path: PathBuf,
@@ -136,7 +141,7 @@ impl Directory {
     fn discard_unborn(&self) -> Result<(), OpenError> {
         let database = self.database();
         let tables = fs::read_dir(database.join("keyspaces")).map_or(0, Iterator::count);
-        if database.exists() && !database.join("version").exists() && tables == 0 {
+        if !self.is_born() && database.exists() && !database.join("version").exists() && tables == 0 {
             fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
         }
         Ok(())
@@ -160,6 +165,16 @@ impl Directory {
     /// Notes how the directory is used from now on, once everything that was left is on the disk.
     pub(crate) fn settle(&self, durability: Durability) -> Result<(), OpenError> {
         self.replace(IN_USE, word(durability))
+    }
+
+    /// Whether the tables were made. Until then a kill can leave any part of them.
+    pub(crate) fn is_born(&self) -> bool {
+        self.root.join(TABLES).exists()
+    }
+
+    /// Notes that the tables were made.
+    pub(crate) fn bear(&self) -> Result<(), OpenError> {
+        if self.is_born() { Ok(()) } else { self.replace(TABLES, "records, agenda\n") }
     }
 
     /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.

@@ -50,6 +50,7 @@
 
 mod behind;
 mod commit;
+mod contents;
 mod directory;
 mod fault;
 mod group;
