@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-const TRAILER_LEN: u64 = 38;
+const TRAILER_LEN: usize = 38;
 /// No table of contents of the engine comes near this.
 const CONTENTS_LEN_MAX: u64 = 1 << 20;
 /// No list of table files does.
@@ -156,9 +156,9 @@ impl Section {
 fn contents(path: &Path) -> Result<Vec<Section>, Wrong> {
     let read = || -> io::Result<Option<Vec<Section>>> {
         let mut file = File::open(path)?;
-        let Some(end) = file.metadata()?.len().checked_sub(TRAILER_LEN) else { return Ok(None) };
+        let Some(end) = file.metadata()?.len().checked_sub(TRAILER_LEN as u64) else { return Ok(None) };
         file.seek(SeekFrom::Start(end))?;
-        let mut trailer = [0; TRAILER_LEN as usize];
+        let mut trailer = [0; TRAILER_LEN];
         file.read_exact(&mut trailer)?;
         let mut trailer = &trailer[..];
         let (Some(b"SFA!\x01\x00"), Some(checksum), Some(position), Some(length)) =

@@ -22,7 +22,7 @@ const TABLES: &str = "TABLES";
 /// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
-const ROOM_STEP: [u8; 1 << 16] = [0xa5; 1 << 16];
+static ROOM_STEP: [u8; 1 << 16] = [0xa5; 1 << 16];
 const LOCK_POLL: Duration = Duration::from_millis(25);
 
 /// Why a directory could not be opened. Nothing in it was changed, unless it was new.
@@ -93,6 +93,29 @@ impl Directory {
         Ok(it)
     }
 
+    /// Claims a directory that is there, and changes nothing in it.
+    pub(crate) fn claim_existing(root: &Path, wait: Duration) -> Result<Self, OpenError> {
+        if !root.join("FORMAT").exists() {
+            return Err(OpenError::Layout {
+                path: root.to_owned(),
+                found: "no FORMAT file".to_owned(),
+                remedy: "name a directory that the store has made",
+            });
+        }
+        Self::claim(root, wait)
+    }
+
+    /// How the directory was left the last time. Changes nothing.
+    pub(crate) fn left(&self) -> Result<Left, OpenError> {
+        let mark = self.root.join(IN_USE);
+        match fs::read_to_string(&mark) {
+            Ok(it) if it == word(Durability::Relaxed) => Ok(Left::Abruptly(Durability::Relaxed)),
+            Ok(_) => Ok(Left::Abruptly(Durability::Durable)),
+            Err(it) if it.kind() == io::ErrorKind::NotFound => Ok(Left::InOrder),
+            Err(source) => Err(refused("read", &mark)(source)),
+        }
+    }
+
     /// Where the engine keeps its files.
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("db")
@@ -145,21 +168,6 @@ impl Directory {
             fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
         }
         Ok(())
-    }
-
-    /// Notes that the directory is in use, unless it was left abruptly: then that note stays until
-    /// [`Directory::settle`]. Says how it was left.
-    pub(crate) fn enter(&self, durability: Durability) -> Result<Left, OpenError> {
-        let mark = self.root.join(IN_USE);
-        match fs::read_to_string(&mark) {
-            Ok(it) if it == word(Durability::Relaxed) => Ok(Left::Abruptly(Durability::Relaxed)),
-            Ok(_) => Ok(Left::Abruptly(Durability::Durable)),
-            Err(it) if it.kind() == io::ErrorKind::NotFound => {
-                self.settle(durability)?;
-                Ok(Left::InOrder)
-            }
-            Err(source) => Err(refused("read", &mark)(source)),
-        }
     }
 
     /// Notes how the directory is used from now on, once everything that was left is on the disk.
@@ -272,7 +280,7 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(crate) fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Refused { doing, path: path.to_owned(), source }
 }
 

@@ -126,6 +126,11 @@ impl Shelf {
         self.base.time.clock().boot()
     }
 
+    /// The tables as they are now, for looks that take a while.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.database.snapshot()
+    }
+
     /// Nothing is read from or written to these tables any more; nothing leads back.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
@@ -196,9 +201,12 @@ fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, Ope
     let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
     contents::check(&path, directory.is_born())
         .map_err(|it| wrong(format!("{}: {}", it.file.display(), it.what)))?;
-    let left = directory.enter(settings.durability)?;
+    let left = directory.left()?;
     journal::check(&path, left).map_err(wrong)?;
-    if left != Left::InOrder {
+    if left == Left::InOrder {
+        // Only now: damage that was refused must not look like the remains of a crash at the next try.
+        directory.settle(settings.durability)?;
+    } else {
         journal::seal(&path).map_err(|it| wrong(format!("a new journal cannot be made: {it}")))?;
     }
     // It asserts what it could have said. A panic of it ends this opening, not the thread.
