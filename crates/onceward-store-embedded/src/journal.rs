@@ -32,11 +32,39 @@ pub(crate) enum Left {
     Abruptly(Durability),
 }
 
+/// A journal that is not whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) journal: PathBuf,
+    /// Up to where it is whole, in bytes.
+    pub(crate) valid: u64,
+    /// Whether the rest can only be a write that was not finished.
+    pub(crate) unfinished: bool,
+}
+
 /// Cuts off what was not finished.
 ///
 /// # Errors
 /// Damage that cannot be an unfinished write, in words. Nothing was changed.
 pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
+    let damages = damages(database, left)?;
+    if let Some(Damage { journal, valid, .. }) = damages.iter().find(|it| !it.unfinished) {
+        return Err(format!("the journal {} is damaged at byte {valid}", journal.display()));
+    }
+    for Damage { journal, valid, .. } in damages {
+        tracing::warn!(journal = %journal.display(), at = valid, "an unfinished write was cut off");
+        let cut = || {
+            let file = File::options().write(true).open(&journal)?;
+            file.set_len(valid)?;
+            file.sync_all()
+        };
+        cut().map_err(|it| format!("{}: {it}", journal.display()))?;
+    }
+    Ok(())
+}
+
+/// Every journal that is not whole, the newest first. Nothing is changed.
+pub(crate) fn damages(database: &Path, left: Left) -> Result<Vec<Damage>, String> {
     let mut journals = Vec::new();
     let mut last = None;
     for journal in oldest_first(database).map_err(|it| it.to_string())? {
@@ -44,27 +72,34 @@ pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
         last = extent.last;
         journals.push((journal, extent));
     }
-    let mut nothing_newer = true;
+    let (mut nothing_newer, mut damages) = (true, Vec::new());
     for (journal, extent) in journals.into_iter().rev() {
-        let at = |it: io::Error| format!("{}: {it}", journal.display());
         if extent.damaged {
             let unfinished = nothing_newer
                 && match left {
                     Left::InOrder => false,
                     Left::Abruptly(Durability::Relaxed) => true,
                     Left::Abruptly(Durability::Durable) => {
-                        let damage = rest(&journal, extent.valid).map_err(at)?;
-                        !more_behind(&damage, extent.last)
+                        let rest = rest(&journal, extent.valid);
+                        let rest = rest.map_err(|it| format!("{}: {it}", journal.display()))?;
+                        !more_behind(&rest, extent.last)
                     }
                 };
-            if !unfinished {
-                return Err(format!("the journal {} is damaged at byte {}", journal.display(), extent.valid));
-            }
-            tracing::warn!(journal = %journal.display(), at = extent.valid, "an unfinished write was cut off");
-            let file = File::options().write(true).open(&journal).map_err(at)?;
-            file.set_len(extent.valid).and_then(|()| file.sync_all()).map_err(at)?;
+            damages.push(Damage { journal, valid: extent.valid, unfinished });
         }
         nothing_newer &= extent.valid == 0;
+    }
+    Ok(damages)
+}
+
+/// Copies the whole part of every journal into `to`.
+pub(crate) fn copy_whole(database: &Path, to: &Path) -> io::Result<()> {
+    for journal in oldest_first(database)? {
+        let Some(name) = journal.file_name() else { continue };
+        let valid = extent(&journal, None)?.valid;
+        let mut copy = File::create(to.join(name))?;
+        io::copy(&mut File::open(&journal)?.take(valid), &mut copy)?;
+        copy.sync_all()?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use onceward_core::record::encode::decode;
 use onceward_core::store::{Agenda, Loaded, StoreTime};
 use onceward_core::{Clock, ErrorKind, Record, RecordId, Result, Timestamp};
 
+use crate::contents;
 use crate::directory::{Directory, OpenError};
 use crate::fault;
 use crate::journal::{self, Left};
@@ -124,6 +126,11 @@ impl Shelf {
         self.base.time.clock().boot()
     }
 
+    /// The tables as they are now, for looks that take a while.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.database.snapshot()
+    }
+
     /// Nothing is read from or written to these tables any more; nothing leads back.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
@@ -192,22 +199,35 @@ impl Base {
 fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, OpenError> {
     let path = directory.database();
     let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
-    let left = directory.enter(settings.durability)?;
+    contents::check(&path, directory.is_born())
+        .map_err(|it| wrong(format!("{}: {}", it.file.display(), it.what)))?;
+    let left = directory.left()?;
     journal::check(&path, left).map_err(wrong)?;
-    if left != Left::InOrder {
+    if left == Left::InOrder {
+        // Only now: damage that was refused must not look like the remains of a crash at the next try.
+        directory.settle(settings.durability)?;
+    } else {
         journal::seal(&path).map_err(|it| wrong(format!("a new journal cannot be made: {it}")))?;
     }
     // It asserts what it could have said. A panic of it ends this opening, not the thread.
     let opened = catch_unwind(AssertUnwindSafe(|| files(directory, settings)));
     let files = match opened {
-        Ok(files) => files.map_err(|it| wrong(fault::describe(&it)))?,
-        Err(_) => return Err(wrong("the engine panicked over them, see its message above".to_owned())),
+        Ok(Ok(files)) => files,
+        Ok(Err(it)) => return Err(wrong(blamed(&path, fault::describe(&it)))),
+        Err(_) => return Err(wrong(blamed(&path, "the engine panicked over them".to_owned()))),
     };
     if left != Left::InOrder {
         write_out(&files).map_err(|it| wrong(fault::describe(&it)))?;
         directory.settle(settings.durability)?;
     }
+    directory.bear()?;
     Ok(files)
+}
+
+/// The engine says that something is damaged, but not where.
+fn blamed(database: &Path, cause: String) -> String {
+    let files = contents::damaged(database).unwrap_or_default();
+    files.iter().fold(cause, |text, it| format!("{text}; the file {} is damaged", it.display()))
 }
 
 fn files(directory: &Directory, settings: &EmbeddedSettings) -> fjall::Result<Files> {

@@ -10,6 +10,7 @@ use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Repla
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::census;
 use crate::commit::Committer;
 use crate::directory::OpenError;
 use crate::fault;
@@ -19,6 +20,7 @@ use crate::probe::{NoProbe, Probe};
 use crate::seat::Seat;
 use crate::settings::{Durability, EmbeddedSettings};
 use crate::shelf::Shelf;
+use crate::survey::Survey;
 
 /// How many records one step of a sweep may change, so that no caller waits behind a long one.
 const SWEEP_STEP: usize = 128;
@@ -116,6 +118,28 @@ impl EmbeddedStore {
     #[must_use]
     pub fn unreadable(&self) -> usize {
         self.seat.base().unreadable()
+    }
+
+    /// Looks at the store while it is open: what `onceward doctor` asks a running gateway for. It reads every
+    /// record, up to a million; it does not check files that are in use.
+    ///
+    /// # Errors
+    /// `Unavailable`: the reading thread broke down. Damage, and files that are out of order, are no error but stand in the
+    /// survey.
+    pub async fn survey(&self) -> Result<Survey> {
+        let (seat, durability) = (Arc::clone(&self.seat), self.durability);
+        let looking = tokio::task::spawn_blocking(move || {
+            let base = seat.base();
+            let mut survey = Survey::of(base.directory.root());
+            (survey.open, survey.durability, survey.reopened) = (true, Some(durability), seat.reopened());
+            survey.time_ahead = base.time.clock().wall().until(base.time.now());
+            match seat.shelf().and_then(|it| census::take(&it)) {
+                Ok(it) => survey.census = Some(it),
+                Err(it) => survey.not_opened = Some(fault::chain(&it)),
+            }
+            survey
+        });
+        looking.await.map_err(|it| Error::new(ErrorKind::Unavailable, "look at the store").caused_by(it))
     }
 
     /// How many damaged places of its files the store has met since it opened them: each may hold many records,

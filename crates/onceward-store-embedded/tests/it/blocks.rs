@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use onceward_core::store::{Cursor, Due, Filter, SETTLE};
 use onceward_core::{ErrorKind, Policy, RecordId, Store};
-use onceward_store_embedded::EmbeddedStore;
+use onceward_store_embedded::{EmbeddedStore, OpenError};
 use onceward_testkit::HandClock;
 
-use crate::sample::{Raw, claim, completion, id, inserted, open_at, swapped};
+use crate::sample::{Raw, claim, completion, id, inserted, open_at, swapped, try_open};
 
 const RECORDS: u16 = 3000;
 
@@ -121,4 +121,64 @@ async fn a_damaged_block_of_the_agenda_stops_only_what_it_lists() {
     assert_eq!(due, 300);
     assert_eq!(store.damaged(), 1);
     assert_eq!(listed(&store).await.len(), usize::from(RECORDS) - usize::try_from(removed).unwrap());
+}
+
+/// Whatever bit of the files that say what there is: an error that names a file, not an abort, and nothing is deleted.
+#[tokio::test]
+async fn damage_in_a_table_of_contents_is_refused_by_name_and_nothing_is_deleted() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    sunk(folder.path(), &clock).await;
+    let mut files = 0;
+    for table in 0..=2_u8 {
+        let root = folder.path().join(format!("db/keyspaces/{table}"));
+        let current = fs::read(root.join("current")).unwrap();
+        let list = format!("v{}", u64::from_le_bytes(current[..8].try_into().unwrap()));
+        let lists = [root.join("current"), root.join(list)];
+        for file in lists.into_iter().chain(tables(folder.path(), table)) {
+            files += 1;
+            let whole = fs::read(&file).unwrap();
+            let tail = whole.len().saturating_sub(300);
+            for at in (tail..whole.len()).step_by(7) {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0x81;
+                fs::write(&file, bytes).unwrap();
+                refused(folder.path(), &file, &format!("{at} of {}", whole.len()));
+            }
+            for cut in [0, 7, whole.len() / 2, whole.len() - 1] {
+                fs::write(&file, &whole[..cut]).unwrap();
+                refused(folder.path(), &file, &format!("cut to {cut}"));
+            }
+            fs::remove_file(&file).unwrap();
+            refused(folder.path(), &file, "missing");
+            fs::write(&file, whole).unwrap();
+        }
+    }
+    assert!(files >= 9, "{files}");
+    let stray = folder.path().join("db/keyspaces/1/tables/notes.txt");
+    fs::write(&stray, "mine").unwrap();
+    refused(folder.path(), &stray, "a stray file");
+    fs::remove_file(stray).unwrap();
+    let table = folder.path().join("db/keyspaces/1");
+    fs::rename(&table, folder.path().join("elsewhere")).unwrap();
+    refused(folder.path(), &table, "a missing table");
+    fs::rename(folder.path().join("elsewhere"), &table).unwrap();
+    assert_eq!(listed(&open_at(folder.path(), clock)).await.len(), usize::from(RECORDS));
+}
+
+fn refused(folder: &Path, file: &Path, what: &str) {
+    // But for older lists, which the engine removes once it has read the newest.
+    let is_old = |it: &PathBuf| it.file_name().unwrap().to_str().unwrap().starts_with('v');
+    let before: BTreeSet<_> = walk(&folder.join("db")).into_iter().filter(|it| !is_old(it)).collect();
+    let error = try_open(folder).err().unwrap_or_else(|| panic!("{}: {what}", file.display()));
+    assert!(matches!(error, OpenError::Files { .. }), "{error}");
+    let said = error.to_string();
+    // A wrong `current` shows in the list that it names.
+    let named = if file.ends_with("current") { file.parent().unwrap() } else { file };
+    assert!(said.contains(named.to_str().unwrap()), "{}: {what}: {said}", file.display());
+    assert!(before.is_subset(&walk(&folder.join("db"))), "{}: {what}", file.display());
+}
+
+fn walk(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    entries.flat_map(|it| if it.is_dir() { walk(&it) } else { BTreeSet::from([it]) }).collect()
 }
