@@ -8,8 +8,8 @@ use std::time::Duration;
 use onceward::Store;
 use onceward_admin::Token;
 use onceward_gateway::settings::{Flags, Log, Settings};
-use onceward_gateway::{Ended, Gateway};
-use tokio::signal::unix::{SignalKind, signal};
+use onceward_gateway::{Ended, Gateway, Process, Source};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Exit;
 use crate::say::{complain, say};
@@ -54,7 +54,10 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         store: args.store,
         log: args.log,
     };
-    let read = match Settings::read(args.config.as_deref(), environment(), flags) {
+    // A reload reads the very same places again.
+    let config = args.config;
+    let read_again = move || Settings::read(config.as_deref(), environment(), flags.clone());
+    let read = match read_again() {
         Ok(read) => read,
         Err(error) => return Exit::Usage.report(&reasons(&error)),
     };
@@ -73,7 +76,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         say("the settings are fine\n");
         return Exit::Done.code();
     }
-    serve(settings).await
+    serve(settings, Source::new(read_again)).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "the environment is handed to the settings here, once")]
@@ -82,22 +85,18 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-async fn serve(settings: Settings) -> ExitCode {
+async fn serve(settings: Settings, source: Source) -> ExitCode {
     start_log(settings.log);
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                return Exit::CannotStart.report(&format!("cannot listen for signals: {error}"));
-            }
-        };
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return Exit::CannotStart.report(&format!("cannot listen for signals: {error}")),
+    };
     let url = settings.store.as_str().to_owned();
     let directory = onceward::directory(&url);
     let is_new = directory.as_deref().is_none_or(is_empty);
     let opened = tokio::select! {
         opened = open(&url) => opened,
-        _ = terminate.recv() => return stopped_early("SIGTERM"),
-        _ = interrupt.recv() => return stopped_early("SIGINT"),
+        signal = signals.stop.next() => return stopped_early(signal),
     };
     let store = match opened {
         Ok(store) => store,
@@ -113,7 +112,8 @@ async fn serve(settings: Settings) -> ExitCode {
     };
     let traits = store.traits();
     let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
-    let gateway = match Gateway::start(settings, store, token).await {
+    let process = Process { source: Some(source), ..Process::default() };
+    let gateway = match Gateway::start_in(process, settings, store, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
@@ -145,9 +145,12 @@ async fn serve(settings: Settings) -> ExitCode {
     if !traits.durable {
         tracing::warn!("this store is not durable: a crash or a power cut can make an operation run twice");
     }
-    let first = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let first = loop {
+        tokio::select! {
+            signal = signals.stop.next() => break signal,
+            // What became of it is logged and counted by the gateway.
+            _ = signals.hang_up.recv() => drop(gateway.reload()),
+        }
     };
     tracing::info!(signal = first, "stopping; a second signal stops at once");
     tokio::select! {
@@ -161,8 +164,42 @@ async fn serve(settings: Settings) -> ExitCode {
                 Exit::Abandoned.code()
             }
         },
-        _ = terminate.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
-        _ = interrupt.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
+        _ = signals.stop.next() => Exit::Abandoned.report("stopped at once by a second signal"),
+    }
+}
+
+/// The signals that the gateway obeys.
+struct Signals {
+    stop: Stop,
+    /// Read the settings again. Listened to from the start, since it would end the process otherwise.
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// The signals that tell it to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// The next one, by its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
