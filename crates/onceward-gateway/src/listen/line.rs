@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,6 +32,8 @@ pub(super) struct Line {
     requests: AtomicUsize,
     /// The bytes are none of HTTP any more.
     tunnel: AtomicBool,
+    /// A reader that waits for the end of a request.
+    reader: Mutex<Option<Waker>>,
     /// What became of the head or the body with this number.
     fault: Mutex<Option<(usize, Fault)>>,
     /// Whether the last answer may have left a body unread.
@@ -48,6 +51,7 @@ impl Line {
             heads: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             tunnel: AtomicBool::new(false),
+            reader: Mutex::new(None),
             fault: Mutex::new(None),
             unread: AtomicBool::new(false),
             leave: CancellationToken::new(),
@@ -62,6 +66,13 @@ impl Line {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.quiet_since_ms.store(now, Ordering::Release);
         self.busy.fetch_sub(1, Ordering::AcqRel);
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes the reader when a request ends.
+    pub(super) fn wake_at_end(&self, reader: &Waker) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader.clone());
     }
 
     /// Since when no request is under way.

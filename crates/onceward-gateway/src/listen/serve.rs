@@ -175,8 +175,9 @@ impl Connection {
             .header_read_timeout(None)
             .max_headers(limits.headers_max)
             .max_buf_size(limits.head_bytes_max.saturating_add(400 << 10))
-            .half_close(false)
-            .pipeline_flush(true);
+            // Not `pipeline_flush`: where bytes of a refused body are unread, it takes them for a request to come
+            // and closes without having sent the answer.
+            .half_close(false);
         server
     }
 

@@ -242,6 +242,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Strict<IO> {
             if this.line.is_tunnel() || this.state == State::Open {
                 return Pin::new(&mut this.io).poll_read(cx, into);
             }
+            if this.state == State::Asked {
+                // The server looks again only when it is woken, and all bytes may be here already.
+                this.line.wake_at_end(cx.waker());
+            }
             match this.state {
                 State::Asked if !this.line.is_answering(false) => this.state = State::Judging,
                 State::Asked if this.held.len() >= this.held_bytes_max => return Poll::Pending,
