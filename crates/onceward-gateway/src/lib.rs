@@ -11,6 +11,7 @@
 //! [`Gateway::stop`] lets everything finish that finishes in time and leaves the rest visible as unresolved.
 
 mod access;
+pub mod doctor;
 mod gateway;
 mod listen;
 mod routes;
