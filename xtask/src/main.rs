@@ -1,6 +1,7 @@
 //! Project chores. `cargo xtask test` is the whole check, the same on every machine.
 
 mod deny;
+mod openapi;
 mod run;
 mod test;
 mod tidy;
@@ -10,9 +11,10 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask VERB
 
-  test    everything that must pass: format, lints, arrows, licences, tests, docs, the demo
-  tidy    which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
-  deny    licences, banned and doubled crates, sources; advisories where their database can be fetched";
+  test     everything that must pass: format, lints, arrows, licences, tests, docs, the demo
+  tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
+  deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
+  openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`";
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1);
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(),
         Some("tidy") => tidy::run(),
         Some("deny") => deny::run(),
+        Some("openapi") => openapi::run(),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");
             Ok(())

@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use onceward_core::Answer;
 use serde::Deserialize;
 
+use crate::body::Whole;
+
 /// An HTTP answer, as an operator gave it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpAnswer {
@@ -29,6 +31,22 @@ impl fmt::Debug for HttpAnswer {
     /// Header values and the body stay out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HttpAnswer({}, {} bytes)", self.status.as_u16(), self.body.len())
+    }
+}
+
+impl HttpAnswer {
+    /// 16 hexadecimal digits that tell answers apart in the audit without showing them: the begin of the
+    /// blake3 hash of the status line, the header lines, an empty line and the body, lines ending in `\n`.
+    pub(crate) fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{}\n", self.status.as_u16()).as_bytes());
+        for (name, value) in &self.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"] {
+                hasher.update(part);
+            }
+        }
+        hasher.update(b"\n").update(&self.body);
+        hasher.finalize().to_hex()[..16].to_owned()
     }
 }
 
@@ -62,7 +80,7 @@ impl fmt::Debug for AnswerWriter {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AnswerBody {
-    status: u16,
+    status: Whole,
     #[serde(default)]
     headers: Vec<(String, String)>,
     body: Option<String>,
@@ -82,13 +100,48 @@ const NEVER_STORED: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// The others of that kind, which the `http` crate does not name, and one of Onceward's own.
+const NEVER_STORED_EITHER: [&str; 3] = ["keep-alive", "proxy-connection", "idempotent-replayed"];
+
+/// Longer than any header name.
+const HEADER_NAME_CHARS_MAX: usize = 100;
+/// More lines than any answer has.
+pub(crate) const HEADERS_MAX: usize = 1000;
+
+// The same rules for readers of the document.
+/// A header value: no control characters but tabs.
+pub(crate) const HEADER_VALUE_PATTERN: &str = "^[^\\u0000-\\u0008\\u000A-\\u001F\\u007F]*$";
+/// Base64 in the standard alphabet, padded, with no bits left over.
+pub(crate) const BASE64_PATTERN: &str =
+    "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$";
+
+/// A header name, in any case, that may be given.
+pub(crate) fn header_name_pattern() -> String {
+    let any_case = |name: &str| -> String {
+        name.chars()
+            .map(|it| if it == '-' { "-".into() } else { format!("[{}{it}]", it.to_ascii_uppercase()) })
+            .collect()
+    };
+    let never = NEVER_STORED.iter().map(HeaderName::as_str).chain(NEVER_STORED_EITHER);
+    let never: Vec<String> = never.map(any_case).collect();
+    format!(
+        "^(?!({}|{}.*)$)[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{HEADER_NAME_CHARS_MAX}}}$",
+        never.join("|"),
+        any_case("onceward-")
+    )
+}
+
 impl AnswerBody {
     /// Checks it. The refusal says what is wrong and names the member.
     pub(crate) fn parse(self) -> Result<HttpAnswer, String> {
-        let status = StatusCode::from_u16(self.status)
+        let status = u16::try_from(self.status.0)
             .ok()
+            .and_then(|it| StatusCode::from_u16(it).ok())
             .filter(|it| (200..600).contains(&it.as_u16()))
             .ok_or("`answer.status` must be 200 to 599")?;
+        if self.headers.len() > HEADERS_MAX {
+            return Err(format!("`answer.headers` has more than {HEADERS_MAX} lines"));
+        }
         let mut headers = HeaderMap::new();
         for (index, (name, value)) in self.headers.into_iter().enumerate() {
             let (name, value) =
@@ -114,13 +167,16 @@ impl AnswerBody {
 }
 
 fn header_line(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "has no valid name")?;
-    if NEVER_STORED.contains(&name) || matches!(name.as_str(), "keep-alive" | "proxy-connection") {
-        return Err(format!("must be left out: `{name}` is made afresh for each reply"));
+    if name.len() > HEADER_NAME_CHARS_MAX {
+        return Err(format!("has a name of more than {HEADER_NAME_CHARS_MAX} characters"));
     }
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "has no valid name")?;
     // Onceward says these itself.
     if name.as_str() == "idempotent-replayed" || name.as_str().starts_with("onceward-") {
         return Err(format!("must be left out: `{name}` is Onceward's own"));
+    }
+    if NEVER_STORED.contains(&name) || NEVER_STORED_EITHER.contains(&name.as_str()) {
+        return Err(format!("must be left out: `{name}` is made afresh for each reply"));
     }
     let value = HeaderValue::from_str(value).map_err(|_| "has no valid value")?;
     Ok((name, value))

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::{Extensions, StatusCode, Uri};
+use http::Uri;
+use http::request::Parts;
 use onceward_core::store::Loaded;
 use onceward_core::{Operated, RecordId, Revision, Verdict};
 use serde::Deserialize;
 
 use crate::answer::AnswerBody;
 use crate::audit::Audit;
-use crate::params::{self, Params, record_id};
+use crate::body::{self, Whole};
+use crate::operator::Operator;
+use crate::params::{self, NamedRecord, Params, record_id};
 use crate::problem::Problem;
 use crate::router::{Shared, json_page};
 use crate::view::View;
@@ -39,7 +40,7 @@ enum Outcome {
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "`revision` must be the revision that was shown, a string or a whole number")]
 enum RevisionText {
-    Number(u64),
+    Number(Whole),
     Text(String),
 }
 
@@ -54,32 +55,42 @@ struct Wanted {
 /// `POST /api/v1/records/{id}/resolve`
 pub(crate) async fn resolve(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    uri: Uri,
-    extensions: Extensions,
-    body: Result<Bytes, BytesRejection>,
+    id: NamedRecord,
+    request: Request,
 ) -> Response {
-    let mut audit = Audit::new("resolve", &extensions);
-    let told = match wanted_resolution(&shared, &id, &uri, body, &mut audit) {
-        Ok(wanted) => carry_out(&shared, &wanted, &mut audit).await,
-        Err(problem) => Err(problem),
-    };
+    let (parts, body) = request.into_parts();
+    let mut audit = Audit::new("resolve", &parts.extensions);
+    let told = async {
+        let id = named(id, &parts, &mut audit)?;
+        Params::of(&parts.uri)?.finish()?;
+        let body = body::json(&parts.headers, body, &**shared.admin.engine.clock()).await?;
+        let wanted = wanted_resolution(&shared, id, &body, &mut audit)?;
+        carry_out(&shared, &wanted, &mut audit).await
+    }
+    .await;
     end(audit, told)
 }
 
 /// `DELETE /api/v1/records/{id}`
-pub(crate) async fn remove(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    uri: Uri,
-    extensions: Extensions,
-) -> Response {
-    let mut audit = Audit::new("remove", &extensions);
-    let told = match wanted_removal(&id, &uri, &mut audit) {
-        Ok(wanted) => carry_out(&shared, &wanted, &mut audit).await,
-        Err(problem) => Err(problem),
-    };
+pub(crate) async fn remove(State(shared): State<Arc<Shared>>, id: NamedRecord, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let mut audit = Audit::new("remove", &parts.extensions);
+    let told = async {
+        let id = named(id, &parts, &mut audit)?;
+        let wanted = wanted_removal(id, &parts.uri, &mut audit)?;
+        carry_out(&shared, &wanted, &mut audit).await
+    }
+    .await;
     end(audit, told)
+}
+
+/// The record that is to change, and who asks, for the audit.
+fn named(id: NamedRecord, parts: &Parts, audit: &mut Audit) -> Result<RecordId, Problem> {
+    let id = record_id(id);
+    // Both are told in the audit, also where the other is wrong.
+    audit.record = id.as_ref().ok().copied();
+    audit.operator = Operator::of(&parts.headers)?;
+    id
 }
 
 fn end(audit: Audit, told: Result<Response, Problem>) -> Response {
@@ -89,25 +100,17 @@ fn end(audit: Audit, told: Result<Response, Problem>) -> Response {
 
 fn wanted_resolution(
     shared: &Shared,
-    id: &str,
-    uri: &Uri,
-    body: Result<Bytes, BytesRejection>,
+    id: RecordId,
+    body: &[u8],
     audit: &mut Audit,
 ) -> Result<Wanted, Problem> {
-    let id = record_id(id)?;
-    audit.record = Some(id);
-    Params::of(uri)?.finish()?;
-    let body = body.map_err(|it| match it.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::TooLarge,
-        _ => Problem::Invalid("the body did not arrive whole".into()),
-    })?;
-    let asked: Resolve = serde_json::from_slice(&body)
+    let asked: Resolve = serde_json::from_slice(body)
         .map_err(|it| Problem::Invalid(format!("the body cannot be read: {it}")))?;
     let seen = match asked.revision {
-        RevisionText::Number(it) => Revision(it),
-        RevisionText::Text(it) => params::revision(&it)
-            .ok_or_else(|| Problem::Invalid(format!("`revision` must be {}", params::REVISION)))?,
+        RevisionText::Number(it) => params::revision(&it.0.to_string()),
+        RevisionText::Text(it) => params::revision(&it),
     };
+    let seen = seen.ok_or_else(|| Problem::Invalid(format!("`revision` must be {}", params::REVISION)))?;
     audit.revision_before = Some(seen);
     audit.forced = asked.force.as_deref().map(params::reason).transpose()?;
     let verdict = match (asked.outcome, asked.answer) {
@@ -119,16 +122,15 @@ fn wanted_resolution(
             return Err(Problem::Invalid("`answer` must be given when the outcome is `answer`".into()));
         }
         (Outcome::Answer, Some(answer)) => {
-            let answer = answer.parse().and_then(|it| shared.admin.answers.write(it));
-            Verdict::Answer(answer.map_err(Problem::Invalid)?)
+            let answer = answer.parse().map_err(Problem::Invalid)?;
+            audit.answer_digest = Some(answer.digest());
+            Verdict::Answer(shared.admin.answers.write(answer).map_err(Problem::Invalid)?)
         }
     };
     Ok(Wanted { id, seen, verdict, forced: audit.forced.is_some() })
 }
 
-fn wanted_removal(id: &str, uri: &Uri, audit: &mut Audit) -> Result<Wanted, Problem> {
-    let id = record_id(id)?;
-    audit.record = Some(id);
+fn wanted_removal(id: RecordId, uri: &Uri, audit: &mut Audit) -> Result<Wanted, Problem> {
     let mut asked = Params::of(uri)?;
     let seen = asked.parse("revision", params::REVISION, params::revision)?;
     audit.revision_before = seen;

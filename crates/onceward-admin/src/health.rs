@@ -45,9 +45,13 @@ impl StoreHealth {
     }
 }
 
+/// The media type of the metrics page.
+pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// `GET /healthz`: the process lives. Never asks the store, so that an outage restarts nobody.
-pub(crate) async fn alive() -> Response {
-    json_page(&json!({ "alive": true, "version": env!("CARGO_PKG_VERSION") }))
+pub(crate) async fn alive(State(shared): State<Arc<Shared>>) -> Response {
+    let build = shared.admin.metrics.build();
+    json_page(&json!({ "alive": true, "version": build.version, "commit": build.commit }))
 }
 
 /// `GET /readyz`: whether to send requests here.
@@ -71,7 +75,7 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     shared.health.is_up(&shared.admin).await;
     let mut page = shared.admin.metrics.page().into_response();
-    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let kind = HeaderValue::from_static(OPEN_METRICS);
     page.headers_mut().insert(CONTENT_TYPE, kind);
     page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     page

@@ -4,7 +4,9 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use std::sync::Arc;
 //! use std::sync::atomic::AtomicBool;
-//! use onceward_admin::{AdminState, AnswerWriter, Metrics, Token, router, serve};
+//! use onceward_admin::{
+//!     AdminState, AnswerWriter, Doctor, Metrics, Reload, Token, Upstreams, router, serve,
+//! };
 //! use onceward_core::store::memory::MemoryStore;
 //! use onceward_core::{Answer, Engine, SystemClock};
 //!
@@ -29,10 +31,14 @@
 //! | `GET /healthz` | no | 200 while the process lives; never asks the store |
 //! | `GET /readyz` | no | 200 while serving, with `"store": "up" \| "down"`; 503 from drain on, and while the store is down if [`AdminState::ready_requires_store`] |
 //! | `GET /metrics` | no | OpenMetrics text |
+//! | `GET /api/v1/openapi.json` | no | this API as an OpenAPI document |
 //! | `GET /api/v1/records` | yes | a page of records; `principal`, `method`, `path`, `key`, `state`, `older_than`, `limit`, `cursor` |
 //! | `GET /api/v1/records/{id}` | yes | one record, by its 64 hexadecimal digits |
 //! | `POST /api/v1/records/{id}/resolve` | yes | `{"outcome": "rerun" \| "answer", "revision", "answer"?, "force"?}` |
 //! | `DELETE /api/v1/records/{id}` | yes | `?revision=` and, to overrule a live lease, `&force=reason` |
+//! | `GET /api/v1/upstreams` | yes | the upstreams as they are now |
+//! | `GET /api/v1/doctor` | yes | what should be put right |
+//! | `POST /api/v1/reload` | yes | takes over changed settings |
 //!
 //! Revisions and fences are strings in JSON: they have 64 bits, and JavaScript would round what exceeds 2^53.
 //! A request may give a revision as a string or as a number. Refusals are `application/problem+json`.
@@ -53,20 +59,34 @@
 mod answer;
 mod audit;
 mod auth;
+mod body;
+mod built;
 mod change;
+mod doctor;
 mod health;
 mod metered;
 mod metrics;
+mod openapi;
+mod operator;
+mod pages;
 mod params;
 mod problem;
 mod records;
+mod reload;
 mod router;
+mod serve;
 mod token;
+mod upstreams;
 mod view;
 
 pub use crate::answer::{AnswerWriter, HttpAnswer};
 pub use crate::audit::AUDIT;
+pub use crate::built::Build;
+pub use crate::doctor::{Doctor, Finding, Findings, Level};
 pub use crate::metered::MeteredStore;
-pub use crate::metrics::{Metrics, Served};
-pub use crate::router::{AdminState, router, serve};
+pub use crate::metrics::{Metrics, OpenConnection, ReloadResult, Served};
+pub use crate::reload::{Refusal, Reload, ReloadRefused, Reloaded};
+pub use crate::router::{AdminState, router};
+pub use crate::serve::serve;
 pub use crate::token::{Created, TOKEN_CHARS_MIN, Token, TokenError};
+pub use crate::upstreams::{UpstreamState, UpstreamView, Upstreams};

@@ -51,17 +51,23 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
+        if self.outcome == CORRUPT {
+            self.store.metrics.damaged(1);
+        }
         let elapsed = self.store.clock.boot().saturating_sub(self.asked);
         self.store.metrics.store_call(self.operation, self.outcome, elapsed);
     }
 }
+
+/// The outcome of a call that met a damaged record.
+const CORRUPT: &str = "corrupt";
 
 fn failure(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Invalid => "invalid",
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Uncertain => "uncertain",
-        ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Corrupt => CORRUPT,
         ErrorKind::Lost => "lost",
         // Kinds may be added before this crate knows them.
         _ => "failed",
@@ -104,7 +110,9 @@ impl Store for MeteredStore {
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         let call = self.call("list");
-        call.told(self.store.list(filter, cursor, limit).await, ok)
+        let page = call.told(self.store.list(filter, cursor, limit).await, ok)?;
+        self.metrics.damaged(u64::try_from(page.unreadable.len()).unwrap_or(u64::MAX));
+        Ok(page)
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept> {

@@ -14,11 +14,18 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 mod labels;
+mod listener;
 mod served;
+mod upstreams;
 
-use labels::{DecisionLabel, FinishLabel, Known, StoreLabel, SweptLabel, UpstreamLabel, bounded};
+use crate::built::Build;
+use crate::upstreams::Upstreams;
+use labels::{DecisionLabel, FinishLabel, OutcomeLabel, StoreLabel, SweptLabel, bounded};
+use listener::ListenerMetrics;
+pub use listener::{OpenConnection, ReloadResult};
 pub use served::Served;
 use served::ServedMetrics;
+use upstreams::UpstreamMetrics;
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -40,7 +47,10 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     served: ServedMetrics,
-    upstream: Histograms<UpstreamLabel>,
+    build: Build,
+    upstream: Histograms<OutcomeLabel>,
+    upstreams: UpstreamMetrics,
+    listener: ListenerMetrics,
     decisions: Family<DecisionLabel, Counter>,
     finishes: Family<FinishLabel, Counter>,
     finish_retries: Counter,
@@ -51,6 +61,7 @@ struct Inner {
     stored_answers: Histogram,
     store_calls: Histograms<StoreLabel>,
     swept: Family<SweptLabel, Counter>,
+    damaged: Counter,
     store_up: Gauge,
     leases_passed: Gauge,
     running: Gauge,
@@ -69,12 +80,23 @@ impl Metrics {
     /// Metrics for a process that serves these configured `routes`; any other route is counted as `other`.
     #[must_use]
     pub fn new<R: Into<String>>(routes: impl IntoIterator<Item = R>) -> Self {
-        let routes = Known::new(routes.into_iter().map(Into::into));
+        let metrics = Self::with(Build::default());
+        metrics.allow_routes(routes);
+        metrics
+    }
+
+    /// Metrics for a process of this build, with no routes and no upstreams yet.
+    #[must_use]
+    pub fn with(build: Build) -> Self {
         let mut registry = Registry::with_prefix("onceward");
         let it = &mut registry;
-        it.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let labels = [("version", build.version.clone()), ("commit", build.commit.clone())];
+        it.register("build", "The version that runs", Info::new(labels));
         let inner = Inner {
-            served: ServedMetrics::register(it, routes),
+            build,
+            served: ServedMetrics::register(it),
+            upstreams: UpstreamMetrics::register(it),
+            listener: ListenerMetrics::register(it),
             upstream: timed(
                 it,
                 "upstream_duration",
@@ -116,6 +138,11 @@ impl Metrics {
                 "Records that sweeping changed: answers turned into tombstones, and records removed",
                 [SweptLabel { to: "tombstone" }, SweptLabel { to: "removed" }],
             ),
+            damaged: counter(
+                it,
+                "store_damaged",
+                "Damaged records that the store met; each was refused, the others are served",
+            ),
             store_up: registered(
                 it,
                 "store_up",
@@ -142,11 +169,89 @@ impl Metrics {
         self.inner.served.observe(served);
     }
 
-    /// Counts a call to the upstream: a status class (`2xx`), `unreachable`, `timeout` or `broken` (no whole
-    /// answer); anything else is counted as `other`.
+    /// Lets these configured routes have series of their own, beside those from before: at most 1000 in the
+    /// life of the process, any other is counted as `other`. To be called at the start and on each reload.
+    pub fn allow_routes<R: Into<String>>(&self, routes: impl IntoIterator<Item = R>) {
+        self.inner.served.routes.allow(routes.into_iter().map(Into::into));
+    }
+
+    /// The same for upstreams, by their configured URL.
+    pub fn allow_upstreams<U: Into<String>>(&self, urls: impl IntoIterator<Item = U>) {
+        self.inner.upstreams.allow(urls.into_iter().map(Into::into));
+    }
+
+    /// Counts a call to the upstreams as a whole: a status class (`2xx`), `unreachable`, `timeout` or
+    /// `broken` (no whole answer); anything else is counted as `other`.
     pub fn upstream(&self, outcome: &str, elapsed: Duration) {
         let outcome = bounded(outcome, &UPSTREAM_OUTCOMES);
-        self.inner.upstream.get_or_create(&UpstreamLabel { outcome }).observe(elapsed.as_secs_f64());
+        self.inner.upstream.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts one request to one upstream, with the words of [`upstream`](Self::upstream). A call that moved
+    /// on because an upstream was unreachable counts at each.
+    pub fn upstream_requested(&self, url: &str, outcome: &str) {
+        self.inner.upstreams.requested(url, outcome);
+    }
+
+    /// Counts that an upstream is given no more requests for a while.
+    pub fn upstream_ejected(&self, url: &str) {
+        self.inner.upstreams.ejected(url);
+    }
+
+    /// Measures how long it took until a connection to an upstream could be used, TLS included.
+    pub fn upstream_connected(&self, url: &str, elapsed: Duration) {
+        self.inner.upstreams.connected(url, elapsed);
+    }
+
+    /// Shows how many requests each upstream has under way and whether it is ejected, as asked whenever the
+    /// page is made. [`router`](crate::router()) does this with its own. The first call wins.
+    pub fn show_upstreams(&self, upstreams: Upstreams) {
+        self.inner.upstreams.show(upstreams);
+    }
+
+    /// Counts a connection of a caller that was accepted: open until what is returned is dropped.
+    #[must_use]
+    pub fn connection_accepted(&self) -> OpenConnection {
+        self.inner.listener.accepted()
+    }
+
+    /// Counts a connection that was closed unserved, for this reason: a word of the code, such as `limit`.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.inner.listener.refused(reason);
+    }
+
+    /// Counts a TLS handshake that failed, for this reason: a word of the code, such as `timeout`.
+    pub fn tls_handshake_failed(&self, reason: &'static str) {
+        self.inner.listener.handshake_failed(reason);
+    }
+
+    /// Counts a request that was refused because it breaks a rule: a word of the code, such as
+    /// `two-lengths`.
+    pub fn request_violating(&self, violation: &'static str) {
+        self.inner.listener.violation(violation);
+    }
+
+    /// Counts a reload, whoever asked for it. One where there is no settings file is none.
+    pub fn reloaded(&self, result: ReloadResult) {
+        self.inner.listener.reloaded(result);
+    }
+
+    /// Tells when the certificate of the listener ends, in seconds since 1970. Without a call nothing is
+    /// shown; each certificate that is loaded needs one.
+    pub fn tls_certificate_ends(&self, unix_seconds: i64) {
+        self.inner.listener.certificate_ends(unix_seconds);
+    }
+
+    /// Counts damaged records that were met. A [`MeteredStore`](crate::MeteredStore) does so by itself for
+    /// its calls; this is for what is found otherwise, such as at the start.
+    pub fn damaged(&self, records: u64) {
+        self.inner.damaged.inc_by(records);
+    }
+
+    /// The build that runs.
+    #[must_use]
+    pub fn build(&self) -> &Build {
+        &self.inner.build
     }
 
     /// Tells how many records are past their lease.

@@ -8,6 +8,8 @@ use http::{HeaderValue, StatusCode};
 use onceward_core::{Error, ErrorKind};
 use serde_json::{Value, json};
 
+use crate::reload::Refusal;
+
 /// A refusal. Nothing was written, unless it says so.
 #[derive(Debug)]
 pub(crate) enum Problem {
@@ -17,6 +19,10 @@ pub(crate) enum Problem {
     Invalid(String),
     /// The body is longer than the bound.
     TooLarge,
+    /// The body did not arrive in time.
+    TooSlow,
+    /// The body is something other than JSON.
+    MediaType,
     /// No such page.
     NoSuchPage,
     /// The page is there, the method is not.
@@ -29,6 +35,10 @@ pub(crate) enum Problem {
     LeaseAlive(Duration),
     /// The record has a final answer, or stands for nothing.
     NothingToResolve,
+    /// The process was started without a settings file.
+    NoSettingsFile,
+    /// The settings file was refused, for these reasons; the old settings stay.
+    ReloadRefused(Vec<Refusal>),
     /// The store cannot be asked.
     StoreUnavailable,
     /// The change may have been written.
@@ -39,55 +49,86 @@ pub(crate) enum Problem {
     Unexpected,
 }
 
+/// What is fixed about a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// The last segment of the problem's `type`, the name of its page in the docs, and the word in the audit.
+    pub(crate) code: &'static str,
+    pub(crate) status: u16,
+    pub(crate) title: &'static str,
+}
+
+impl Kind {
+    /// The problem's `type`.
+    pub(crate) fn uri(&self) -> String {
+        format!("urn:onceward:error:{}", self.code)
+    }
+}
+
+/// The kinds by name, so that the pages can say which of them they answer with.
+pub(crate) mod kind {
+    use super::Kind;
+
+    const fn kind(code: &'static str, status: u16, title: &'static str) -> Kind {
+        Kind { code, status, title }
+    }
+
+    pub(crate) const UNAUTHORIZED: Kind =
+        kind("admin-unauthorized", 401, "The admin token is missing or wrong");
+    pub(crate) const INVALID: Kind = kind("admin-request-invalid", 400, "The request cannot be used");
+    pub(crate) const TOO_LARGE: Kind = kind("admin-request-too-large", 413, "The request is too large");
+    pub(crate) const TOO_SLOW: Kind =
+        kind("admin-request-too-slow", 408, "The request took too long to arrive");
+    pub(crate) const MEDIA_TYPE: Kind = kind("admin-media-type", 415, "The body is not JSON");
+    pub(crate) const NO_SUCH_PAGE: Kind = kind("admin-not-found", 404, "There is no such page");
+    pub(crate) const NO_SUCH_METHOD: Kind =
+        kind("admin-method-not-allowed", 405, "The page does not know this method");
+    pub(crate) const NO_SUCH_RECORD: Kind = kind("record-not-found", 404, "There is no such record");
+    pub(crate) const CHANGED: Kind = kind("record-changed", 409, "The record has changed");
+    pub(crate) const LEASE_ALIVE: Kind = kind("lease-alive", 409, "The operation is still running");
+    pub(crate) const NOTHING_TO_RESOLVE: Kind =
+        kind("nothing-to-resolve", 409, "There is nothing to resolve");
+    pub(crate) const NO_SETTINGS_FILE: Kind =
+        kind("no-settings-file", 404, "There is no settings file to read again");
+    pub(crate) const RELOAD_REFUSED: Kind = kind("reload-refused", 422, "The new settings were refused");
+    pub(crate) const STORE_UNAVAILABLE: Kind =
+        kind("admin-store-unavailable", 503, "The record store cannot be reached");
+    pub(crate) const UNCERTAIN: Kind =
+        kind("verdict-uncertain", 503, "The change may or may not have been written");
+    pub(crate) const UNREADABLE: Kind = kind("record-unreadable", 500, "The record cannot be read");
+    pub(crate) const UNEXPECTED: Kind = kind("admin-unexpected", 500, "Something unforeseen happened");
+}
+
 impl Problem {
-    /// The stable code: the last segment of the problem's `type`, and the word in the audit.
+    pub(crate) fn kind(&self) -> &'static Kind {
+        match self {
+            Self::Unauthorized => &kind::UNAUTHORIZED,
+            Self::Invalid(_) => &kind::INVALID,
+            Self::TooLarge => &kind::TOO_LARGE,
+            Self::TooSlow => &kind::TOO_SLOW,
+            Self::MediaType => &kind::MEDIA_TYPE,
+            Self::NoSuchPage => &kind::NO_SUCH_PAGE,
+            Self::NoSuchMethod => &kind::NO_SUCH_METHOD,
+            Self::NoSuchRecord => &kind::NO_SUCH_RECORD,
+            Self::Changed(_) => &kind::CHANGED,
+            Self::LeaseAlive(_) => &kind::LEASE_ALIVE,
+            Self::NothingToResolve => &kind::NOTHING_TO_RESOLVE,
+            Self::NoSettingsFile => &kind::NO_SETTINGS_FILE,
+            Self::ReloadRefused(_) => &kind::RELOAD_REFUSED,
+            Self::StoreUnavailable => &kind::STORE_UNAVAILABLE,
+            Self::Uncertain => &kind::UNCERTAIN,
+            Self::Unreadable => &kind::UNREADABLE,
+            Self::Unexpected => &kind::UNEXPECTED,
+        }
+    }
+
+    /// The stable code.
     pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::Unauthorized => "admin-unauthorized",
-            Self::Invalid(_) => "admin-request-invalid",
-            Self::TooLarge => "admin-request-too-large",
-            Self::NoSuchPage => "admin-not-found",
-            Self::NoSuchMethod => "admin-method-not-allowed",
-            Self::NoSuchRecord => "record-not-found",
-            Self::Changed(_) => "record-changed",
-            Self::LeaseAlive(_) => "lease-alive",
-            Self::NothingToResolve => "nothing-to-resolve",
-            Self::StoreUnavailable => "admin-store-unavailable",
-            Self::Uncertain => "verdict-uncertain",
-            Self::Unreadable => "record-unreadable",
-            Self::Unexpected => "admin-unexpected",
-        }
+        self.kind().code
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
-        match self {
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoSuchPage | Self::NoSuchRecord => StatusCode::NOT_FOUND,
-            Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Changed(_) | Self::LeaseAlive(_) | Self::NothingToResolve => StatusCode::CONFLICT,
-            Self::StoreUnavailable | Self::Uncertain => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreadable | Self::Unexpected => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn title(&self) -> &'static str {
-        match self {
-            Self::Unauthorized => "The admin token is missing or wrong",
-            Self::Invalid(_) => "The request cannot be used",
-            Self::TooLarge => "The request is too large",
-            Self::NoSuchPage => "There is no such page",
-            Self::NoSuchMethod => "The page does not know this method",
-            Self::NoSuchRecord => "There is no such record",
-            Self::Changed(_) => "The record has changed",
-            Self::LeaseAlive(_) => "The operation is still running",
-            Self::NothingToResolve => "There is nothing to resolve",
-            Self::StoreUnavailable => "The record store cannot be reached",
-            Self::Uncertain => "The change may or may not have been written",
-            Self::Unreadable => "The record cannot be read",
-            Self::Unexpected => "Something unforeseen happened",
-        }
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind().status).expect("every kind has a valid status")
     }
 
     fn detail(&self) -> String {
@@ -97,6 +138,10 @@ impl Problem {
             }
             Self::Invalid(what) => format!("{what}. Nothing was changed."),
             Self::TooLarge => "The body is longer than this page accepts. Nothing was changed.".into(),
+            Self::TooSlow => "The body did not arrive in time. Nothing was changed.".into(),
+            Self::MediaType => {
+                "Send the body as JSON, with `Content-Type: application/json`. Nothing was changed.".into()
+            }
             Self::NoSuchPage => "The records are at /api/v1/records.".into(),
             Self::NoSuchMethod => "The header Allow lists the methods. Nothing was changed.".into(),
             Self::NoSuchRecord => "It may have expired, or it was never there. Nothing was changed.".into(),
@@ -109,6 +154,13 @@ impl Problem {
                 .into(),
             Self::NothingToResolve => "The record has its final answer, or stands for nothing. Nothing was \
                  changed."
+                .into(),
+            Self::NoSettingsFile => "The gateway was started without a settings file. Start it with one, \
+                 `onceward gateway --config FILE`; then its changes can be taken over while it runs. Nothing \
+                 was changed."
+                .into(),
+            Self::ReloadRefused(_) => "Each of `refusals` says what to correct in the settings file. The \
+                 old settings stay in force."
                 .into(),
             Self::StoreUnavailable => "Nothing was changed. Repeat after a pause.".into(),
             Self::Uncertain => "Look at the record before you repeat: if its revision is still the one you \
@@ -146,9 +198,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut json = json!({
-            "type": format!("urn:onceward:error:{}", self.code()),
-            "title": self.title(),
-            "status": self.status().as_u16(),
+            "type": self.kind().uri(),
+            "title": self.kind().title,
+            "status": self.kind().status,
             "detail": self.detail(),
         });
         let (status, mut retry_after) = (self.status(), None);
@@ -158,10 +210,14 @@ impl IntoResponse for Problem {
                 json["record"] = record;
             }
             Self::LeaseAlive(left) => json["lease_remaining_seconds"] = left.as_secs_f64().into(),
+            Self::ReloadRefused(refusals) => json["refusals"] = json!(refusals),
             Self::StoreUnavailable => retry_after = Some(HeaderValue::from_static("1")),
             Self::Unauthorized
             | Self::Invalid(_)
             | Self::TooLarge
+            | Self::TooSlow
+            | Self::MediaType
+            | Self::NoSettingsFile
             | Self::NoSuchPage
             | Self::NoSuchMethod
             | Self::NoSuchRecord

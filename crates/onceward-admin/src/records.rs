@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::Uri;
 use onceward_core::store::{Cursor, Filter, Loaded, Page};
 use onceward_core::{Principal, RecordId, Status};
 use serde_json::json;
 
-use crate::params::{Params, record_id};
+use crate::params::{self, NamedRecord, Params, record_id};
 use crate::problem::Problem;
 use crate::router::{Shared, json_page};
 use crate::view::{View, rfc_3339};
 
 /// Records on a page unless `limit` says otherwise.
-const LIMIT: usize = 100;
+pub(crate) const LIMIT: usize = 100;
 /// The most records on a page.
-const LIMIT_MAX: usize = 1000;
+pub(crate) const LIMIT_MAX: usize = 1000;
 
 /// `GET /api/v1/records`
 pub(crate) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Problem> {
@@ -35,10 +35,10 @@ pub(crate) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
 /// `GET /api/v1/records/{id}`
 pub(crate) async fn show(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    id: NamedRecord,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let id = record_id(&id)?;
+    let id = record_id(id)?;
     Params::of(&uri)?.finish()?;
     let loaded = shared.admin.engine.show(id).await.map_err(|it| Problem::of_look(&it))?;
     let Loaded { record: Some(record), now } = loaded else { return Err(Problem::NoSuchRecord) };
@@ -58,11 +58,10 @@ fn asked(uri: &Uri) -> Result<(Filter, Option<Cursor>, usize), Problem> {
         key: params.take("key"),
         status: params
             .parse("state", &states(), |it| Status::ALL.into_iter().find(|status| status.as_str() == it))?,
-        older_than: params
-            .parse("older_than", "a duration such as 10m or 2h", |it| humantime::parse_duration(it).ok())?,
+        older_than: params.parse("older_than", params::DURATION, params::duration)?,
     };
-    let limit =
-        params.parse("limit", "1 to 1000", |it| it.parse().ok().filter(|it| (1..=LIMIT_MAX).contains(it)))?;
+    let limit = params
+        .parse("limit", "1 to 1000", |it| params::count(it).filter(|it| (1..=LIMIT_MAX).contains(it)))?;
     let cursor =
         params.parse("cursor", "the `next` of the page before", |it| RecordId::parse(it).map(Cursor))?;
     params.finish()?;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use onceward_admin::{AdminState, AnswerWriter, MeteredStore, Metrics, Token};
+use onceward_admin::{AdminState, AnswerWriter, Doctor, MeteredStore, Metrics, Reload, Token, Upstreams};
 use onceward_core::store::Due;
 use onceward_core::{Engine, EngineSettings, Store, SystemClock, SystemEntropy};
 use onceward_http::{Body, IdempotencyLayer, Operation, stored_answer};
@@ -114,6 +114,9 @@ impl Gateway {
             draining: Arc::clone(&draining),
             ready_requires_store: settings.admin.ready_requires_store,
             answers: AnswerWriter::new(|it| Ok(stored_answer(it.status, it.headers, it.body))),
+            reload: Reload::none(),
+            doctor: Doctor::none(),
+            upstreams: Upstreams::none(),
         };
         let stop = Stop::default();
         let connections = TaskTracker::new();

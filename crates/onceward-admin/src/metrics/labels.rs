@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus_client::encoding::EncodeLabelSet;
 
@@ -19,6 +19,10 @@ impl<L: EncodeLabelSet + Clone + fmt::Debug + Hash + Eq + Send + Sync + 'static>
 pub(super) const OTHER: &str = "other";
 /// The route of what no route matched.
 pub(super) const NO_ROUTE: &str = "none";
+
+/// The most names of a kind in the life of a process. Settings have a few; a process that is reloaded with new
+/// ones every hour must not grow for ever.
+const NAMES_MAX: usize = 1000;
 
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
 
@@ -41,9 +45,36 @@ pub(super) struct RouteLabel {
     pub(super) route: Arc<str>,
 }
 
+/// What came of a whole call, over all upstreams that it tried.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabel {
+    pub(super) outcome: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UpstreamLabel {
+    pub(super) upstream: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct UpstreamOutcomeLabel {
+    pub(super) upstream: Arc<str>,
     pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ViolationLabel {
+    pub(super) violation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResultLabel {
+    pub(super) result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,23 +98,38 @@ pub(super) struct SweptLabel {
     pub(super) to: &'static str,
 }
 
-/// The routes that settings name.
+/// The names that settings give: of routes, or the URLs of upstreams. Reloading may add some; none is taken
+/// away, since what was counted stays.
 #[derive(Debug)]
 pub(super) struct Known {
-    routes: BTreeSet<Arc<str>>,
-    none: Arc<str>,
+    names: RwLock<BTreeSet<Arc<str>>>,
     other: Arc<str>,
 }
 
+impl Default for Known {
+    fn default() -> Self {
+        Self { names: RwLock::default(), other: OTHER.into() }
+    }
+}
+
 impl Known {
-    pub(super) fn new(routes: impl Iterator<Item = String>) -> Self {
-        Self { routes: routes.map(Arc::from).collect(), none: NO_ROUTE.into(), other: OTHER.into() }
+    /// Lets these names be labels, as far as there is room, and hands back those that may.
+    pub(super) fn allow(&self, names: impl Iterator<Item = String>) -> Vec<Arc<str>> {
+        let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut allowed = Vec::new();
+        for name in names.map(Arc::<str>::from) {
+            if known.len() < NAMES_MAX || known.contains(&name) {
+                known.insert(Arc::clone(&name));
+                allowed.push(name);
+            }
+        }
+        allowed
     }
 
-    /// The label of a route; none where no route matched.
-    pub(super) fn route(&self, route: Option<&str>) -> Arc<str> {
-        let known = route.map(|it| self.routes.get(it).unwrap_or(&self.other));
-        Arc::clone(known.unwrap_or(&self.none))
+    /// The label of `name`: itself if it is known.
+    pub(super) fn label(&self, name: &str) -> Arc<str> {
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.get(name).unwrap_or(&self.other))
     }
 }
 

@@ -1,12 +1,13 @@
 //! What is counted of a request that was answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::labels::{self, Known, RequestLabel, RouteLabel, RouteOutcomeLabel};
+use super::labels::{self, Known, NO_ROUTE, RequestLabel, RouteLabel, RouteOutcomeLabel};
 use super::{Histograms, registered, seconds, size, sized, timed};
 
 /// A request that was answered, as the gateway saw it.
@@ -31,7 +32,8 @@ pub struct Served<'a> {
 
 #[derive(Debug)]
 pub(super) struct ServedMetrics {
-    routes: Known,
+    pub(super) routes: Known,
+    no_route: Arc<str>,
     requests: Family<RequestLabel, Counter>,
     durations: Histograms<RouteOutcomeLabel>,
     request_bytes: Histograms<RouteLabel>,
@@ -39,9 +41,10 @@ pub(super) struct ServedMetrics {
 }
 
 impl ServedMetrics {
-    pub(super) fn register(registry: &mut Registry, routes: Known) -> Self {
+    pub(super) fn register(registry: &mut Registry) -> Self {
         Self {
-            routes,
+            routes: Known::default(),
+            no_route: NO_ROUTE.into(),
             requests: registered(
                 registry,
                 "requests",
@@ -56,7 +59,7 @@ impl ServedMetrics {
     }
 
     pub(super) fn observe(&self, it: &Served<'_>) {
-        let route = self.routes.route(it.route);
+        let route = it.route.map_or_else(|| Arc::clone(&self.no_route), |it| self.routes.label(it));
         let status_class = labels::status_class(it.status);
         let method = labels::method(it.method);
         let outcome = it.outcome;

@@ -1,7 +1,9 @@
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::Method;
+use onceward_admin::{Refusal, Reload, ReloadRefused, Reloaded};
 use onceward_testkit::{Op, for_polls};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
@@ -90,9 +92,10 @@ async fn each_change_and_each_refused_one_is_one_line_without_keys_and_bodies() 
     });
     assert_eq!(bench.call(Method::POST, &uri, &answer.to_string()).await.status, 200);
     let after = bench.revision(id).await;
+    let digest = blake3::hash(b"200\nx-a: very-secret-header\n\nvery-secret-body").to_hex();
     expected.push(json!({
         "action": "resolve", "outcome": "done", "record": id.to_string(), "verdict": "answer",
-        "forced": "host lost", "revision_before": seen.to_string(), "revision_after": after.to_string(),
+        "answer_digest": digest[..16], "forced": "host lost", "revision_before": seen.to_string(), "revision_after": after.to_string(),
         "peer": PEER,
     }));
 
@@ -130,6 +133,124 @@ async fn a_change_whose_client_left_is_audited_as_unfinished() {
             "revision_before": seen.to_string(), "peer": PEER,
         })]
     );
+}
+
+#[tokio::test]
+async fn who_asks_is_told_as_they_said_in_every_line() {
+    let (log, _guard) = Log::start();
+    let refusal = Refusal { setting: Some("listen".into()), says: "needs a restart".into() };
+    let reload = Reload::new(move || std::future::ready(Err(ReloadRefused::Refused(vec![refusal.clone()]))));
+    let bench = Bench::with(|it| it.reload = reload);
+    let id = bench.unresolved("k1").await;
+    let seen = bench.revision(id).await;
+    let bearer = format!("Bearer {TOKEN}");
+    let named = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("onceward-operator", "Ada L. <ada@example.com>"),
+    ];
+    let rerun = json!({ "outcome": "rerun", "revision": seen.to_string() }).to_string();
+    let resolve = format!("/api/v1/records/{id}/resolve");
+    assert_eq!(bench.raw(Method::POST, &resolve, &named, &rerun).await.status, 200);
+    let removal = format!("/api/v1/records/{id}?revision={seen}");
+    assert_eq!(bench.raw(Method::DELETE, &removal, &named, "").await.status, 409);
+    assert_eq!(bench.raw(Method::POST, "/api/v1/reload", &named, "").await.status, 422);
+    assert_eq!(bench.raw(Method::POST, "/api/v1/records/zz/resolve", &named, &rerun).await.status, 400);
+    // Without the token nothing is believed.
+    let stranger = bench.raw(Method::POST, "/api/v1/reload", &named[2..], "").await;
+    assert_eq!(stranger.status, 401);
+    let lines = log.audit();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|it| [&it["action"], &it["outcome"], &it["operator"]].map(|it| it.as_str().unwrap_or("-")))
+        .collect();
+    let ada = "Ada L. <ada@example.com>";
+    assert_eq!(
+        told,
+        [
+            ["resolve", "done", ada],
+            ["remove", "record-changed", ada],
+            ["reload", "reload-refused", ada],
+            ["resolve", "admin-request-invalid", ada],
+            ["unauthorized", "admin-unauthorized", "-"],
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_stand_in_a_log_line_is_refused_before_anything_is_done() {
+    let (log, _guard) = Log::start();
+    let reloads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reloads);
+    let bench = Bench::with(|it| {
+        it.reload = Reload::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok(Reloaded::default()))
+        });
+    });
+    let id = bench.unresolved("k1").await;
+    let seen = bench.revision(id).await;
+    let bearer = format!("Bearer {TOKEN}");
+    let rerun = json!({ "outcome": "rerun", "revision": seen.to_string() }).to_string();
+    let asks = [
+        (Method::POST, format!("/api/v1/records/{id}/resolve"), rerun.as_str()),
+        (Method::DELETE, format!("/api/v1/records/{id}?revision={seen}"), ""),
+        (Method::POST, "/api/v1/reload".to_owned(), ""),
+    ];
+    let base = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let long = "x".repeat(101);
+    for wrong in ["", " ", "two\tparts", "J\u{fc}rgen", "\u{202e}evil", long.as_str()] {
+        let lines = [&base[..], &[("onceward-operator", wrong)]].concat();
+        for (method, uri, body) in &asks {
+            let reply = bench.raw(method.clone(), uri, &lines, body).await;
+            assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (400, "admin-request-invalid"));
+            assert!(reply.text.contains("Onceward-Operator"), "{wrong}: {}", reply.text);
+        }
+    }
+    let twice = [&base[..], &[("onceward-operator", "a"), ("onceward-operator", "b")]].concat();
+    assert_eq!(bench.raw(Method::POST, "/api/v1/reload", &twice, "").await.status, 400);
+    assert_eq!((bench.revision(id).await, reloads.load(Ordering::Relaxed)), (seen, 0));
+    let lines = log.audit();
+    assert_eq!(lines.len(), 6 * 3 + 1);
+    assert!(lines.iter().all(|it| it["operator"].is_null() && it["outcome"] == "admin-request-invalid"));
+
+    let longest = "x".repeat(100);
+    let lines = [&base[..], &[("onceward-operator", longest.as_str())]].concat();
+    assert_eq!(bench.raw(Method::POST, "/api/v1/reload", &lines, "").await.status, 200);
+    assert_eq!(reloads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn equal_answers_have_equal_digests_and_others_have_others() {
+    let (log, _guard) = Log::start();
+    let bench = Bench::new();
+    let give = async |key: &str, answer: Value| {
+        let id = bench.unresolved(key).await;
+        let body = json!({ "outcome": "answer", "revision": bench.revision(id).await, "answer": answer });
+        let reply =
+            bench.call(Method::POST, &format!("/api/v1/records/{id}/resolve"), &body.to_string()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+    };
+    give("a", json!({ "status": 200, "headers": [["X-A", "1"]], "body": "b" })).await;
+    give("b", json!({ "status": 200, "headers": [["x-a", "1"]], "body_base64": "Yg==" })).await;
+    give("c", json!({ "status": 201, "headers": [["x-a", "1"]], "body": "b" })).await;
+    give("d", json!({ "status": 200, "headers": [["x-a", "2"]], "body": "b" })).await;
+    give("e", json!({ "status": 200, "headers": [["x-a", "1"]], "body": "c" })).await;
+    give("f", json!({ "status": 200, "body": "x-a: 1\n\nb" })).await;
+    let lines = log.audit();
+    let digests: Vec<_> = lines.iter().map(|it| it["answer_digest"].as_str().unwrap()).collect();
+    assert_eq!(digests[0], digests[1]);
+    let distinct: std::collections::BTreeSet<_> = digests.iter().collect();
+    assert_eq!(distinct.len(), 5, "{digests:?}");
+    assert!(digests.iter().all(|it| it.len() == 16));
+}
+
+#[tokio::test]
+async fn a_reload_whose_client_left_is_audited_as_unfinished() {
+    let (log, _guard) = Log::start();
+    let bench = Bench::with(|it| it.reload = Reload::new(std::future::pending));
+    assert!(for_polls(1, bench.call(Method::POST, "/api/v1/reload", "")).await.is_none());
+    assert_eq!(log.audit(), [json!({ "action": "reload", "outcome": "unfinished", "peer": PEER })]);
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use onceward_admin::{AdminState, AnswerWriter, MeteredStore, Metrics, Token, router};
+use onceward_admin::{
+    AdminState, AnswerWriter, Doctor, MeteredStore, Metrics, Reload, Token, Upstreams, router,
+};
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{
     Answer, Attempt, Begin, Engine, EngineSettings, InFlight, Key, Permit, Policy, Principal, RecordId,
@@ -18,6 +20,8 @@ use onceward_core::{
 use onceward_testkit::{FaultyStore, HandClock, within};
 use serde_json::Value;
 use tower::ServiceExt as _;
+
+use crate::contract::hold;
 
 pub(crate) const TOKEN: &str = "0123456789abcdef-token";
 pub(crate) const PEER: &str = "192.0.2.7:4711";
@@ -93,6 +97,9 @@ impl Bench {
                 text.extend_from_slice(&it.body);
                 Ok(Answer::new("written", text))
             }),
+            reload: Reload::none(),
+            doctor: Doctor::none(),
+            upstreams: Upstreams::none(),
         };
         change(&mut state);
         Self { router: router(state), engine, store, clock, metrics, draining }
@@ -101,7 +108,11 @@ impl Bench {
     /// A request with the token.
     pub(crate) async fn call(&self, method: Method, uri: &str, body: &str) -> Reply {
         let bearer = format!("Bearer {TOKEN}");
-        self.raw(method, uri, &[("authorization", bearer.as_str())], body).await
+        let mut lines = vec![("authorization", bearer.as_str())];
+        if !body.is_empty() {
+            lines.push(("content-type", "application/json"));
+        }
+        self.raw(method, uri, &lines, body).await
     }
 
     pub(crate) async fn get(&self, uri: &str) -> Reply {
@@ -109,11 +120,33 @@ impl Bench {
     }
 
     pub(crate) async fn raw(&self, method: Method, uri: &str, lines: &[(&str, &str)], body: &str) -> Reply {
-        let mut request = Request::builder().method(method).uri(uri);
+        self.raw_body(method, uri, lines, Body::from(body.to_owned())).await
+    }
+
+    /// A request as it is. Its answer is held against the document.
+    pub(crate) async fn raw_body(
+        &self,
+        method: Method,
+        uri: &str,
+        lines: &[(&str, &str)],
+        body: Body,
+    ) -> Reply {
+        let mut request = Request::builder().method(method.clone()).uri(uri);
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let reply = self.exchange(request.body(body).unwrap()).await;
+        hold(&self.document().await, &method, uri, &reply);
+        reply
+    }
+
+    /// The OpenAPI document.
+    pub(crate) async fn document(&self) -> Value {
+        let request = Request::builder().uri("/api/v1/openapi.json").body(Body::empty()).unwrap();
+        self.exchange(request).await.json()
+    }
+
+    async fn exchange(&self, mut request: Request<Body>) -> Reply {
         request.extensions_mut().insert(ConnectInfo(PEER.parse::<std::net::SocketAddr>().unwrap()));
         let response = within(self.router.clone().oneshot(request)).await.unwrap();
         let (parts, body) = response.into_parts();

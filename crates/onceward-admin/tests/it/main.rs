@@ -9,6 +9,8 @@ mod bench;
 #[cfg(test)]
 mod change;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod look;
@@ -16,6 +18,8 @@ mod look;
 mod metered;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]

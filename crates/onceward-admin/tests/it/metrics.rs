@@ -1,11 +1,15 @@
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
-use onceward_admin::{Metrics, Served};
+use onceward_admin::{Build, Metrics, ReloadResult, Served, UpstreamState, UpstreamView, Upstreams};
 use onceward_core::{Event, Observer as _};
+use onceward_testkit::{Fault, Op};
 
 use crate::bench::Bench;
+
+const UPSTREAM: &str = "http://10.0.0.1:80";
 
 fn served() -> Served<'static> {
     Served {
@@ -46,6 +50,19 @@ fn count_everything(metrics: &Metrics) {
     metrics.served(&Served { route: None, outcome: "pass_through", method: "GET", status: 204, ..served() });
     metrics.upstream("2xx", Duration::from_millis(10));
     metrics.count_running(|| 3);
+    metrics.allow_upstreams([UPSTREAM]);
+    metrics.upstream_requested(UPSTREAM, "2xx");
+    metrics.upstream_requested(UPSTREAM, "unreachable");
+    metrics.upstream_ejected(UPSTREAM);
+    metrics.upstream_connected(UPSTREAM, Duration::from_millis(1));
+    drop(metrics.connection_accepted());
+    metrics.connection_refused("limit");
+    metrics.tls_handshake_failed("timeout");
+    metrics.request_violating("two-lengths");
+    metrics.reloaded(ReloadResult::Done);
+    metrics.reloaded(ReloadResult::Refused);
+    metrics.tls_certificate_ends(1_900_000_000);
+    metrics.damaged(2);
     for event in [
         Event::Granted { attempt: 2 },
         Event::Replayed { cached: false },
@@ -68,7 +85,7 @@ fn count_everything(metrics: &Metrics) {
 
 #[tokio::test]
 async fn the_page_has_these_names_and_no_others() {
-    let bench = Bench::new();
+    let bench = Bench::with(|it| it.upstreams = Upstreams::new(|| vec![view(UPSTREAM, UpstreamState::Up)]));
     count_everything(&bench.metrics);
     let reply = bench.raw(Method::GET, "/metrics", &[], "").await;
     assert_eq!(reply.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -76,6 +93,23 @@ async fn the_page_has_these_names_and_no_others() {
     let shape = shape(&reply.text);
     let stored = include_str!("metrics.snapshot");
     assert!(shape == stored, "the metrics page has changed; if that is meant, store this:\n>>>\n{shape}<<<");
+}
+
+#[test]
+fn every_metric_is_in_the_reference_and_nothing_else_is() {
+    let on_page = include_str!("metrics.snapshot").lines().filter_map(|it| it.strip_prefix("# TYPE "));
+    let on_page: BTreeSet<String> = on_page
+        .map(|it| match it.split_once(' ').unwrap() {
+            (name, "counter") => format!("{name}_total"),
+            (name, "info") => format!("{name}_info"),
+            (name, _) => name.to_owned(),
+        })
+        .collect();
+    let reference = include_str!("../../../../docs/reference/metrics.md");
+    let rows = reference.lines().filter_map(|it| it.strip_prefix("| `onceward_"));
+    let told: BTreeSet<String> =
+        rows.map(|it| format!("onceward_{}", it.split('`').next().unwrap())).collect();
+    assert_eq!(told, on_page);
 }
 
 #[tokio::test]
@@ -97,6 +131,18 @@ async fn every_event_is_counted() {
         "onceward_leases_lost_total 1",
         "onceward_finish_retries_total 1",
         "onceward_verdicts_total 1",
+        "onceward_upstream_requests_total{upstream=\"http://10.0.0.1:80\",outcome=\"2xx\"} 1",
+        "onceward_upstream_requests_total{upstream=\"http://10.0.0.1:80\",outcome=\"unreachable\"} 1",
+        "onceward_upstream_ejections_total{upstream=\"http://10.0.0.1:80\"} 1",
+        "onceward_upstream_connect_duration_seconds_sum{upstream=\"http://10.0.0.1:80\"} 0.001",
+        "onceward_connections_refused_total{reason=\"limit\"} 1",
+        "onceward_tls_handshakes_failed_total{reason=\"timeout\"} 1",
+        "onceward_requests_violating_total{violation=\"two-lengths\"} 1",
+        "onceward_reloads_total{result=\"done\"} 1",
+        "onceward_reloads_total{result=\"refused\"} 1",
+        "onceward_settings_stale 1",
+        "onceward_tls_certificate_not_after_seconds 1900000000",
+        "onceward_store_damaged_total 2",
         "onceward_permit_attempt_sum 2.0",
         "onceward_wait_duration_seconds_sum 1.0",
         "onceward_stored_answer_bytes_sum 300.0",
@@ -132,6 +178,118 @@ async fn the_engine_counts_what_it_did() {
     }
 }
 
+fn view(url: &str, state: UpstreamState) -> UpstreamView {
+    UpstreamView {
+        url: url.into(),
+        state,
+        ejected_remaining_seconds: None,
+        in_flight: 7,
+        consecutive_failures: 0,
+        last_error: None,
+    }
+}
+
+#[test]
+fn the_gauges_of_upstreams_show_those_that_are_configured_when_the_page_is_made() {
+    let metrics = Metrics::new([""; 0]);
+    let views = Arc::new(Mutex::new(vec![view("http://a", UpstreamState::Up)]));
+    let shown = Arc::clone(&views);
+    metrics.show_upstreams(Upstreams::new(move || shown.lock().unwrap().clone()));
+    let page = metrics.page();
+    for line in [
+        "onceward_upstream_in_flight{upstream=\"http://a\"} 7",
+        "onceward_upstream_ejected{upstream=\"http://a\"} 0",
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line} is not in\n{page}");
+    }
+    *views.lock().unwrap() =
+        vec![view("http://b\"", UpstreamState::Ejected), view("http://c", UpstreamState::Trial)];
+    let page = metrics.page();
+    assert!(!page.contains("http://a"), "{page}");
+    for line in [
+        "onceward_upstream_ejected{upstream=\"http://b\\\"\"} 1",
+        "onceward_upstream_ejected{upstream=\"http://c\"} 1",
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line} is not in\n{page}");
+    }
+}
+
+#[test]
+fn a_reload_may_add_routes_and_upstreams_but_not_without_bound() {
+    let metrics = Metrics::new(["/payments"]);
+    metrics.allow_routes(["/refunds"]);
+    metrics.served(&Served { route: Some("/refunds"), ..served() });
+    metrics.served(&served());
+    let page = metrics.page();
+    for route in ["/payments", "/refunds"] {
+        assert!(page.contains(&format!("onceward_requests_total{{route=\"{route}\"")), "{route}: {page}");
+    }
+    for number in 0..2000 {
+        let (route, url) = (format!("/r{number}"), format!("http://10.0.0.1:{number}"));
+        metrics.allow_routes([route.as_str()]);
+        metrics.allow_upstreams([url.as_str()]);
+        metrics.served(&Served { route: Some(&route), ..served() });
+        metrics.upstream_requested(&url, "2xx");
+    }
+    let page = metrics.page();
+    let count = |name: &str| page.lines().filter(|it| it.starts_with(name)).count();
+    // The thousand, and `other`.
+    assert_eq!(count("onceward_requests_total{"), 1001);
+    assert_eq!(count("onceward_upstream_requests_total{"), 1001);
+    assert_eq!(count("onceward_upstream_ejections_total{"), 1000);
+    // Those that were known stay known.
+    metrics.allow_routes(["/payments"]);
+    metrics.served(&served());
+    let line = "onceward_requests_total{route=\"/payments\",method=\"POST\",outcome=\"first_run\",status_class=\"2xx\"} 2";
+    assert!(metrics.page().contains(line));
+}
+
+#[test]
+fn a_connection_is_open_until_it_is_dropped() {
+    let metrics = Metrics::new([""; 0]);
+    let has = |line: &str| metrics.page().lines().any(|it| it == line);
+    let (one, two) = (metrics.connection_accepted(), metrics.connection_accepted());
+    assert!(has("onceward_connections_open 2"));
+    drop(one);
+    assert!(has("onceward_connections_open 1"));
+    drop(two);
+    assert!(has("onceward_connections_open 0"));
+    assert!(has("onceward_connections_accepted_total 2"));
+}
+
+#[test]
+fn settings_are_stale_from_a_refused_reload_until_one_that_is_taken_over() {
+    let metrics = Metrics::new([""; 0]);
+    let has = |line: &str| metrics.page().lines().any(|it| it == line);
+    assert!(has("onceward_settings_stale 0") && has("onceward_reloads_total{result=\"refused\"} 0"));
+    metrics.reloaded(ReloadResult::Refused);
+    assert!(has("onceward_settings_stale 1"));
+    metrics.reloaded(ReloadResult::Done);
+    assert!(has("onceward_settings_stale 0"));
+}
+
+#[test]
+fn nothing_is_said_of_a_certificate_where_there_is_none() {
+    let metrics = Metrics::new([""; 0]);
+    assert!(!metrics.page().lines().any(|it| it.starts_with("onceward_tls_certificate")));
+}
+
+#[test]
+fn the_build_is_told_with_its_commit() {
+    let metrics = Metrics::with(Build { version: "1.2.3".into(), commit: "0123abc".into() });
+    assert!(metrics.page().contains("onceward_build_info{version=\"1.2.3\",commit=\"0123abc\"} 1"));
+}
+
+#[tokio::test]
+async fn each_damaged_record_that_a_call_meets_is_counted() {
+    let bench = Bench::new();
+    let id = bench.done("k1").await;
+    bench.store.cue(Op::Load, 1, Fault::Corrupt);
+    bench.get(&format!("/api/v1/records/{id}")).await;
+    let page = bench.raw(Method::GET, "/metrics", &[], "").await.text;
+    assert!(page.lines().any(|it| it == "onceward_store_damaged_total 1"), "{page}");
+}
+
 #[test]
 fn no_request_can_add_a_series() {
     let metrics = Metrics::new(["/payments"]);
@@ -141,10 +299,16 @@ fn no_request_can_add_a_series() {
     let tame = Served { route: Some("/not-configured"), method: "BREW", status: 999, ..served() };
     metrics.served(&tame);
     metrics.upstream("teapot", Duration::ZERO);
+    metrics.upstream_requested("http://nobody", "teapot");
+    metrics.upstream_connected("http://nobody", Duration::ZERO);
+    metrics.upstream_ejected("http://nobody");
     let before = measure(&metrics);
     for word in &wild {
         metrics.served(&Served { route: Some(word), method: word, ..tame });
         metrics.upstream(word, Duration::ZERO);
+        metrics.upstream_requested(word, word);
+        metrics.upstream_connected(word, Duration::ZERO);
+        metrics.upstream_ejected(word);
     }
     for status in 600..u16::MAX {
         metrics.served(&Served { status, ..tame });
