@@ -4,6 +4,7 @@
 //! LOCK     locked by the process that uses the directory; holds its process id
 //! FORMAT   the version of this layout
 //! IN-USE   there from opening to an orderly close; says which durability writes have meanwhile
+//! TABLES   there once the engine's tables were made: from then on none of them may be missing
 //! db/      the engine's files
 //! ```
 
@@ -17,6 +18,11 @@ use crate::settings::Durability;
 
 const FORMAT: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
+const TABLES: &str = "TABLES";
+/// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
+/// the very next write.
+const ROOM_BYTES: usize = 4 << 20;
+static ROOM_STEP: [u8; 1 << 16] = [0xa5; 1 << 16];
 const LOCK_POLL: Duration = Duration::from_millis(25);
 
 /// Why a directory could not be opened. Nothing in it was changed, unless it was new.
@@ -57,7 +63,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The stored files could not be opened.
-    #[error("failed to open the files in {path}: {cause}; keep a copy of them before you try anything else")]
+    #[error(
+        "failed to open the files in {path}: {cause}; keep a copy of the directory, then see what \
+         `onceward doctor --repair` would do"
+    )]
     Files {
         /// The directory.
         path: PathBuf,
@@ -82,6 +91,29 @@ impl Directory {
         let it = Self { root: root.to_owned(), _lock: lock };
         it.check_format()?;
         Ok(it)
+    }
+
+    /// Claims a directory that is there, and changes nothing in it.
+    pub(crate) fn claim_existing(root: &Path, wait: Duration) -> Result<Self, OpenError> {
+        if !root.join("FORMAT").exists() {
+            return Err(OpenError::Layout {
+                path: root.to_owned(),
+                found: "no FORMAT file".to_owned(),
+                remedy: "name a directory that the store has made",
+            });
+        }
+        Self::claim(root, wait)
+    }
+
+    /// How the directory was left the last time. Changes nothing.
+    pub(crate) fn left(&self) -> Result<Left, OpenError> {
+        let mark = self.root.join(IN_USE);
+        match fs::read_to_string(&mark) {
+            Ok(it) if it == word(Durability::Relaxed) => Ok(Left::Abruptly(Durability::Relaxed)),
+            Ok(_) => Ok(Left::Abruptly(Durability::Durable)),
+            Err(it) if it.kind() == io::ErrorKind::NotFound => Ok(Left::InOrder),
+            Err(source) => Err(refused("read", &mark)(source)),
+        }
     }
 
     /// Where the engine keeps its files.
@@ -132,30 +164,40 @@ impl Directory {
     fn discard_unborn(&self) -> Result<(), OpenError> {
         let database = self.database();
         let tables = fs::read_dir(database.join("keyspaces")).map_or(0, Iterator::count);
-        if database.exists() && !database.join("version").exists() && tables == 0 {
+        if !self.is_born() && database.exists() && !database.join("version").exists() && tables == 0 {
             fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
         }
         Ok(())
     }
 
-    /// Notes that the directory is in use, unless it was left abruptly: then that note stays until
-    /// [`Directory::settle`]. Says how it was left.
-    pub(crate) fn enter(&self, durability: Durability) -> Result<Left, OpenError> {
-        let mark = self.root.join(IN_USE);
-        match fs::read_to_string(&mark) {
-            Ok(it) if it == word(Durability::Relaxed) => Ok(Left::Abruptly(Durability::Relaxed)),
-            Ok(_) => Ok(Left::Abruptly(Durability::Durable)),
-            Err(it) if it.kind() == io::ErrorKind::NotFound => {
-                self.settle(durability)?;
-                Ok(Left::InOrder)
-            }
-            Err(source) => Err(refused("read", &mark)(source)),
-        }
-    }
-
     /// Notes how the directory is used from now on, once everything that was left is on the disk.
     pub(crate) fn settle(&self, durability: Durability) -> Result<(), OpenError> {
         self.replace(IN_USE, word(durability))
+    }
+
+    /// Whether the tables were made. Until then a kill can leave any part of them.
+    pub(crate) fn is_born(&self) -> bool {
+        self.root.join(TABLES).exists()
+    }
+
+    /// Notes that the tables were made.
+    pub(crate) fn bear(&self) -> Result<(), OpenError> {
+        if self.is_born() { Ok(()) } else { self.replace(TABLES, "records, agenda\n") }
+    }
+
+    /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
+    pub(crate) fn has_room(&self) -> Result<(), OpenError> {
+        let path = self.root.join("ROOM");
+        let write = || {
+            let mut file = File::create(&path)?;
+            for _ in 0..ROOM_BYTES / ROOM_STEP.len() {
+                file.write_all(&ROOM_STEP)?;
+            }
+            file.sync_all()
+        };
+        let written = write();
+        let removed = fs::remove_file(&path);
+        written.and(removed).map_err(refused("make sure of the room that is needed, by writing", &path))
     }
 
     /// Notes that everything is on the disk.
@@ -195,13 +237,11 @@ fn private(path: &Path) -> io::Result<()> {
 /// Our lock is taken before the engine looks at anything; its own lock gives up after 300 ms.
 fn lock(root: &Path, wait: Duration) -> Result<File, OpenError> {
     let path = root.join("LOCK");
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(refused("open", &path))?;
+    let for_writing = || File::options().create(true).truncate(false).write(true).open(&path);
+    drop(for_writing().map_err(refused("open", &path))?);
+    // Held for reading only: a store that is out of order keeps no file open for writing, so that its file
+    // system can be mounted anew, checked or remounted beneath it.
+    let mut file = File::open(&path).map_err(refused("open", &path))?;
     let mut waited = Duration::ZERO;
     loop {
         match file.try_lock() {
@@ -218,7 +258,8 @@ fn lock(root: &Path, wait: Duration) -> Result<File, OpenError> {
         }
     }
     // The process id only serves messages; a disk too full for it shows soon enough.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let _ =
+        for_writing().and_then(|mut it| it.set_len(0).and_then(|()| writeln!(it, "{}", std::process::id())));
     Ok(file)
 }
 
@@ -239,17 +280,17 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(crate) fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Refused { doing, path: path.to_owned(), source }
 }
 
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Only Unix can sync a directory.
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -42,6 +42,10 @@ impl Fault {
 pub(crate) fn reading(error: &fjall::Error) -> Error {
     use fjall::{Error as E, LsmError};
     let kind = match error {
+        // The file ends too early.
+        E::Io(it) | E::Storage(LsmError::Io(it)) if it.kind() == io::ErrorKind::UnexpectedEof => {
+            ErrorKind::Corrupt
+        }
         E::Io(_) | E::Poisoned | E::Locked | E::KeyspaceDeleted | E::Storage(LsmError::Io(_)) => {
             ErrorKind::Unavailable
         }
@@ -59,9 +63,23 @@ pub(crate) fn describe(error: &fjall::Error) -> String {
     }
 }
 
-/// The store failed before and takes no more calls.
-pub(crate) fn out_of_order() -> Error {
-    Error::new(ErrorKind::Unavailable, "use the store: an earlier write failed, look at the disk and restart")
+/// An error and everything that caused it.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |it| it.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// An earlier write failed, and the files are not open again yet.
+pub(crate) fn away() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "use the store: a write failed, look at the disk; it opens again by itself",
+    )
+}
+
+/// The committer panicked: only a restart helps.
+pub(crate) fn broken() -> Error {
+    Error::new(ErrorKind::Unavailable, "use the store: it broke down by a defect of its own; restart")
 }
 
 /// The store was closed.

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::fault::Fault;
 use crate::probe::{Point, Probe};
 use crate::row::{self, AgendaKey};
-use crate::shelf::{Health, Shelf};
+use crate::shelf::Shelf;
 
 /// How many bytes of records one group may read and gather before it is written.
 const GROUP_BYTES: usize = 8 << 20;
@@ -146,7 +146,7 @@ impl<'a> Group<'a> {
     /// Asks the engine whether one of its background tasks has failed. Writes nothing.
     fn check(&self) -> Result<()> {
         self.shelf.database.persist(PersistMode::Buffer).map_err(|it| {
-            self.shelf.worsen(Health::Failed);
+            self.shelf.fail();
             Fault::committing(&it).error()
         })
     }
@@ -211,7 +211,7 @@ impl<'a> Group<'a> {
         let Some(fault) = fault else { return Ok(()) };
         // Before anybody hears of it: whoever was told "it may have landed" must not be shown a state in
         // which it has not.
-        shelf.worsen(Health::Failed);
+        shelf.fail();
         Err(fault)
     }
 
@@ -240,12 +240,12 @@ impl<'a> Group<'a> {
 }
 
 /// A write that panics takes the store out of order: nobody knows how far it came.
-pub(crate) struct Fuse<'a>(pub(crate) &'a Shelf);
+struct Fuse<'a>(&'a Shelf);
 
 impl Drop for Fuse<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.worsen(Health::Failed);
+            self.0.fail();
         }
     }
 }
@@ -263,6 +263,7 @@ pub(crate) fn size(record: &Record) -> usize {
 mod tests {
     use super::*;
     use crate::probe::NoProbe;
+    use crate::seat::Seat;
     use crate::settings::EmbeddedSettings;
     use onceward_core::store::{Grant, SETTLE};
     use onceward_core::{Answer, Fingerprint, Listing, Owner, Policy, Principal};
@@ -291,6 +292,10 @@ mod tests {
         }
     }
 
+    fn shelf(path: &std::path::Path, clock: HandClock) -> Arc<Shelf> {
+        Seat::open(&EmbeddedSettings::new(path), Arc::new(clock)).unwrap().shelf().unwrap()
+    }
+
     fn settle(group: Group<'_>) {
         let probe: Arc<dyn Probe> = Arc::new(NoProbe);
         assert!(group.settle(PersistMode::SyncData, &probe));
@@ -300,7 +305,7 @@ mod tests {
     fn expiry_is_a_swap_on_the_revision_that_was_looked_at() {
         let folder = tempfile::tempdir().unwrap();
         let clock = HandClock::new();
-        let shelf = Shelf::open(&EmbeddedSettings::new(folder.path()), Arc::new(clock.clone())).unwrap();
+        let shelf = shelf(folder.path(), clock.clone());
         let mut group = Group::new(&shelf);
         let Ok(Insert::Kept(claimed)) = group.insert(ID, &claim()) else { panic!() };
         let done =
@@ -328,7 +333,7 @@ mod tests {
     #[test]
     fn a_record_that_changes_twice_in_a_group_leaves_one_set_of_rows() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(&EmbeddedSettings::new(folder.path()), Arc::new(HandClock::new())).unwrap();
+        let shelf = shelf(folder.path(), HandClock::new());
         let mut group = Group::new(&shelf);
         let Ok(Insert::Kept(first)) = group.insert(ID, &claim()) else { panic!() };
         let Ok(Insert::Found(found, _)) = group.insert(ID, &claim()) else { panic!() };

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::behind::more_behind;
+use crate::directory::sync_directory;
 use crate::settings::Durability;
 
 pub(crate) const MAGIC: &[u8; 4] = b"FJL\x03";
@@ -31,11 +32,39 @@ pub(crate) enum Left {
     Abruptly(Durability),
 }
 
+/// A journal that is not whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) journal: PathBuf,
+    /// Up to where it is whole, in bytes.
+    pub(crate) valid: u64,
+    /// Whether the rest can only be a write that was not finished.
+    pub(crate) unfinished: bool,
+}
+
 /// Cuts off what was not finished.
 ///
 /// # Errors
 /// Damage that cannot be an unfinished write, in words. Nothing was changed.
 pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
+    let damages = damages(database, left)?;
+    if let Some(Damage { journal, valid, .. }) = damages.iter().find(|it| !it.unfinished) {
+        return Err(format!("the journal {} is damaged at byte {valid}", journal.display()));
+    }
+    for Damage { journal, valid, .. } in damages {
+        tracing::warn!(journal = %journal.display(), at = valid, "an unfinished write was cut off");
+        let cut = || {
+            let file = File::options().write(true).open(&journal)?;
+            file.set_len(valid)?;
+            file.sync_all()
+        };
+        cut().map_err(|it| format!("{}: {it}", journal.display()))?;
+    }
+    Ok(())
+}
+
+/// Every journal that is not whole, the newest first. Nothing is changed.
+pub(crate) fn damages(database: &Path, left: Left) -> Result<Vec<Damage>, String> {
     let mut journals = Vec::new();
     let mut last = None;
     for journal in oldest_first(database).map_err(|it| it.to_string())? {
@@ -43,29 +72,62 @@ pub(crate) fn check(database: &Path, left: Left) -> Result<(), String> {
         last = extent.last;
         journals.push((journal, extent));
     }
-    let mut nothing_newer = true;
+    let (mut nothing_newer, mut damages) = (true, Vec::new());
     for (journal, extent) in journals.into_iter().rev() {
-        let at = |it: io::Error| format!("{}: {it}", journal.display());
         if extent.damaged {
             let unfinished = nothing_newer
                 && match left {
                     Left::InOrder => false,
                     Left::Abruptly(Durability::Relaxed) => true,
                     Left::Abruptly(Durability::Durable) => {
-                        let damage = rest(&journal, extent.valid).map_err(at)?;
-                        !more_behind(&damage, extent.last)
+                        let rest = rest(&journal, extent.valid);
+                        let rest = rest.map_err(|it| format!("{}: {it}", journal.display()))?;
+                        !more_behind(&rest, extent.last)
                     }
                 };
-            if !unfinished {
-                return Err(format!("the journal {} is damaged at byte {}", journal.display(), extent.valid));
-            }
-            tracing::warn!(journal = %journal.display(), at = extent.valid, "an unfinished write was cut off");
-            let file = File::options().write(true).open(&journal).map_err(at)?;
-            file.set_len(extent.valid).and_then(|()| file.sync_all()).map_err(at)?;
+            damages.push(Damage { journal, valid: extent.valid, unfinished });
         }
         nothing_newer &= extent.valid == 0;
     }
+    Ok(damages)
+}
+
+/// Copies the whole part of every journal into `to`.
+pub(crate) fn copy_whole(database: &Path, to: &Path) -> io::Result<()> {
+    for journal in oldest_first(database)? {
+        let Some(name) = journal.file_name() else { continue };
+        let valid = extent(&journal, None)?.valid;
+        let mut copy = File::create(to.join(name))?;
+        io::copy(&mut File::open(&journal)?.take(valid), &mut copy)?;
+        copy.sync_all()?;
+    }
     Ok(())
+}
+
+/// Begins a new journal behind the ones that are there, so that the engine only reads those and removes each
+/// once all of it is in table files.
+///
+/// After a failed sync the system may take pages of a journal for clean that the disk never got. Written on, that
+/// journal would have a hole in front of what callers are told; and a thread of the engine that was not quite
+/// at its end could still write to it.
+pub(crate) fn seal(database: &Path) -> io::Result<()> {
+    let Some(newest) = oldest_first(database)?.pop() else { return Ok(()) };
+    if fs::metadata(&newest)?.len() == 0 {
+        return Ok(());
+    }
+    let number = newest.file_stem().and_then(|it| it.to_str()).and_then(|it| it.parse::<u64>().ok());
+    let Some(next) = number.and_then(|it| it.checked_add(1)) else { return Ok(()) };
+    File::create_new(database.join(format!("{next}.jnl")))?.sync_all()?;
+    sync_directory(database)
+}
+
+/// Whether this process still has a journal open, where the system can tell (Linux).
+pub(crate) fn is_held(database: &Path) -> bool {
+    let (Ok(database), Ok(open)) = (database.canonicalize(), fs::read_dir("/proc/self/fd")) else {
+        return false;
+    };
+    let mut files = open.flatten().filter_map(|it| fs::read_link(it.path()).ok());
+    files.any(|it| it.starts_with(&database) && it.extension().is_some_and(|it| it == "jnl"))
 }
 
 /// The journals are named by growing numbers.

@@ -49,18 +49,28 @@
 //! None.
 
 mod behind;
+mod census;
 mod commit;
+mod contents;
 mod directory;
+mod disk;
 mod fault;
 mod group;
 mod journal;
+mod look;
+mod past;
 mod probe;
 mod row;
+mod seat;
 mod settings;
 mod shelf;
 mod store;
+mod survey;
 
+pub use crate::census::Census;
 pub use crate::directory::OpenError;
+pub use crate::disk::FileSystem;
 pub use crate::probe::{Point, Probe};
 pub use crate::settings::{Durability, EmbeddedSettings, SettingsError};
 pub use crate::store::EmbeddedStore;
+pub use crate::survey::{Finding, Severity, Survey, survey};

@@ -18,6 +18,9 @@ pub enum Point {
     /// The group is written and, where the store is durable, synced; nobody was told yet. An error here stands
     /// for a failed sync: the group gets `Uncertain` and the store is out of order.
     AfterWrite,
+    /// The store is out of order and about to open its files again. An error here stands for a disk that is
+    /// still not right: it tries again after a pause.
+    BeforeReopen,
 }
 
 /// Is told when the committer reaches a [`Point`], and may hold it there, fail it, or end the process.

@@ -17,6 +17,14 @@ pub(crate) const HIGH_WATER: &[u8] = b"\0high water";
 /// The key of one row of the agenda.
 pub(crate) type AgendaKey = [u8; 41];
 
+/// Before and behind every row of a record.
+pub(crate) const FIRST: AgendaKey = {
+    let mut first = [0; 41];
+    first[0] = 1;
+    first
+};
+pub(crate) const LAST: AgendaKey = [0xff; 41];
+
 fn key(what: Agenda, when: Timestamp, id: RecordId) -> AgendaKey {
     let mut key = [0; 41];
     key[0] = match what {

@@ -10,13 +10,17 @@ use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Repla
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::census;
 use crate::commit::Committer;
 use crate::directory::OpenError;
 use crate::fault;
 use crate::group::{Ask, Order, Reply};
+use crate::look::Over;
 use crate::probe::{NoProbe, Probe};
+use crate::seat::Seat;
 use crate::settings::{Durability, EmbeddedSettings};
-use crate::shelf::{Over, Shelf};
+use crate::shelf::Shelf;
+use crate::survey::Survey;
 
 /// How many records one step of a sweep may change, so that no caller waits behind a long one.
 const SWEEP_STEP: usize = 128;
@@ -27,7 +31,7 @@ const SWEEP_BYTES: usize = 4 << 20;
 ///
 /// Reading calls need a tokio runtime; they run on its threads for blocking work.
 pub struct EmbeddedStore {
-    shelf: Arc<Shelf>,
+    seat: Arc<Seat>,
     places: Arc<Semaphore>,
     durability: Durability,
     line: Mutex<Option<Line>>,
@@ -78,10 +82,10 @@ impl EmbeddedStore {
     ) -> Result<Self, OpenError> {
         let settings = settings.bounded();
         let durability = settings.durability;
-        let shelf = Arc::new(Shelf::open(&settings, clock)?);
+        let seat = Arc::new(Seat::open(&settings, clock)?);
         let (orders, waiting) = mpsc::channel();
         let committer = Committer {
-            shelf: Arc::clone(&shelf),
+            seat: Arc::clone(&seat),
             orders: waiting,
             probe,
             durability,
@@ -96,7 +100,7 @@ impl EmbeddedStore {
                 source,
             })?;
         let line = Mutex::new(Some(Line { orders, committer }));
-        Ok(Self { shelf, places: Arc::new(Semaphore::new(settings.max_queue)), durability, line })
+        Ok(Self { seat, places: Arc::new(Semaphore::new(settings.max_queue)), durability, line })
     }
 
     /// Carries out what waits, syncs, and takes no more calls. Blocks for that long. Dropping the store does
@@ -113,11 +117,47 @@ impl EmbeddedStore {
     /// How many different records turned out to be unreadable since opening. They are left as they are.
     #[must_use]
     pub fn unreadable(&self) -> usize {
-        self.shelf.unreadable()
+        self.seat.base().unreadable()
+    }
+
+    /// Looks at the store while it is open: what `onceward doctor` asks a running gateway for. It reads every
+    /// record, up to a million; it does not check files that are in use.
+    ///
+    /// # Errors
+    /// `Unavailable`: the reading thread broke down. Damage, and files that are out of order, are no error but stand in the
+    /// survey.
+    pub async fn survey(&self) -> Result<Survey> {
+        let (seat, durability) = (Arc::clone(&self.seat), self.durability);
+        let looking = tokio::task::spawn_blocking(move || {
+            let base = seat.base();
+            let mut survey = Survey::of(base.directory.root());
+            (survey.open, survey.durability, survey.reopened) = (true, Some(durability), seat.reopened());
+            survey.time_ahead = base.time.clock().wall().until(base.time.now());
+            match seat.shelf().and_then(|it| census::take(&it)) {
+                Ok(it) => survey.census = Some(it),
+                Err(it) => survey.not_opened = Some(fault::chain(&it)),
+            }
+            survey
+        });
+        looking.await.map_err(|it| Error::new(ErrorKind::Unavailable, "look at the store").caused_by(it))
+    }
+
+    /// How many damaged places of its files the store has met since it opened them: each may hold many records,
+    /// which are refused and passed over. 0 while the store is out of order.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.seat.damaged()
+    }
+
+    /// How often the files were opened again after a fault, since this store was opened.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.seat.reopened()
     }
 
     /// Sends an order and waits for its answer. A full queue is waited for.
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T> {
+        self.seat.shelf()?;
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| fault::closed())?;
         let (reply, answer) = oneshot::channel();
         self.send(Order { ask: ask(reply), place })?;
@@ -125,10 +165,11 @@ impl EmbeddedStore {
     }
 
     fn send(&self, order: Order) -> Result<()> {
-        self.shelf.usable()?;
+        // Once more, after the wait: who would only be refused by the committer is told now.
+        self.seat.shelf()?;
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let line = line.as_ref().ok_or_else(fault::closed)?;
-        line.orders.send(order).map_err(|_| fault::out_of_order())
+        line.orders.send(order).map_err(|_| fault::broken())
     }
 
     /// Reads beside the committer. The health is looked at after the read: once somebody was told that a write
@@ -137,9 +178,9 @@ impl EmbeddedStore {
         &self,
         read: impl FnOnce(&Shelf) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let shelf = Arc::clone(&self.shelf);
+        let seat = Arc::clone(&self.seat);
         let reading = tokio::task::spawn_blocking(move || {
-            shelf.usable()?;
+            let shelf = seat.shelf()?;
             let found = read(&shelf);
             shelf.usable().and(found)
         });
@@ -215,9 +256,8 @@ impl Drop for EmbeddedStore {
 impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbeddedStore")
-            .field("path", &self.shelf.path())
             .field("durability", &self.durability)
-            .field("health", &self.shelf.health())
+            .field("seat", &self.seat)
             .finish_non_exhaustive()
     }
 }

@@ -33,11 +33,13 @@
 //!
 //! A feature adds doors; it never changes behaviour.
 
+mod late;
 mod open;
 
 pub use onceward_core::*;
 
-pub use crate::open::{OpenError, check, directory, open};
+pub use crate::late::LateStore;
+pub use crate::open::{OpenError, check, directory, open, open_when_possible};
 
 /// The tower layer that makes HTTP operations safe to repeat.
 #[cfg(feature = "http")]

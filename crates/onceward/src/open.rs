@@ -2,11 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use onceward_core::store::memory::MemoryStore;
-use onceward_core::{Store, SystemClock};
 #[cfg(feature = "embedded")]
-use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError as EmbeddedError, SettingsError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use onceward_core::store::Traits;
+use onceward_core::store::memory::MemoryStore;
+use onceward_core::{Clock, Store, SystemClock};
+#[cfg(feature = "embedded")]
+use onceward_store_embedded::{
+    Durability, EmbeddedSettings, EmbeddedStore, OpenError as EmbeddedError, SettingsError,
+};
+
+use crate::late::LateStore;
 
 /// Why a store cannot be opened. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +75,52 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
     }
 }
 
+/// Names the store of `url` and tries to open it once. When that does not work yet, the process can go on without
+/// it: the store refuses every call until [`LateStore::keep_trying`], which the caller must run, has opened it.
+///
+/// A directory that another process has is such a case (that process may be on its way out; `lock_wait` does
+/// not count here), and so are files that cannot be read or written now, damaged ones included: they may be
+/// repaired meanwhile.
+///
+/// # Errors
+/// What only another URL or another build can cure: the URL is wrong, or the directory has a layout that this
+/// build does not know.
+pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
+    let late = match named(url)? {
+        Named::Memory => {
+            let traits = Traits { name: "memory", durable: false, shared: false };
+            let time = Arc::clone(&clock);
+            let open = move || -> Opening {
+                let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&time)));
+                Box::pin(std::future::ready(Ok(store)))
+            };
+            LateStore::new(traits, clock, Box::new(open))
+        }
+        #[cfg(feature = "embedded")]
+        Named::Embedded(settings) => {
+            let settings = EmbeddedSettings { lock_wait: Duration::ZERO, ..settings };
+            let durable = settings.durability == Durability::Durable;
+            let traits = Traits { name: "embedded", durable, shared: false };
+            let time = Arc::clone(&clock);
+            let open = move || -> Opening {
+                let (settings, time) = (settings.clone(), Arc::clone(&time));
+                Box::pin(async move {
+                    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open_async(settings, time).await?);
+                    Ok(store)
+                })
+            };
+            LateStore::new(traits, clock, Box::new(open))
+        }
+    };
+    match late.try_once().await {
+        #[cfg(feature = "embedded")]
+        Err(error @ OpenError::Embedded(EmbeddedError::Layout { .. })) => Err(error),
+        Ok(()) | Err(_) => Ok(Arc::new(late)),
+    }
+}
+
+type Opening = BoxFuture<'static, Result<Arc<dyn Store>, OpenError>>;
+
 /// Checks a store URL without opening anything.
 ///
 /// # Errors
@@ -87,6 +141,9 @@ pub fn directory(url: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use onceward_core::ErrorKind;
+    use onceward_testkit::{HandClock, within};
+
     use super::*;
 
     #[test]
@@ -109,5 +166,36 @@ mod tests {
         let store = open(&format!("embedded:{}", path.display())).await.unwrap();
         assert_eq!(store.traits().name, "embedded");
         assert!(path.is_dir());
+    }
+
+    #[tokio::test]
+    async fn a_directory_in_use_is_opened_once_it_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("embedded:{}", directory.path().display());
+        let holder = open(&url).await.unwrap();
+        let clock = HandClock::new();
+        let store = open_when_possible(&url, Arc::new(clock.clone())).await.unwrap();
+        assert!(!store.is_open());
+        assert_eq!(store.traits(), holder.traits(), "what it will be is known before");
+        assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        drop(holder);
+        within(store.keep_trying()).await;
+        store.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_no_waiting_cures_fails_at_once() {
+        let clock = || Arc::new(SystemClock);
+        for bad in ["postgres://h/db", "memory:x", "embedded:/x?durability=maybe"] {
+            assert!(open_when_possible(bad, clock()).await.is_err(), "{bad}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("FORMAT"), "another layout").unwrap();
+        let url = format!("embedded:{}", directory.path().display());
+        assert!(matches!(open_when_possible(&url, clock()).await, Err(OpenError::Embedded(_))));
+        // A file in the way of a directory may be moved.
+        let url = format!("embedded:{}/FORMAT/data", directory.path().display());
+        assert!(!open_when_possible(&url, clock()).await.unwrap().is_open());
+        assert!(open_when_possible("memory:", clock()).await.unwrap().is_open());
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
 use onceward_core::store::{Due, Filter, Insert, Put, Swept};
 use onceward_core::{Answer, ErrorKind, State, Store, SystemClock};
-use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, Point, Probe};
+use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError, Point, Probe};
 use onceward_testkit::{HandClock, eventually, within};
 
 use crate::sample::{claim, id, inserted, open, settings, stored};
@@ -26,6 +27,7 @@ struct GateState {
     stopped: bool,
     fail_before: bool,
     fail_after: bool,
+    fail_reopen: bool,
     panics: Option<Point>,
     groups: usize,
     calls: usize,
@@ -56,7 +58,11 @@ impl Probe for Gate {
             state.groups += 1;
             state.calls += calls;
         }
-        let stop = |it: &GateState| if point == Point::AfterWrite { it.stop_after } else { it.stop_before };
+        let stop = |it: &GateState| match point {
+            Point::BeforeWrite { .. } => it.stop_before,
+            Point::AfterWrite => it.stop_after,
+            _ => false,
+        };
         while stop(&state) {
             state.stopped = true;
             state = self.moved.wait(state).unwrap();
@@ -68,7 +74,11 @@ impl Probe for Gate {
             drop(state);
             panic!("the committer breaks down, as this test wants");
         }
-        let fails = if point == Point::AfterWrite { state.fail_after } else { state.fail_before };
+        let fails = match point {
+            Point::BeforeWrite { .. } => state.fail_before,
+            Point::AfterWrite => state.fail_after,
+            _ => state.fail_reopen,
+        };
         if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
 }
@@ -165,12 +175,12 @@ async fn a_disk_that_refuses_before_the_write_costs_only_that_group() {
 }
 
 #[tokio::test]
-async fn after_a_failed_sync_nobody_is_shown_anything_until_the_store_is_opened_again() {
+async fn after_a_failed_sync_nobody_is_shown_anything_until_the_files_are_open_again() {
     let folder = tempfile::tempdir().unwrap();
     let gate = Gate::with(|_| ());
     let store = open_with(settings(folder.path()), &gate);
     let before = inserted(&store, id(1), &claim()).await;
-    gate.change(|it| it.fail_after = true);
+    gate.change(|it| (it.fail_after, it.fail_reopen) = (true, true));
     assert_eq!(store.insert(id(2), &claim()).await.unwrap_err().kind(), ErrorKind::Uncertain);
     gate.change(|it| it.fail_after = false);
     for error in [
@@ -183,12 +193,44 @@ async fn after_a_failed_sync_nobody_is_shown_anything_until_the_store_is_opened_
     ] {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
+    let held = EmbeddedSettings { lock_wait: Duration::ZERO, ..settings(folder.path()) };
+    let second = EmbeddedStore::open(held, Arc::new(SystemClock)).unwrap_err();
+    assert!(matches!(second, OpenError::Locked { .. }), "nobody else gets in meanwhile: {second}");
+    gate.change(|it| it.fail_reopen = false);
+    eventually(async || store.check().await.is_ok()).await;
+    assert_eq!(store.reopened(), 1);
+    assert_eq!(stored(&store, id(1)).await, Some(before), "what was told stands");
+    assert!(stored(&store, id(2)).await.is_some(), "this one had reached the file, and is on the disk now");
+    assert_eq!(stored(&store, id(3)).await, None);
+    inserted(&store, id(4), &claim()).await;
     drop(store);
     let store = open(folder.path());
-    assert_eq!(stored(&store, id(1)).await, Some(before), "what was told stands");
-    assert_eq!(stored(&store, id(3)).await, None);
-    store.check().await.unwrap();
-    inserted(&store, id(4), &claim()).await;
+    for number in [1, 2, 4] {
+        assert!(stored(&store, id(number)).await.is_some(), "{number}");
+    }
+}
+
+/// After a failed sync the journal's pages are no proof of what the disk has, so nothing is appended behind them.
+#[tokio::test]
+async fn after_a_failed_sync_writing_goes_on_in_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|_| ());
+    let store = open_with(settings(folder.path()), &gate);
+    inserted(&store, id(1), &claim()).await;
+    gate.change(|it| it.fail_after = true);
+    store.insert(id(2), &claim()).await.unwrap_err();
+    gate.change(|it| it.fail_after = false);
+    eventually(async || store.check().await.is_ok()).await;
+    inserted(&store, id(3), &claim()).await;
+    let journal = std::fs::read(folder.path().join("db/1.jnl")).unwrap();
+    assert!(!journal.is_empty(), "the new journal has the new write");
+    drop(store);
+    // The old one may be gone or not: it is no longer needed.
+    let _ = std::fs::remove_file(folder.path().join("db/0.jnl"));
+    let store = open(folder.path());
+    for number in [1, 2, 3] {
+        assert!(stored(&store, id(number)).await.is_some(), "{number}");
+    }
 }
 
 #[tokio::test]

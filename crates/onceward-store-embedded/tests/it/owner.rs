@@ -67,9 +67,23 @@ fn a_kill_during_the_very_first_opening_does_not_spoil_the_directory() {
     // As the engine leaves it when it is killed before its last step: no version file, no table.
     let database = folder.path().join("db");
     fs::remove_dir_all(&database).unwrap();
+    fs::remove_file(folder.path().join("TABLES")).unwrap();
     fs::create_dir_all(database.join("keyspaces")).unwrap();
     fs::write(database.join("0.jnl"), []).unwrap();
     drop(open(folder.path()));
+}
+
+#[test]
+fn files_that_went_missing_are_never_replaced_by_empty_ones() {
+    for gone in ["db", "db/keyspaces", "db/keyspaces/0", "db/keyspaces/1", "db/keyspaces/2/current"] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()));
+        let path = folder.path().join(gone);
+        fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)).unwrap();
+        let error = try_open(folder.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Files { .. }), "{gone}: {error}");
+        assert!(!path.exists(), "{gone}");
+    }
 }
 
 #[test]

@@ -1,0 +1,228 @@
+//! A disk that is really full, or really read-only: a small file system of its own, mounted in a mount namespace
+//! of its own, in another process.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use onceward_core::store::{Insert, Put, Replace};
+use onceward_core::{Answer, Error, ErrorKind, Record, RecordId, State, Store};
+use onceward_store_embedded::{EmbeddedStore, OpenError};
+use onceward_testkit::eventually;
+use tokio::task::JoinSet;
+
+use crate::sample::{claim, completion, open, stored, try_open};
+
+/// Set in the environment of the other process: where its small file system is.
+const DISK: &str = "ONCEWARD_TEST_SMALL_DISK";
+const DISK_MIB: usize = 64;
+
+/// Runs the test `name` of this binary again, with a small file system mounted at a directory of its own. As root
+/// a mount namespace is enough; anybody else needs a user namespace, too.
+fn on_a_small_disk(name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o size={DISK_MIB}m,mode=700 none \"${DISK}\"");
+    let namespace = ["--mount", "-Urm"].into_iter().find(|it| {
+        let tried = Command::new("unshare").args([it, "sh", "-c", &mount]).env(DISK, folder.path()).status();
+        tried.is_ok_and(|it| it.success())
+    });
+    let Some(namespace) = namespace else {
+        panic!(
+            "this test needs a small file system of its own: run it as root, or where unprivileged user \
+             namespaces are allowed (`unshare -Urm true` must work), with the commands unshare and mount"
+        );
+    };
+    let ended = Command::new("unshare")
+        .args([namespace, "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(DISK, folder.path())
+        .output()
+        .unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// The small disk, when this is the other process.
+fn disk() -> Option<PathBuf> {
+    std::env::var_os(DISK).map(PathBuf::from)
+}
+
+/// Takes all the room but `spare` MiB.
+fn fill(disk: &Path, spare: usize) -> PathBuf {
+    let (filler, step) = (disk.join("filler"), vec![7; 1 << 20]);
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&step).is_ok() {}
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.saturating_sub((spare as u64) << 20)).unwrap();
+    filler
+}
+
+/// The mount, not the file system beneath it (`bind`): that also works in a user namespace.
+fn remount(disk: &Path, how: &str) -> bool {
+    let told = Command::new("mount").args(["-o", &format!("remount,bind,{how}")]).arg(disk).output();
+    told.unwrap().status.success()
+}
+
+/// More of them than a `u16` counts.
+fn id(number: u32) -> RecordId {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    RecordId::from_bytes(bytes)
+}
+
+/// What callers do all the while, and what they were told.
+#[derive(Debug, Default)]
+struct Traffic {
+    told: Mutex<Vec<Record>>,
+    errors: Mutex<Vec<Error>>,
+    next: AtomicU32,
+    ends: AtomicBool,
+}
+
+impl Traffic {
+    fn start(self: &Arc<Self>, store: &Arc<EmbeddedStore>, answer: usize) -> JoinSet<()> {
+        let mut callers = JoinSet::new();
+        for _ in 0..8 {
+            let (it, store) = (Arc::clone(self), Arc::clone(store));
+            callers.spawn(async move {
+                while !it.ends.load(Ordering::SeqCst) {
+                    it.operation(&store, answer).await;
+                }
+            });
+        }
+        callers
+    }
+
+    /// One operation: claimed, and finished if the claim was kept.
+    async fn operation(&self, store: &EmbeddedStore, answer: usize) {
+        let id = id(self.next.fetch_add(1, Ordering::SeqCst));
+        let claimed = match store.insert(id, &claim()).await {
+            Ok(Insert::Kept(it)) => self.tell(it),
+            Ok(other) => panic!("{other:?}"),
+            Err(it) => return self.fail(it).await,
+        };
+        let bytes = vec![7; answer];
+        let done = Put { state: State::Done(Answer::new("test", bytes)), ..completion(&claimed) };
+        match store.replace(id, claimed.revision, &done).await {
+            Ok(Replace::Kept(it)) => drop(self.tell(it)),
+            Ok(other) => panic!("{other:?}"),
+            Err(it) => self.fail(it).await,
+        }
+    }
+
+    fn tell(&self, record: Record) -> Record {
+        self.told.lock().unwrap().push(record.clone());
+        record
+    }
+
+    async fn fail(&self, error: Error) {
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Uncertain), "{error}");
+        self.errors.lock().unwrap().push(error);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    fn count(&self) -> (usize, usize) {
+        (self.told.lock().unwrap().len(), self.errors.lock().unwrap().len())
+    }
+
+    async fn until_it_fails(&self, store: &EmbeddedStore) {
+        let before = self.count().1;
+        eventually(async || self.count().1 > before && store.check().await.is_err()).await;
+    }
+
+    async fn until_it_works(&self, store: &EmbeddedStore) {
+        eventually(async || store.check().await.is_ok()).await;
+        let before = self.count().0;
+        eventually(async || self.count().0 > before + 20).await;
+    }
+
+    /// Everything that was told is there, or something later.
+    async fn is_all_in(&self, store: &EmbeddedStore) {
+        let told = self.told.lock().unwrap().clone();
+        for it in told {
+            let now =
+                stored(store, it.id).await.unwrap_or_else(|| panic!("{:?} was told and is gone", it.id));
+            assert!(now.revision >= it.revision, "{now:?} was {it:?}");
+            assert!(now == it || now.revision > it.revision);
+        }
+    }
+}
+
+async fn finish(traffic: &Traffic, mut callers: JoinSet<()>, store: Arc<EmbeddedStore>, data: &Path) {
+    traffic.ends.store(true, Ordering::SeqCst);
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    traffic.is_all_in(&store).await;
+    drop(store);
+    traffic.is_all_in(&open(data)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_errors_and_no_restart() {
+    let Some(disk) = disk() else { return on_a_small_disk("full::a_full_disk_costs_errors_and_no_restart") };
+    let data = disk.join("data");
+    let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
+    let callers = traffic.start(&store, 900);
+    traffic.until_it_works(&store).await;
+    let filler = fill(&disk, 0);
+    traffic.until_it_fails(&store).await;
+    let error = store.load(id(0)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    fs::remove_file(filler).unwrap();
+    traffic.until_it_works(&store).await;
+    assert!(store.reopened() > 0);
+    finish(&traffic, callers, store, &data).await;
+}
+
+/// With some room left it is not the journal that fails first but a table file that is written out or merged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wherever_the_room_ends_nothing_that_was_told_is_lost() {
+    let Some(disk) = disk() else {
+        return on_a_small_disk("full::wherever_the_room_ends_nothing_that_was_told_is_lost");
+    };
+    let data = disk.join("data");
+    let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
+    let callers = traffic.start(&store, 20_000);
+    for spare in [0, 1, 3, 6] {
+        traffic.until_it_works(&store).await;
+        let filler = fill(&disk, spare);
+        traffic.until_it_fails(&store).await;
+        fs::remove_file(filler).unwrap();
+    }
+    traffic.until_it_works(&store).await;
+    finish(&traffic, callers, store, &data).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_system_that_turned_read_only_is_used_again_once_it_is_writable() {
+    let Some(disk) = disk() else {
+        return on_a_small_disk(
+            "full::a_file_system_that_turned_read_only_is_used_again_once_it_is_writable",
+        );
+    };
+    let data = disk.join("data");
+    let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
+    let callers = traffic.start(&store, 900);
+    traffic.until_it_works(&store).await;
+    let filler = fill(&disk, 0);
+    traffic.until_it_fails(&store).await;
+    // The system refuses this while a file is open for writing: at times the store is just trying.
+    eventually(async || remount(&disk, "ro")).await;
+    let before = traffic.count();
+    eventually(async || traffic.count().1 > before.1 + 200).await;
+    assert_eq!(traffic.count().0, before.0, "nothing is told on a file system that takes no writes");
+    assert!(remount(&disk, "rw"));
+    fs::remove_file(filler).unwrap();
+    traffic.until_it_works(&store).await;
+    finish(&traffic, callers, store, &data).await;
+    assert!(remount(&disk, "ro"), "a closed store has no file open");
+    let error = try_open(&data).unwrap_err();
+    assert!(matches!(error, OpenError::Refused { .. }), "{error}");
+}
