@@ -96,7 +96,7 @@ impl<'a> View<'a> {
             },
             answer: match &record.state {
                 State::Done(answer) if now < record.answer_until => {
-                    Some(AnswerView { kind: &answer.kind, bytes: answer.bytes.len() })
+                    Some(AnswerView { kind: &answer.kind, bytes: answer.len() })
                 }
                 State::Running
                 | State::Abandoned { .. }

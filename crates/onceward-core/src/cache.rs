@@ -31,7 +31,7 @@ struct ByBytes;
 
 impl Weighter<RecordId, Entry> for ByBytes {
     fn weight(&self, _id: &RecordId, entry: &Entry) -> u64 {
-        entry.answer.bytes.len() as u64 + 256
+        entry.answer.stored_len() as u64 + 256
     }
 }
 

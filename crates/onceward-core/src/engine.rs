@@ -82,6 +82,9 @@ pub struct EngineSettings {
     pub cache_life: Duration,
     /// Lists a hash of each key instead of the key.
     pub hide_keys: bool,
+    /// How many duplicates of one operation may wait for its first attempt in this process. One more is told at
+    /// once that it runs, as under [`InFlight::Reject`].
+    pub waiters_max: usize,
 }
 
 impl Default for EngineSettings {
@@ -92,6 +95,7 @@ impl Default for EngineSettings {
             cache_bytes: 32 << 20,
             cache_life: Duration::from_secs(60),
             hide_keys: false,
+            waiters_max: 100,
         }
     }
 }

@@ -136,5 +136,5 @@ fn read<T: DeserializeOwned, E>(answer: &Answer) -> Result<T, RunError<E>> {
     if answer.kind != JSON {
         return Err(invalid().into());
     }
-    serde_json::from_slice(&answer.bytes).map_err(|it| invalid().caused_by(it).into())
+    serde_json::from_slice(&answer.bytes()?).map_err(|it| invalid().caused_by(it).into())
 }

@@ -28,7 +28,7 @@
 //!         Begin::Replay(answer) => answer,
 //!         Begin::Busy { .. } | Begin::Mismatch | Begin::Unresolved | Begin::Gone => unreachable!(),
 //!     };
-//!     assert_eq!(&answer.bytes[..], b"receipt 1");
+//!     assert_eq!(&answer.bytes()?[..], b"receipt 1");
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```

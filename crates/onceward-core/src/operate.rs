@@ -98,7 +98,7 @@ impl Engine {
     fn put_of(&self, found: &Record, verdict: &Verdict, not_after: Timestamp) -> Put {
         match (verdict, &found.state) {
             (Verdict::Answer(answer), _) => {
-                Put { state: State::Done(answer.clone()), checkpoint: None, ..Put::keep(found, not_after) }
+                Put { state: State::Done(answer.packed()), checkpoint: None, ..Put::keep(found, not_after) }
             }
             (Verdict::Remove, State::Done(_)) if self.inner.store.traits().shared => {
                 let mut put = Put::keep(found, not_after);

@@ -135,26 +135,27 @@ impl Permit {
     /// # Cancel safety
     /// Dropping the future leaves the record running or done; it is unresolved or replayed later.
     pub async fn complete(mut self, answer: Answer) -> Result<Answer> {
+        let packed = answer.packed();
         let before = self.engine.inner.answers.before(self.engine.inner.clock.boot());
         let swapped = self
             .swap(Finish::Complete, |record| Put {
-                state: State::Done(answer.clone()),
+                state: State::Done(packed.clone()),
                 checkpoint: None,
                 ..Put::keep(record, Timestamp::MAX)
             })
             .await?;
-        let stands = match swapped {
-            Swapped::Kept | Swapped::AlreadySo => answer,
+        match swapped {
+            Swapped::Kept | Swapped::AlreadySo => {}
             // An earlier copy of this call landed.
-            Swapped::Stands(stands) if stands == answer => stands,
+            Swapped::Stands(stands) if stands == packed => {}
             Swapped::Stands(stands) => return Ok(stands),
-        };
-        let inner = &self.engine.inner;
-        inner.observer.on(&Event::Completed { answer_bytes: stands.bytes.len() });
-        if let Some(asked) = self.record.fingerprint {
-            inner.remember(self.record.id, asked, &stands, self.record.policy.retention, before);
         }
-        Ok(stands)
+        let inner = &self.engine.inner;
+        inner.observer.on(&Event::Completed { answer_bytes: answer.len() });
+        if let Some(asked) = self.record.fingerprint {
+            inner.remember(self.record.id, asked, &packed, self.record.policy.retention, before);
+        }
+        Ok(answer)
     }
 
     /// Gives the key back: nothing happened, anybody may run. Repeated like [`complete`](Self::complete).

@@ -1,6 +1,5 @@
 //! What a store remembers for a record id.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +9,10 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Principal, RecordId, parse_hex, write_hex};
 use crate::policy::Policy;
 
+mod answer;
 pub mod encode;
+
+pub use self::answer::{Answer, PACK_BYTES_MAX, PACK_OVER_BYTES};
 
 /// The version of the scope and fingerprint rules in force. Every record carries the version that made it.
 pub const RULES: u16 = 1;
@@ -111,29 +113,6 @@ impl fmt::Debug for Owner {
         f.write_str("Owner(")?;
         write_hex(f, &self.0[..4])?;
         f.write_str("…)")
-    }
-}
-
-/// The stored outcome of an operation: bytes, and what kind of bytes. Written once, never overwritten.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// What the bytes are; each door has words of its own. At most 255 bytes.
-    pub kind: Cow<'static, str>,
-    /// The answer as its door wrote it.
-    pub bytes: Bytes,
-}
-
-impl Answer {
-    /// An answer of `kind`.
-    #[must_use]
-    pub fn new(kind: &'static str, bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Cow::Borrowed(kind), bytes: bytes.into() }
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({}, {} bytes)", self.kind, self.bytes.len())
     }
 }
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use http::{Request, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use onceward_admin::{Metrics, Served};
 use onceward_core::{Clock, Engine};
 use onceward_http::{Body, Exchange, Told};
 use tower_service::Service;
 
 use crate::forward::ClientAddr;
+use crate::listen::Received;
 
 /// Wraps the whole service of the gateway.
 #[derive(Debug, Clone)]
@@ -25,9 +25,9 @@ pub(crate) struct Access<S> {
     pub(crate) engine: Engine,
 }
 
-impl<S> Service<Request<Incoming>> for Access<S>
+impl<S> Service<Request<Received>> for Access<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Received>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -38,7 +38,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Received>) -> Self::Future {
         let metrics = self.metrics.clone();
         let clock = Arc::clone(self.engine.clock());
         let mut seen = Seen {

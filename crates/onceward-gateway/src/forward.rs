@@ -15,20 +15,26 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
-use http_body::Body as _;
-use onceward_http::Body;
 
-pub use self::forwarded::ClientAddr;
 use self::forwarded::Seen;
-use crate::upstream::{HostMode, Protocol, Refusal, Target};
+pub use self::forwarded::{ClientAddr, SecureClient};
+use crate::upstream::{HostMode, Refusal, Target};
+
+/// The protocol of the connection that a request goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+}
 
 /// How requests look on their way to one upstream.
 #[derive(Debug)]
 pub(crate) struct Outbound<'a> {
     pub(crate) target: &'a Target,
-    pub(crate) protocol: Protocol,
+    pub(crate) spoken: Spoken,
     pub(crate) host: HostMode,
     pub(crate) trust_forwarded: bool,
     /// The protocol that the client asks to switch to, where that is passed on.
@@ -37,12 +43,11 @@ pub(crate) struct Outbound<'a> {
 }
 
 impl Outbound<'_> {
-    /// The request as the upstream gets it.
+    /// The head of the request as the upstream gets it. `body_bytes` is the length of its body, if known.
     ///
     /// # Errors
     /// A request that two readers could read as two different ones.
-    pub(crate) fn rewrite(&self, request: Request<Body>) -> Result<Request<Body>, Refusal> {
-        let (parts, body) = request.into_parts();
+    pub(crate) fn rewrite(&self, parts: &Parts, body_bytes: Option<u64>) -> Result<Request<()>, Refusal> {
         if parts.method == Method::CONNECT {
             return Err(Refusal::Connect);
         }
@@ -53,26 +58,27 @@ impl Outbound<'_> {
         };
         let seen = Seen {
             client: parts.extensions.get::<ClientAddr>().copied(),
+            secure: parts.extensions.get::<SecureClient>().is_some(),
             host: asked_host,
             trust_forwarded: self.trust_forwarded,
         };
 
         let mut headers = HeaderMap::with_capacity(parts.headers.len() + 8);
-        if self.protocol == Protocol::Http1 {
+        if self.spoken == Spoken::Http1 {
             headers.insert(HOST, host.clone());
         }
         let trailers_wanted = hop::accepts_trailers(&parts.headers);
         let length_given = parts.headers.contains_key(CONTENT_LENGTH);
-        hop::copy(parts.headers, &mut headers, |name| self.drops(name));
+        hop::copy(&parts.headers, &mut headers, |name| self.drops(name));
         self.join_cookies(&mut headers);
         seen.write(&mut headers);
         append_via(&mut headers, parts.version);
         self.write_hop(&mut headers, trailers_wanted);
-        self.write_framing(&mut headers, &parts.method, &body, length_given);
+        self.write_framing(&mut headers, &parts.method, body_bytes, length_given);
 
-        let mut request = Request::new(body);
+        let mut request = Request::new(());
         *request.uri_mut() = self.uri(&parts.uri, &host)?;
-        *request.method_mut() = parts.method;
+        request.method_mut().clone_from(&parts.method);
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -85,7 +91,7 @@ impl Outbound<'_> {
 
     /// HTTP/2 clients may split their cookies over several lines; HTTP/1.1 servers expect one.
     fn join_cookies(&self, headers: &mut HeaderMap) {
-        if self.protocol == Protocol::Http1 && headers.get_all(COOKIE).iter().nth(1).is_some() {
+        if self.spoken == Spoken::Http1 && headers.get_all(COOKIE).iter().nth(1).is_some() {
             let joined = forwarded::join(headers.get_all(COOKIE), b"; ", b"");
             headers.insert(COOKIE, joined);
         }
@@ -102,20 +108,25 @@ impl Outbound<'_> {
             headers.insert(UPGRADE, upgrade.clone());
             options.push("upgrade");
         }
-        if self.protocol == Protocol::Http1 && !options.is_empty() {
+        if self.spoken == Spoken::Http1 && !options.is_empty() {
             let options = HeaderValue::from_str(&options.join(", ")).expect("two fixed words are a value");
             headers.insert(CONNECTION, options);
         }
     }
 
-    fn write_framing(&self, headers: &mut HeaderMap, method: &Method, body: &Body, length_given: bool) {
-        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+    fn write_framing(
+        &self,
+        headers: &mut HeaderMap,
+        method: &Method,
+        length: Option<u64>,
+        length_given: bool,
+    ) {
         let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
         match length {
             Some(0) if !length_given && !expects_body => {}
             Some(length) => drop(headers.insert(CONTENT_LENGTH, HeaderValue::from(length))),
             // Said by name, since the client library takes a GET of unknown length for one without a body.
-            None if self.protocol == Protocol::Http1 => {
+            None if self.spoken == Spoken::Http1 => {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             None => {}
@@ -134,8 +145,8 @@ impl Outbound<'_> {
         let path = PathAndQuery::from_maybe_shared(path).map_err(|_| Refusal::TooLong)?;
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(path);
-        if self.protocol == Protocol::H2c {
-            uri.scheme = Some(Scheme::HTTP);
+        if self.spoken == Spoken::Http2 {
+            uri.scheme = Some(if self.target.is_tls() { Scheme::HTTPS } else { Scheme::HTTP });
             uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Refusal::BadHost)?);
         }
         Uri::from_parts(uri).map_err(|_| Refusal::BadHost)
@@ -143,7 +154,7 @@ impl Outbound<'_> {
 }
 
 /// The headers of a response as the client gets them.
-pub(crate) fn response_headers(upstream: HeaderMap, pass_through: bool) -> HeaderMap {
+pub(crate) fn response_headers(upstream: &HeaderMap, pass_through: bool) -> HeaderMap {
     // A length beside a transfer coding is not to be believed, and the coding ends here.
     let length_is_void = upstream.contains_key(TRANSFER_ENCODING);
     let mut headers = HeaderMap::with_capacity(upstream.len());

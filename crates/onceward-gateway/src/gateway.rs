@@ -22,7 +22,7 @@ use tower_layer::Layer as _;
 use tower_service::Service;
 
 use crate::access::Access;
-use crate::listen::{Limits, Stop, accept};
+use crate::listen::{Limits, Listening, Stop, accept};
 use crate::routes::{routes, upstream};
 use crate::settings::Settings;
 use crate::upstream::{Fault, InvalidSetting, PassThrough, Upstream};
@@ -125,8 +125,13 @@ impl Gateway {
             metrics: metrics.clone(),
             engine: engine.clone(),
         };
-        let limits = Limits { header_timeout: settings.header_timeout, idle_timeout: settings.idle_timeout };
-        connections.spawn(accept(listener, service, limits, stop.clone(), connections.clone()));
+        let limits = Limits {
+            header_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
+            ..Limits::default()
+        };
+        let listening = Listening { limits, ..Listening::default() };
+        connections.spawn(accept(listener, service, listening, stop.clone(), connections.clone()));
         background.spawn(upkeep(engine, metrics, background_stop.clone()));
         let admin_stop = background_stop.clone();
         let admin_router = onceward_admin::router(admin);

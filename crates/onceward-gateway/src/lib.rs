@@ -13,7 +13,7 @@
 mod access;
 pub mod doctor;
 mod gateway;
-mod listen;
+pub mod listen;
 mod routes;
 pub mod settings;
 
@@ -21,10 +21,11 @@ mod forward;
 mod upgrade;
 mod upstream;
 
-pub use crate::forward::ClientAddr;
+pub use crate::forward::{ClientAddr, SecureClient};
 pub use crate::gateway::{Ended, Gateway, StartError};
 pub use onceward_http::FreshConnection;
 
 pub use crate::upstream::{
-    Fault, HostMode, InvalidSetting, PassThrough, Protocol, Upstream, UpstreamSettings,
+    Balance, Fault, HostMode, InvalidSetting, Names, PassThrough, Protocol, Surroundings, Upstream,
+    UpstreamEvent, UpstreamObserver, UpstreamOutcome, UpstreamSettings, UpstreamState, rendezvous,
 };

@@ -1,10 +1,11 @@
 //! Settings as the layer and the proxy understand them.
 
 use http::HeaderName;
-use onceward_http::{HttpPolicy, PrincipalRule, Route, Routes};
+use onceward_http::{CorsPolicy, HttpPolicy, PrincipalRule, Route, Routes};
 
+use crate::listen::Limits;
 use crate::settings::{self, HostRule, Policy, Principal, Settings};
-use crate::upstream::{HostMode, Protocol, UpstreamSettings};
+use crate::upstream::{Balance, HostMode, Protocol, UpstreamSettings};
 
 /// The routes of the layer.
 pub(crate) fn routes(settings: &Settings) -> Routes {
@@ -55,23 +56,71 @@ fn principal(it: &Principal) -> PrincipalRule {
     }
 }
 
-/// The one upstream.
+/// The upstreams.
 pub(crate) fn upstream(settings: &Settings) -> UpstreamSettings {
     let it = &settings.upstream;
-    let url = it.urls.first().cloned().expect("settings hold exactly one upstream");
     UpstreamSettings {
+        balance: match it.balance {
+            settings::Balance::RoundRobin => Balance::RoundRobin,
+            settings::Balance::LeastBusy => Balance::LeastBusy,
+            settings::Balance::KeyHash => Balance::KeyHash,
+        },
         protocol: match it.protocol {
-            settings::Protocol::Auto | settings::Protocol::Http1 => Protocol::Http1,
-            settings::Protocol::H2 | settings::Protocol::H2c => Protocol::H2c,
+            settings::Protocol::Auto => Protocol::Auto,
+            settings::Protocol::Http1 => Protocol::Http1,
+            settings::Protocol::H2 => Protocol::H2,
+            settings::Protocol::H2c => Protocol::H2c,
         },
         host: match it.host {
-            HostRule::Auto | HostRule::Preserve => HostMode::Preserve,
-            HostRule::Upstream => HostMode::Upstream,
+            HostRule::Auto => None,
+            HostRule::Preserve => Some(HostMode::Preserve),
+            HostRule::Upstream => Some(HostMode::Upstream),
         },
+        ca_file: Some(it.ca_file.clone()).filter(|it| !it.as_os_str().is_empty()),
         connect_timeout: it.connect_timeout,
         response_timeout: it.response_timeout,
         body_idle_timeout: it.response_timeout,
         idle_max: it.idle,
-        ..UpstreamSettings::new(url)
+        in_flight_max: count(it.in_flight),
+        eject_after: it.eject_after,
+        eject: it.eject,
+        eject_max: it.eject_max,
+        check: Some(it.check.clone()).filter(|it| !it.is_empty()),
+        check_every: it.check_every,
+        trust_forwarded: it.trust_forwarded,
+        ..UpstreamSettings::several(it.urls.clone())
     }
+}
+
+/// The bounds of the listener.
+pub(crate) fn limits(settings: &Settings) -> Limits {
+    let it = &settings.limits;
+    Limits {
+        connections_max: count(it.connections),
+        requests_max: count(it.requests),
+        headers_max: count(it.header_count),
+        head_bytes_max: usize::try_from(it.header_bytes).unwrap_or(usize::MAX),
+        header_timeout: settings.header_timeout,
+        idle_timeout: settings.idle_timeout,
+        body_timeout: it.body_timeout,
+        write_timeout: it.write_timeout,
+        streams_max: it.streams,
+        ..Limits::default()
+    }
+}
+
+/// Which web pages may read our own answers; `None` when that is none of our business.
+pub(crate) fn cors(settings: &Settings) -> Option<CorsPolicy> {
+    let it = &settings.cors;
+    let policy = || CorsPolicy::new(it.origins.iter().cloned(), it.credentials);
+    (!it.origins.is_empty()).then(|| policy().expect("settings hold only origins that the layer accepts"))
+}
+
+/// How many operations of one principal may be in flight; 0 is no limit for both.
+pub(crate) fn keys_in_flight(settings: &Settings) -> usize {
+    count(settings.limits.keys_in_flight)
+}
+
+fn count(it: u32) -> usize {
+    usize::try_from(it).unwrap_or(usize::MAX)
 }

@@ -52,11 +52,11 @@ impl Upgrade {
 }
 
 /// The 101 for the client.
-pub(crate) fn switched(upstream: &mut HeaderMap, upgrade: &Upgrade) -> Response<Body> {
+pub(crate) fn switched(upstream: &HeaderMap, upgrade: &Upgrade) -> Response<Body> {
     let protocol = upstream.get(UPGRADE).unwrap_or(&upgrade.protocol).clone();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    hop::copy(std::mem::take(upstream), response.headers_mut(), hop::is_ours);
+    hop::copy(upstream, response.headers_mut(), hop::is_ours);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, protocol);
     response

@@ -12,6 +12,7 @@ use onceward_core::Answer;
 
 use crate::body::Body;
 use crate::outcome::{Outcome, Reason};
+use crate::problem::Ours;
 
 /// `Idempotent-Replayed`: marks a replay.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -36,6 +37,8 @@ pub(crate) struct StoredAnswer {
     pub(crate) said: Option<Outcome>,
     /// Why the service says that nobody knows. Not stored.
     pub(crate) reason: Option<Reason>,
+    /// Whether the service behind speaks for Onceward and not for the application. Not stored.
+    pub(crate) is_ours: bool,
 }
 
 /// What a stored answer turned out to be.
@@ -65,7 +68,7 @@ impl StoredAnswer {
 
     pub(crate) fn read(answer: &Answer) -> Read {
         match &*answer.kind {
-            KIND_WHOLE => read_whole(answer.bytes.clone()).map_or(Read::Unreadable, Read::Whole),
+            KIND_WHOLE => answer.bytes().ok().and_then(read_whole).map_or(Read::Unreadable, Read::Whole),
             KIND_NOT_KEPT => Read::NotKept,
             _ => Read::Unreadable,
         }
@@ -76,6 +79,9 @@ impl StoredAnswer {
         let mut response = Response::new(Body::whole(self.body, self.trailers));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
+        if self.is_ours {
+            response.extensions_mut().insert(Ours);
+        }
         response
     }
 
@@ -96,7 +102,8 @@ impl StoredAnswer {
 pub fn stored_answer(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Answer {
     strip_hop_by_hop(&mut headers);
     headers.remove(CONTENT_LENGTH);
-    StoredAnswer { status, headers, trailers: None, body, said: None, reason: None }.to_answer()
+    StoredAnswer { status, headers, trailers: None, body, said: None, reason: None, is_ours: false }
+        .to_answer()
 }
 
 /// What the application says of the outcome, taken out of the response together with everything that no
@@ -130,7 +137,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Keeps the lines that `keep` likes, in their order. Removing from the map would move its last line forward.
-fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&keep) {
         return;
     }
@@ -175,7 +182,7 @@ fn read_whole(mut input: Bytes) -> Option<StoredAnswer> {
     let status = StatusCode::from_u16(status).ok()?;
     let headers = read_lines(&mut input)??;
     let trailers = read_lines(&mut input)?;
-    Some(StoredAnswer { status, headers, trailers, body: input, said: None, reason: None })
+    Some(StoredAnswer { status, headers, trailers, body: input, said: None, reason: None, is_ours: false })
 }
 
 fn read_lines(input: &mut Bytes) -> Option<Option<HeaderMap>> {
@@ -227,6 +234,7 @@ mod tests {
             body: Bytes::from_static(b"\x00\xff\xfe"),
             said: None,
             reason: None,
+            is_ours: false,
         }
     }
 
@@ -246,7 +254,7 @@ mod tests {
     fn a_cut_or_foreign_answer_is_unreadable() {
         let mut stored = sample(None);
         stored.body = Bytes::new();
-        let good = stored.to_answer().bytes;
+        let good = stored.to_answer().bytes().unwrap();
         for len in 0..good.len() {
             assert!(matches!(StoredAnswer::read(&Answer::new("http", good.slice(..len))), Read::Unreadable));
         }

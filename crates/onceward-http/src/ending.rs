@@ -14,11 +14,12 @@ use tower_service::Service;
 use crate::answer::{Read, StoredAnswer, fit_length, strip_first_run, strip_hop_by_hop};
 use crate::body::{Body, BoxError};
 use crate::capture::{Captured, capture};
+use crate::crowd::Place;
 use crate::exchange::{Exchange, Told};
 use crate::operation::{Door, content_length};
 use crate::outcome::{Outcome, Reason};
 use crate::policy::{HttpPolicy, Oversize};
-use crate::problem::Problem;
+use crate::problem::{Ours, Problem};
 use crate::service::{call, tell};
 
 /// Writes what became of the operation, then tells the caller; never the other way round.
@@ -78,7 +79,7 @@ pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome
                 Told::NotStored => Problem::AnswerNotStored.response(),
                 _ => Problem::OutcomeUnresolved.response(),
             };
-            teller.tell(late, told);
+            teller.tell_early(late, told);
             // Storing goes on: a repeat gets the answer once the store is back.
             tokio::select! {
                 written = &mut finish => return settle(id, written),
@@ -139,7 +140,7 @@ impl Ended {
         reason.map_or_else(of_status, |Reason(why)| why.to_owned())
     }
 
-    fn first(self) -> Response<Body> {
+    pub(crate) fn first(self) -> Response<Body> {
         match self {
             Self::Whole(stored) => stored.first(),
             Self::Streams(response) => response,
@@ -161,6 +162,7 @@ where
     let (mut parts, body) = response.into_parts();
     let in_process = parts.extensions.get::<Outcome>().copied();
     let reason = parts.extensions.get::<Reason>().copied();
+    let is_ours = parts.extensions.get::<Ours>().is_some();
     let said = strip_first_run(&mut parts.headers).or(in_process);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream(&parts.headers) {
         parts.extensions.extend(said_extension(said));
@@ -172,8 +174,15 @@ where
             Ended::Failed("the answer's length is not the one it names")
         }
         Captured::Whole { body, trailers } => {
-            let mut stored =
-                StoredAnswer { status: parts.status, headers: parts.headers, trailers, body, said, reason };
+            let mut stored = StoredAnswer {
+                status: parts.status,
+                headers: parts.headers,
+                trailers,
+                body,
+                said,
+                reason,
+                is_ours,
+            };
             fit_length(&mut stored);
             Ended::Whole(stored)
         }
@@ -208,10 +217,19 @@ fn meets_length(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> bool {
 pub(crate) struct Teller {
     pub(crate) tx: Option<oneshot::Sender<Response<Body>>>,
     pub(crate) exchange: Exchange,
+    /// The operation's place among those of its principal; it is given back before the caller hears, who may
+    /// ask for the next one at once.
+    pub(crate) place: Option<Place>,
 }
 
 impl Teller {
     pub(crate) fn tell(&mut self, response: Response<Body>, told: Told) {
+        self.place = None;
+        self.tell_early(response, told);
+    }
+
+    /// Tells the caller of an operation that goes on and stays in its place.
+    fn tell_early(&mut self, response: Response<Body>, told: Told) {
         if let Some(tx) = self.tx.take() {
             // A caller that has left hears nothing; the record is what counts.
             let _ = tx.send(tell(response, Exchange { told, ..self.exchange.clone() }));

@@ -9,8 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
+use crate::cors::CorsPolicy;
+use crate::crowd::Crowd;
 use crate::route::Routes;
 use crate::service::Idempotency;
+
+/// How many operations of one principal may be in flight at once, unless it is set otherwise.
+pub const KEYS_IN_FLIGHT: usize = 1000;
 
 /// Makes the operations of a service safe to repeat.
 ///
@@ -24,7 +29,9 @@ pub struct IdempotencyLayer {
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     routes: RwLock<Arc<Routes>>,
+    cors: RwLock<Option<Arc<CorsPolicy>>>,
     pub(crate) store_patience: Duration,
+    pub(crate) crowd: Arc<Crowd>,
     pub(crate) tasks: TaskTracker,
     pub(crate) abort: CancellationToken,
     draining: AtomicBool,
@@ -38,7 +45,9 @@ impl IdempotencyLayer {
             shared: Arc::new(Shared {
                 engine,
                 routes: RwLock::new(Arc::new(routes)),
+                cors: RwLock::default(),
                 store_patience: Duration::from_secs(60),
+                crowd: Arc::new(Crowd::new(KEYS_IN_FLIGHT)),
                 tasks: TaskTracker::new(),
                 abort: CancellationToken::new(),
                 draining: AtomicBool::new(false),
@@ -57,9 +66,34 @@ impl IdempotencyLayer {
         self
     }
 
+    /// Lets one principal have at most `keys_max` operations in flight from now on; 0 sets no bound. Default
+    /// [`KEYS_IN_FLIGHT`]. Beyond it a request is refused with 429 before anything is claimed.
+    ///
+    /// In flight is every operation whose caller is known: while its body is read, while it waits for a first
+    /// attempt, and while it runs, with its caller or without. Replays count for the moment that they take. The
+    /// anonymous principal has no bound: it is many callers. What is in flight goes on.
+    pub fn set_keys_in_flight(&self, keys_max: usize) {
+        self.shared.crowd.set_places_max(keys_max);
+    }
+
+    /// How many principals have operations in flight, without the anonymous one.
+    #[must_use]
+    pub fn principals_in_flight(&self) -> usize {
+        self.shared.crowd.principals()
+    }
+
     /// Judges requests by `routes` from now on. What runs goes on under the policy it began with.
+    ///
+    /// Routes that change who is who make retries run again: see
+    /// [`identity_changes`](crate::identity_changes) before.
     pub fn set_routes(&self, routes: Routes) {
         *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// Lets web pages read the layer's own answers as `policy` says from now on. Default: `None`, nothing about
+    /// origins is added, changed or left out.
+    pub fn set_cors(&self, policy: Option<CorsPolicy>) {
+        *self.shared.cors.write().unwrap_or_else(PoisonError::into_inner) = policy.map(Arc::new);
     }
 
     /// Refuses operations with 503 from now on, repeats too: they are told to ask again, and another process
@@ -68,19 +102,20 @@ impl IdempotencyLayer {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until no operation runs any more. Call [`drain`](Self::drain) first.
+    /// Waits until no operation runs any more, claimed or unprotected. Call [`drain`](Self::drain) first.
     pub async fn idle(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 
-    /// How many operations run now.
+    /// How many operations run now, those included that run unprotected under `fail_open`.
     #[must_use]
     pub fn running(&self) -> usize {
         self.shared.tasks.len()
     }
 
-    /// Abandons every operation that still runs: its record is unresolved at once. Returns when that is
+    /// Abandons every operation that still runs: its record is unresolved at once. What runs unprotected has no
+    /// record and is dropped. Returns when that is
     /// written; bound it, since the store may be away.
     pub async fn abort(&self) {
         self.shared.abort.cancel();
@@ -91,6 +126,10 @@ impl IdempotencyLayer {
 impl Shared {
     pub(crate) fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn cors(&self) -> Option<Arc<CorsPolicy>> {
+        self.cors.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

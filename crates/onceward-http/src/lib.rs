@@ -34,9 +34,12 @@
 mod answer;
 mod body;
 mod capture;
+mod cors;
+mod crowd;
 mod ending;
 mod exchange;
 mod fingerprint;
+mod identity;
 mod key_header;
 mod layer;
 mod operation;
@@ -50,9 +53,11 @@ mod service;
 
 pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME, stored_answer};
 pub use crate::body::{Body, BoxError};
+pub use crate::cors::{CorsError, CorsPolicy};
 pub use crate::exchange::{Exchange, Told};
+pub use crate::identity::{IdentityChange, identity_changes};
 pub use crate::key_header::IDEMPOTENCY_KEY;
-pub use crate::layer::IdempotencyLayer;
+pub use crate::layer::{IdempotencyLayer, KEYS_IN_FLIGHT};
 pub use crate::outcome::{Outcome, Reason};
 pub use crate::path::{PathPattern, PatternError};
 pub use crate::policy::{HttpPolicy, KeyRule, Oversize};

@@ -13,9 +13,10 @@ use onceward_core::{Answer, Attempt, Begin, ErrorKind, Key, Permit, RecordId, Sc
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::answer::{Read, StoredAnswer, strip_first_run};
+use crate::answer::{Read, StoredAnswer};
 use crate::body::{Body, BoxError};
 use crate::capture::{Captured, capture};
+use crate::crowd::Place;
 use crate::ending::{Ended, Teller, end, run_and_capture, settle};
 use crate::exchange::{Exchange, Told};
 use crate::fingerprint::fingerprint_of;
@@ -23,7 +24,7 @@ use crate::layer::Shared;
 use crate::principal::principal_of;
 use crate::problem::Problem;
 use crate::route::Route;
-use crate::service::{FreshConnection, Operation, call, tell};
+use crate::service::{FreshConnection, Operation, tell};
 
 const ONCEWARD_FENCE: HeaderName = HeaderName::from_static("onceward-fence");
 const ONCEWARD_ATTEMPT: HeaderName = HeaderName::from_static("onceward-attempt");
@@ -97,12 +98,15 @@ where
             tracing::warn!(error = &error as &dyn std::error::Error, "the store cannot be asked");
             // Without its hash key no record is found again: they are never run over.
             let unreadable = error.kind() == ErrorKind::Corrupt;
-            return without_store(&door, inner, parts, body, unreadable).await;
+            return without_store(door, inner, parts, body, unreadable, None).await;
         }
     };
     let principal = match principal_of(&policy.principal, &parts.headers, &hasher) {
         Ok(principal) => principal,
         Err(problem) => return refused(problem),
+    };
+    let Some(place) = door.shared.crowd.enter(principal) else {
+        return refused(Problem::TooManyInFlight);
     };
     let body = match capture(body, policy.max_request_bytes).await {
         Captured::Whole { body, .. } => body,
@@ -143,7 +147,7 @@ where
             // A record that cannot be read may be a claim, and one whose reply was lost may have landed:
             // neither is run over, not even where the route says `fail_open`.
             let unreadable = error.kind() != ErrorKind::Unavailable;
-            return without_store(&door, inner, parts, Body::from(body), unreadable).await;
+            return without_store(door, inner, parts, Body::from(body), unreadable, Some(place)).await;
         }
     };
     if door.shared.is_draining() {
@@ -155,19 +159,16 @@ where
     let (tx, rx) = oneshot::channel();
     let tasks = door.shared.tasks.clone();
     let failed = door.failed(id, permit.attempt());
-    tasks.spawn(run(door, inner, permit, Request::from_parts(parts, Body::from(body)), tx));
+    let exchange = door.exchange(id, permit.attempt());
+    let teller = Teller { tx: Some(tx), exchange, place: Some(place) };
+    tasks.spawn(run(door, inner, permit, Request::from_parts(parts, Body::from(body)), teller));
     // The sender only goes away unheard when the runtime is shut down.
     rx.await.unwrap_or(failed)
 }
 
 /// Runs the claimed operation to its end, whether or not the client is still there.
-async fn run<S, ResB>(
-    door: Door,
-    inner: S,
-    mut permit: Permit,
-    request: Request<Body>,
-    tx: oneshot::Sender<Response<Body>>,
-) where
+async fn run<S, ResB>(door: Door, inner: S, mut permit: Permit, request: Request<Body>, mut teller: Teller)
+where
     S: Service<Request<Body>, Response = Response<ResB>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError> + Send,
@@ -175,7 +176,7 @@ async fn run<S, ResB>(
     ResB::Error: Into<BoxError>,
 {
     let abort = door.shared.abort.clone();
-    let (id, attempt) = (permit.record_id(), permit.attempt());
+    let id = permit.record_id();
     let max_answer_bytes = door.route.policy.max_answer_bytes;
     let work = AssertUnwindSafe(run_and_capture(inner, request, max_answer_bytes)).catch_unwind();
     let ended = tokio::select! {
@@ -183,7 +184,6 @@ async fn run<S, ResB>(
         () = abort.cancelled() => None,
         ended = permit.keep(work) => Some(ended),
     };
-    let mut teller = Teller { tx: Some(tx), exchange: door.exchange(id, attempt) };
     let ended = match ended {
         None => {
             teller.tell(Problem::OutcomeUnresolved.response(), Told::Unknown);
@@ -200,11 +200,12 @@ async fn run<S, ResB>(
 
 /// The store cannot be asked: refused, or run unprotected where the route says so.
 async fn without_store<S, ResB>(
-    door: &Door,
+    door: Door,
     inner: S,
     mut parts: Parts,
     body: Body,
     unreadable: bool,
+    place: Option<Place>,
 ) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<ResB>> + Clone + Send + 'static,
@@ -213,27 +214,49 @@ where
     ResB: HttpBody<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
 {
+    let policy = &door.route.policy;
     if door.shared.is_draining() {
         return door.refuse(&Problem::Draining, Told::Unavailable);
     }
-    if !door.route.policy.fail_open || unreadable {
+    if !policy.fail_open || unreadable {
         return door.refuse(&Problem::StoreUnavailable, Told::Unavailable);
     }
-    let max_bytes = door.route.policy.max_request_bytes;
+    let max_bytes = policy.max_request_bytes;
     let body = match capture(body, max_bytes).await {
         Captured::Whole { body, .. } => body,
         Captured::TooLong(_) => return door.refuse(&Problem::RequestTooLarge { max_bytes }, Told::Refused),
         Captured::Cut => return door.refuse(&Problem::RequestIncomplete, Told::Refused),
     };
+    if door.shared.is_draining() {
+        // The drain began while the body came.
+        return door.refuse(&Problem::Draining, Told::Unavailable);
+    }
     strip_negotiation(&mut parts.headers);
     let exchange = Exchange::of(&door.route, Told::FailedOpen);
-    match call(inner, Request::from_parts(parts, Body::from(body))).await {
-        Ok(mut response) => {
-            strip_first_run(response.headers_mut());
-            tell(response.map(Body::stream), exchange)
-        }
-        Err(_) => tell(Problem::OutcomeUnresolved.response(), exchange),
-    }
+    let failed = tell(Problem::OutcomeUnresolved.response(), exchange.clone());
+    let (tx, rx) = oneshot::channel();
+    let teller = Teller { tx: Some(tx), exchange, place };
+    let tasks = door.shared.tasks.clone();
+    tasks.spawn(run_unprotected(door, inner, Request::from_parts(parts, Body::from(body)), teller));
+    rx.await.unwrap_or(failed)
+}
+
+/// Runs an operation without a record to its end, whether or not the client is still there.
+async fn run_unprotected<S, ResB>(door: Door, inner: S, request: Request<Body>, mut teller: Teller)
+where
+    S: Service<Request<Body>, Response = Response<ResB>>,
+    S::Error: Into<BoxError>,
+    ResB: HttpBody<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
+{
+    let max_answer_bytes = door.route.policy.max_answer_bytes;
+    let work = AssertUnwindSafe(run_and_capture(inner, request, max_answer_bytes)).catch_unwind();
+    let ended = tokio::select! {
+        biased;
+        () = door.shared.abort.cancelled() => Ended::Failed("the server was stopped while it ran"),
+        ended = work => ended.unwrap_or(Ended::Failed("the service panicked")),
+    };
+    teller.tell(ended.first(), Told::FailedOpen);
 }
 
 /// Gives the request the headers that the service behind may rely on.

@@ -79,6 +79,44 @@ impl PathPattern {
         };
         long_enough && self.segments.iter().zip(&other.segments).all(wide_enough)
     }
+
+    /// The pattern of the paths that both cover; `None` when no path is covered by both.
+    pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
+        let (short, long) =
+            if self.segments.len() <= other.segments.len() { (self, other) } else { (other, self) };
+        if short.segments.len() < long.segments.len() && !short.prefix {
+            return None;
+        }
+        let mut segments = Vec::with_capacity(long.segments.len());
+        for (at, theirs) in long.segments.iter().enumerate() {
+            segments.push(match (short.segments.get(at), theirs) {
+                (Some(Segment::Exact(mine)), Segment::Exact(theirs)) if mine != theirs => return None,
+                // The empty name at the end of a path is none that `{id}` takes.
+                (Some(Segment::Any), Segment::Exact(name)) | (Some(Segment::Exact(name)), Segment::Any)
+                    if name.is_empty() =>
+                {
+                    return None;
+                }
+                (Some(Segment::Exact(name)), _) | (_, Segment::Exact(name)) => Segment::Exact(name.clone()),
+                (Some(Segment::Any) | None, Segment::Any) => Segment::Any,
+            });
+        }
+        let prefix = if short.segments.len() == long.segments.len() {
+            short.prefix && long.prefix
+        } else {
+            long.prefix
+        };
+        let mut text = String::new();
+        for segment in &segments {
+            text.push('/');
+            text.push_str(match segment {
+                Segment::Exact(name) => name,
+                Segment::Any => "{}",
+            });
+        }
+        text.push_str(if prefix { "/**" } else { "" });
+        Some(Self { text, segments, prefix })
+    }
 }
 
 /// What is wrong with a text that is no [`PathPattern`], as half a sentence.

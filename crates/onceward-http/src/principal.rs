@@ -1,5 +1,7 @@
 //! Works out who calls. One caller can never see another's answer, so doubt is refused.
 
+use std::fmt;
+
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 use onceward_core::{Hasher, Principal};
@@ -19,6 +21,18 @@ pub enum PrincipalRule {
     Cookie(String),
     /// Everybody is the same caller.
     None,
+}
+
+impl fmt::Display for PrincipalRule {
+    /// The rule as settings spell it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::None => f.write_str("none"),
+        }
+    }
 }
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -10,6 +10,10 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 
+/// Marks a response that is ours, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ours;
+
 /// A refusal or a failure of the door itself, never of the application behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -44,8 +48,14 @@ pub enum Problem {
     GrpcUnsupported,
     /// The key was first used for another request.
     KeyReused,
+    /// The request's head is larger than the server allows.
+    HeaderTooLarge,
+    /// The request did not come whole in time.
+    RequestTimeout,
     /// The caller has too many operations in flight.
     TooManyInFlight,
+    /// The server, or everything behind it, has as much to do as it may; nothing was sent.
+    Overloaded,
     /// The upstream could not be reached; provably nothing happened.
     UpstreamUnreachable,
     /// The upstream's answer is longer than the route allows.
@@ -77,7 +87,10 @@ impl Problem {
             Self::RequestIncomplete => "request-incomplete",
             Self::GrpcUnsupported => "grpc-unsupported",
             Self::KeyReused => "key-reused",
+            Self::HeaderTooLarge => "header-too-large",
+            Self::RequestTimeout => "request-timeout",
             Self::TooManyInFlight => "too-many-in-flight",
+            Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::AnswerTooLarge => "answer-too-large",
             Self::StoreUnavailable => "store-unavailable",
@@ -101,9 +114,11 @@ impl Problem {
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::GrpcUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamUnreachable | Self::AnswerTooLarge => StatusCode::BAD_GATEWAY,
-            Self::StoreUnavailable | Self::Draining | Self::AnswerNotStored => {
+            Self::Overloaded | Self::StoreUnavailable | Self::Draining | Self::AnswerNotStored => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::OutcomeUnresolved => StatusCode::GATEWAY_TIMEOUT,
@@ -124,7 +139,10 @@ impl Problem {
             Self::RequestIncomplete => "The request ended early",
             Self::GrpcUnsupported => "gRPC cannot be used where a key is required",
             Self::KeyReused => "This key was first used for another request",
+            Self::HeaderTooLarge => "The request's head is too large",
+            Self::RequestTimeout => "The request did not come in time",
             Self::TooManyInFlight => "Too many operations in flight",
+            Self::Overloaded => "Too many requests at once",
             Self::UpstreamUnreachable => "The upstream cannot be reached",
             Self::AnswerTooLarge => "The upstream's answer is too large",
             Self::StoreUnavailable => "The record store cannot be reached",
@@ -160,6 +178,16 @@ impl Problem {
             Self::KeyReused => "Use a new key for a new intent; repeat the first request unchanged to get \
                  its answer. Nothing was run."
                 .into(),
+            Self::HeaderTooLarge => "Send fewer or shorter header fields. Nothing was run.".into(),
+            Self::RequestTimeout => {
+                "It was not whole when its time was over. Nothing was run. Repeat the same \
+                 request with the same key."
+                    .into()
+            }
+            Self::Overloaded => {
+                "Nothing was sent. Repeat the same request with the same key after the pause in Retry-After."
+                    .into()
+            }
             Self::TooManyInFlight => {
                 "Wait for running operations to end, then repeat. Nothing was run.".into()
             }
@@ -184,9 +212,11 @@ impl Problem {
             Self::InProgress { retry_after } => {
                 Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).map(|it| it.max(1))
             }
-            Self::TooManyInFlight | Self::StoreUnavailable | Self::Draining | Self::AnswerNotStored => {
-                Some(1)
-            }
+            Self::TooManyInFlight
+            | Self::Overloaded
+            | Self::StoreUnavailable
+            | Self::Draining
+            | Self::AnswerNotStored => Some(1),
             Self::KeyMissing
             | Self::KeyInvalid(_)
             | Self::RequestAmbiguous(_)
@@ -198,6 +228,8 @@ impl Problem {
             | Self::RequestIncomplete
             | Self::GrpcUnsupported
             | Self::KeyReused
+            | Self::HeaderTooLarge
+            | Self::RequestTimeout
             | Self::UpstreamUnreachable
             | Self::AnswerTooLarge
             | Self::OutcomeUnresolved => None,
@@ -215,6 +247,7 @@ impl Problem {
         });
         let mut response = Response::new(Body::from(json.to_string()));
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(Ours);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -29,10 +29,13 @@ pub struct Routes {
     fallback: Option<Arc<Route>>,
 }
 
+/// The methods whose repeats have effects.
+pub(crate) const OPERATIONS: [Method; 4] = [Method::POST, Method::PATCH, Method::PUT, Method::DELETE];
+
 /// Whether a method can be an operation at all: the methods whose repeats have effects.
 #[must_use]
 pub fn may_be_operation(method: &Method) -> bool {
-    [Method::POST, Method::PATCH, Method::PUT, Method::DELETE].contains(method)
+    OPERATIONS.contains(method)
 }
 
 impl Routes {
@@ -59,6 +62,12 @@ impl Routes {
         let found = self.routes.iter().find(|it| it.covers(method) && it.path.matches(&normal));
         let found = found.or(self.fallback.as_ref().filter(|it| it.covers(method)))?;
         (found.policy.key != KeyRule::Ignored).then(|| Arc::clone(found))
+    }
+
+    /// The routes that requests of `method` are matched with, in order.
+    pub(crate) fn covering(&self, method: &Method) -> Vec<&Route> {
+        let all = self.routes.iter().chain(&self.fallback);
+        all.map(|it| &**it).filter(|it| it.covers(method)).collect()
     }
 }
 

@@ -15,12 +15,13 @@ use tower_service::Service;
 
 use crate::answer::strip_first_run;
 use crate::body::{Body, BoxError};
+use crate::cors::{CrossOrigin, Whose};
 use crate::exchange::{Exchange, Told};
 use crate::key_header::{IDEMPOTENCY_KEY, key_of};
 use crate::layer::Shared;
 use crate::operation::{Door, operation};
 use crate::policy::KeyRule;
-use crate::problem::Problem;
+use crate::problem::{Ours, Problem};
 use crate::route::Route;
 
 /// A request extension: this operation wants a connection of its own to the upstream.
@@ -66,17 +67,35 @@ where
         let shared = Arc::clone(&self.shared);
         let (mut parts, body) = request.into_parts();
         drop_forged(&mut parts.headers);
-        match recognise(&shared, &parts) {
+        let cors = shared.cors().map(|it| (it, CrossOrigin::of(&parts.method, &parts.headers)));
+        let answer: Self::Future = match recognise(&shared, &parts) {
             Recognised::PassThrough => Box::pin(pass_through(inner, parts, Body::stream(body))),
             Recognised::Refused(problem, route) => {
                 let response = tell(problem.response(), Exchange::of(&route, Told::Refused));
-                Box::pin(async move { Ok(response) })
+                Box::pin(std::future::ready(Ok(response)))
             }
             Recognised::Operation(route, key) => {
                 let door = Door { shared, route };
                 Box::pin(async move { Ok(operation(door, inner, parts, Body::stream(body), key).await) })
             }
-        }
+        };
+        let Some((policy, asked)) = cors else { return answer };
+        Box::pin(async move {
+            let mut response = answer.await?;
+            let whose = whose(&response);
+            asked.dress(&policy, whose, response.headers_mut());
+            Ok(response)
+        })
+    }
+}
+
+/// Whose answer a response is, once it is told.
+fn whose(response: &Response<Body>) -> Whose {
+    let is_replay = response.extensions().get::<Exchange>().is_some_and(|it| it.told == Told::Replay);
+    match response.extensions().get::<Ours>() {
+        Some(Ours) => Whose::Ours,
+        None if is_replay => Whose::Replayed,
+        None => Whose::Theirs,
     }
 }
 

@@ -253,7 +253,7 @@ impl Drop for Fuse<'_> {
 /// About how many bytes a record takes.
 pub(crate) fn size(record: &Record) -> usize {
     let answer = match &record.state {
-        State::Done(answer) => answer.bytes.len(),
+        State::Done(answer) => answer.stored_len(),
         State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => 0,
     };
     512 + answer + record.checkpoint.as_ref().map_or(0, bytes::Bytes::len)

@@ -89,6 +89,16 @@ struct Script {
     /// What befalls every call that no cue names.
     down: Option<Fault>,
     late: Vec<Write>,
+    under_way: usize,
+}
+
+/// A call that has arrived and is not over. Dropping it ends the call, also where its caller has left.
+struct UnderWay<'a>(&'a FaultyStore);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.script().under_way -= 1;
+    }
 }
 
 #[derive(Debug)]
@@ -198,6 +208,12 @@ impl FaultyStore {
         self.script().log.iter().map(|it| it.op).collect()
     }
 
+    /// How many calls have arrived and are not over.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.script().under_way
+    }
+
     /// Empties the log.
     pub fn forget(&self) {
         self.script().log.clear();
@@ -211,6 +227,7 @@ impl FaultyStore {
     fn arrive(&self, op: Op, id: Option<RecordId>) -> Option<Fault> {
         let mut script = self.script();
         script.log.push(Call { op, id });
+        script.under_way += 1;
         let mut hit = None;
         for (at, cue) in script.cues.iter_mut().enumerate().filter(|(_, it)| it.op == op) {
             match cue.left.checked_sub(1) {
@@ -235,6 +252,7 @@ impl FaultyStore {
         carry_out: impl Fn() -> BoxFuture<'a, Result<T>> + Send,
     ) -> Result<T> {
         let fault = self.arrive(op, id);
+        let _under_way = UnderWay(self);
         self.step().await;
         let uncertain = || Err(Error::new(ErrorKind::Uncertain, "hear from the store (on cue)"));
         let told = match fault {

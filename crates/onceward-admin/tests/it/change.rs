@@ -46,7 +46,7 @@ async fn a_record_resolved_with_an_answer_replays_it() {
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
         assert_eq!(reply.json()["state"], "done");
         let Begin::Replay(answer) = bench.begins(key).await else { panic!("no replay of {key}") };
-        assert_eq!(&answer.bytes[..], expected);
+        assert_eq!(&answer.bytes().unwrap()[..], expected);
     };
     check(
         "text",

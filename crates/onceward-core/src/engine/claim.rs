@@ -10,6 +10,7 @@ use crate::cache::{Before, Hit};
 use crate::decide::{Claim, Decision, decide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::flight::Waiter;
 use crate::key::RecordId;
 use crate::permit::Permit;
 use crate::policy::{InFlight, Policy};
@@ -33,7 +34,7 @@ impl Engine {
         let mut unsure = Unsure::new(inner, id, claim.owner);
         let mut seen: Option<TakeOver> = None;
         let mut tries = 0;
-        let mut waited = false;
+        let mut waiter: Option<Waiter> = None;
         loop {
             let before = inner.answers.before(inner.clock.boot());
             if let Some(hit) = inner.answers.get(id, &attempt.fingerprint, before.boot()) {
@@ -108,20 +109,23 @@ impl Engine {
                                     started.saturating_add(max).saturating_sub(inner.clock.boot())
                                 }
                             };
-                            if left.is_zero() {
+                            if waiter.is_none() && !left.is_zero() {
+                                waiter = inner.flights.wait(id, inner.settings.waiters_max);
+                            }
+                            let may_wait = waiter.is_some() && !left.is_zero();
+                            if !may_wait {
                                 unsure.settle();
-                                if waited {
+                                if waiter.is_some() {
                                     inner.waited_since(started);
                                 }
                                 return Ok(Begin::Busy { retry_after: RETRY_AFTER });
                             }
-                            waited = true;
                             inner.wait_for(id, left, &mut tries).await;
                             continue;
                         }
                         other => {
                             unsure.settle();
-                            if waited {
+                            if waiter.is_some() {
                                 inner.waited_since(started);
                             }
                             return Ok(inner.told(other, &found, now, before));

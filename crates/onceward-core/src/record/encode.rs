@@ -3,8 +3,11 @@
 //! Layout: format version (1 byte), the fields in order (integers big-endian, texts and bytes behind their
 //! length), then 8 bytes of BLAKE3 over the record id and all that comes before. Bytes under another record's
 //! id, truncated, flipped or of an unknown version are refused, never guessed at.
+//!
+//! Version 2 adds packed answers, as a state of their own: kind, plain length (4 bytes), zstd frame. A record is
+//! written in the oldest version that can hold it, so that the build before this one reads all but those. Reading
+//! unpacks nothing.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,19 +16,26 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Principal, RecordId};
 use crate::policy::{Policy, Unresolved};
-use crate::record::{Answer, Fence, Listing, Owner, RULES, Record, Revision, State, Timestamp};
+use crate::record::answer::Content;
+use crate::record::{
+    Answer, Fence, Listing, Owner, PACK_BYTES_MAX, RULES, Record, Revision, State, Timestamp,
+};
 
-/// The format that [`encode`] writes. Readers accept this one and, once there is one, its predecessor.
-pub const FORMAT: u8 = 1;
+/// The newest format that [`encode`] writes. Readers accept this one and its predecessor.
+pub const FORMAT: u8 = 2;
+
+/// The format without packed answers.
+const FORMAT_PLAIN: u8 = 1;
 
 const CHECK_BYTES: usize = 8;
 
 /// The stored bytes of `record`.
 #[must_use]
 pub fn encode(record: &Record) -> Vec<u8> {
-    let answer_bytes = if let State::Done(answer) = &record.state { answer.bytes.len() } else { 0 };
-    let mut out = Writer(Vec::with_capacity(320 + answer_bytes));
-    out.u8(FORMAT);
+    let answer = if let State::Done(answer) = &record.state { Some(answer) } else { None };
+    let is_packed = answer.is_some_and(|it| matches!(it.content(), Content::Packed { .. }));
+    let mut out = Writer(Vec::with_capacity(320 + answer.map_or(0, Answer::stored_len)));
+    out.u8(if is_packed { FORMAT } else { FORMAT_PLAIN });
     out.u16(record.rules);
     out.u64(record.revision.0);
     out.u64(record.fence.0);
@@ -63,11 +73,19 @@ pub fn encode(record: &Record) -> Vec<u8> {
             out.bytes(reason.as_bytes());
         }
         State::Released => out.u8(2),
-        State::Done(answer) => {
-            out.u8(3);
-            out.bytes(answer.kind.as_bytes());
-            out.bytes(&answer.bytes);
-        }
+        State::Done(answer) => match answer.content() {
+            Content::Plain(bytes) => {
+                out.u8(3);
+                out.bytes(answer.kind.as_bytes());
+                out.bytes(bytes);
+            }
+            Content::Packed { frame, len } => {
+                out.u8(5);
+                out.bytes(answer.kind.as_bytes());
+                out.u32(*len);
+                out.bytes(frame);
+            }
+        },
         State::Tombstone => out.u8(4),
     }
     let check = checksum(record.id, &out.0);
@@ -82,7 +100,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
 pub fn decode(id: RecordId, stored: &Bytes) -> Result<Record> {
     read(id, stored).ok_or_else(|| {
         let doing = match stored.first() {
-            Some(&FORMAT) => "read a stored record: its checksum or its shape is wrong",
+            Some(&(FORMAT_PLAIN | FORMAT)) => "read a stored record: its checksum or its shape is wrong",
             Some(_) => "read a stored record: its format version is unknown to this build",
             None => "read a stored record: it is empty",
         };
@@ -96,9 +114,7 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
         return None;
     }
     let mut input = Reader(stored.slice(..body));
-    if input.u8()? != FORMAT {
-        return None;
-    }
+    let format = input.u8().filter(|it| (FORMAT_PLAIN..=FORMAT).contains(it))?;
     let rules = input.u16().filter(|it| (1..=RULES).contains(it))?;
     let revision = Revision(input.u64()?);
     let fence = Fence(input.u64()?);
@@ -135,8 +151,13 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
         0 => State::Running,
         1 => State::Abandoned { reason: input.text()? },
         2 => State::Released,
-        3 => State::Done(Answer { kind: Cow::Owned(input.text()?), bytes: input.bytes()? }),
+        3 => State::Done(Answer::of(input.text()?, Content::Plain(input.bytes()?))),
         4 => State::Tombstone,
+        5 if format >= FORMAT => {
+            let kind = input.text()?;
+            let len = input.u32().filter(|it| usize::try_from(*it).is_ok_and(|it| it <= PACK_BYTES_MAX))?;
+            State::Done(Answer::of(kind, Content::Packed { len, frame: input.bytes()? }))
+        }
         _ => return None,
     };
     if !input.0.is_empty() {
@@ -249,89 +270,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample(state: State) -> Record {
-        Record {
-            id: RecordId::from_bytes([9; 32]),
-            listing: Listing {
-                principal: Principal::from_bytes([3; 16]),
-                kind: "POST".into(),
-                host: "shop.example".into(),
-                path: "/payments".into(),
-                key: "k-1".into(),
-            },
-            rules: RULES,
-            fingerprint: Some(Fingerprint::from_bytes([5; 32])),
-            state,
-            owner: Owner::from_bytes([8; 16]),
-            fence: Fence(77),
-            revision: Revision(78),
-            attempt: 2,
-            policy: Policy::default(),
-            checkpoint: Some(Bytes::from_static(b"half way")),
-            lease_until: Timestamp::from_millis(1),
-            run_until: Timestamp::from_millis(2),
-            answer_until: Timestamp::MAX,
-            gone_until: Timestamp::MAX,
-            wake_at: Some(Timestamp::from_millis(3)),
-            created: Timestamp::from_millis(4),
-            updated: Timestamp::from_millis(5),
-        }
-    }
-
-    fn states() -> Vec<State> {
-        vec![
-            State::Running,
-            State::Abandoned { reason: "the connection broke".into() },
-            State::Released,
-            State::Done(Answer::new("http", b"\x00\xff\xfe".as_slice())),
-            State::Done(Answer::new("json", b"".as_slice())),
-            State::Tombstone,
-        ]
-    }
-
-    #[test]
-    fn every_state_reads_back_to_the_same_record() {
-        for state in states() {
-            let record = sample(state);
-            assert_eq!(decode(record.id, &encode(&record).into()).unwrap(), record);
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_a_cut_or_another_id_is_refused() {
-        let record = sample(State::Done(Answer::new("http", b"body".as_slice())));
-        let good = encode(&record);
-        for at in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[at / 8] ^= 1 << (at % 8);
-            assert_eq!(decode(record.id, &bad.into()).unwrap_err().kind(), ErrorKind::Corrupt, "bit {at}");
-        }
-        for len in 0..good.len() {
-            assert!(decode(record.id, &Bytes::copy_from_slice(&good[..len])).is_err(), "cut to {len}");
-        }
-        assert!(decode(RecordId::from_bytes([1; 32]), &good.into()).is_err());
-    }
-
-    #[test]
-    fn an_unknown_format_with_a_right_checksum_is_refused() {
-        let record = sample(State::Running);
-        let mut bytes = encode(&record);
-        bytes.truncate(bytes.len() - CHECK_BYTES);
-        bytes[0] = FORMAT + 1;
-        let check = checksum(record.id, &bytes);
-        bytes.extend_from_slice(&check);
-        let error = decode(record.id, &bytes.into()).unwrap_err();
-        assert!(error.to_string().contains("format version"), "{error}");
-    }
-
-    /// Stored bytes outlive a build. When this fails, [`FORMAT`] must grow and the old bytes stay readable.
-    #[test]
-    fn the_first_format_is_still_read() {
-        let record = sample(State::Done(Answer::new("http", b"body".as_slice())));
-        let digest = blake3::hash(&encode(&record)).to_hex();
-        assert_eq!(&digest[..16], "7dccd5491e2c3bd9");
-    }
-}
+mod tests;

@@ -128,3 +128,59 @@ async fn a_verdict_whose_caller_left_still_empties_the_cache() {
     }
     panic!("the verdict never ended");
 }
+
+/// An answer that packs well.
+fn long() -> onceward_core::Answer {
+    onceward_core::Answer::new("text", "paid, ".repeat(10_000))
+}
+
+/// What the store was given for the answer.
+async fn stored(world: &World, id: onceward_core::RecordId) -> onceward_core::Answer {
+    let record = world.record(id).await.unwrap();
+    let onceward_core::State::Done(answer) = record.state else { panic!("it is done") };
+    answer
+}
+
+#[tokio::test]
+async fn a_long_answer_is_packed_for_the_store_and_whole_for_everybody_else() {
+    let world = World::shared().await;
+    let other = world.another(2).await;
+    let attempt = pay(&world.engine).await;
+    let told = granted(&world.engine, &attempt).await.complete(long()).await.unwrap();
+    assert_eq!(told.stored_len(), told.len(), "the first caller's answer is at hand");
+    let stored = stored(&world, attempt.record_id()).await;
+    assert!(stored.stored_len() * 10 < stored.len(), "{} bytes", stored.stored_len());
+    for engine in [&world.engine, &other] {
+        for _from_store_then_from_cache in 0..2 {
+            let onceward_core::Begin::Replay(answer) = begin(engine, &attempt).await else { panic!() };
+            assert_eq!(answer.bytes().unwrap(), long().bytes().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_of_an_operator_is_packed_too() {
+    let world = World::new().await;
+    let attempt = pay(&world.engine).await;
+    granted(&world.engine, &attempt).await.abandon("who knows").await.unwrap();
+    let seen = world.record(attempt.record_id()).await.unwrap().revision;
+    let verdict = Verdict::Answer(long());
+    let told = world.engine.verdict(attempt.record_id(), seen, &verdict, false).await.unwrap();
+    assert!(matches!(told, Operated::Done(_)), "{told:?}");
+    let stored = stored(&world, attempt.record_id()).await;
+    assert!(stored.stored_len() * 10 < stored.len(), "{} bytes", stored.stored_len());
+    assert_eq!(stored, long());
+}
+
+#[tokio::test]
+async fn a_resent_long_answer_is_recognised_as_the_one_that_landed() {
+    let world = World::new().await;
+    let attempt = pay(&world.engine).await;
+    let permit = granted(&world.engine, &attempt).await;
+    world.store.cue(Op::Replace, 1, Fault::ReplyLost);
+    let told = world.drive(SECOND / 100, permit.complete(long())).await.unwrap();
+    assert_eq!(told, long());
+    world.store.forget();
+    assert!(matches!(begin(&world.engine, &attempt).await, onceward_core::Begin::Replay(it) if it == long()));
+    assert_eq!(world.store.ops(), [], "it is in the cache like any other");
+}

@@ -139,3 +139,120 @@ async fn a_waiter_whose_owner_crashed_is_told_when_the_lease_is_over() {
     let told = world.drive(SECOND, next(&mut waiters)).await;
     assert_eq!(word(&told), "unresolved");
 }
+
+#[tokio::test]
+async fn waiters_have_no_call_to_the_store_under_way() {
+    for world in [World::new().await, World::shared().await] {
+        let attempt = pay(&world.engine).await;
+        let other = world.another(2).await;
+        let permit = granted(&world.engine, &attempt).await;
+        let mut waiters = JoinSet::new();
+        for nth in 0..100 {
+            // Half of them in the process of the permit, half in one that must poll.
+            let engine = if nth % 2 == 0 { &world.engine } else { &other };
+            spawn(&mut waiters, engine, &waiting(&attempt, 10 * SECOND));
+        }
+        world.clock.until_asleep(100).await;
+        assert_eq!(world.store.under_way(), 0);
+        // A call that is under way is counted: the owner's own, held up.
+        let gate = world.store.gate_before(Op::Replace, 1);
+        let mut owner = JoinSet::new();
+        owner.spawn(permit.complete(answer("paid")));
+        gate.reached().await;
+        assert_eq!(world.store.under_way(), 1);
+        gate.open();
+        within(owner.join_next()).await.unwrap().unwrap().unwrap();
+        for _ in 0..50 {
+            assert_replay(&next(&mut waiters).await, "paid");
+        }
+        world.clock.advance(SECOND);
+        for _ in 0..50 {
+            assert_replay(&next(&mut waiters).await, "paid");
+        }
+        assert_eq!(world.store.under_way(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_waiters_that_leave_disturb_nobody() {
+    let world = World::new().await;
+    let attempt = pay(&world.engine).await;
+    let permit = granted(&world.engine, &attempt).await;
+    let before = world.record(attempt.record_id()).await;
+    let mut waiters = JoinSet::new();
+    for _ in 0..100 {
+        spawn(&mut waiters, &world.engine, &waiting(&attempt, 10 * SECOND));
+    }
+    world.clock.until_asleep(100).await;
+    waiters.shutdown().await;
+    assert_eq!(world.clock.sleepers(), 0, "nothing of them is left");
+    world.engine.maintain().await.unwrap();
+    assert_eq!(world.record(attempt.record_id()).await, before, "the owner's claim stays");
+    // Their places are free again.
+    for _ in 0..100 {
+        spawn(&mut waiters, &world.engine, &waiting(&attempt, 10 * SECOND));
+    }
+    world.clock.until_asleep(100).await;
+    permit.complete(answer("paid")).await.unwrap();
+    for _ in 0..100 {
+        assert_replay(&next(&mut waiters).await, "paid");
+    }
+}
+
+#[tokio::test]
+async fn one_waiter_too_many_is_told_at_once_and_others_go_on() {
+    let world = World::new().await;
+    let settings = onceward_core::EngineSettings { waiters_max: 2, ..Default::default() };
+    let engine = world.another_with(2, settings).await;
+    let (attempt, second) = (pay(&engine).await, ask(&engine, "k-2", "12.00 EUR").await);
+    let permit = granted(&engine, &attempt).await;
+    let _other_permit = granted(&engine, &second).await;
+    let mut waiters = JoinSet::new();
+    for _ in 0..2 {
+        spawn(&mut waiters, &engine, &waiting(&attempt, 10 * SECOND));
+    }
+    world.clock.until_asleep(2).await;
+    assert_eq!(word(&begin(&engine, &waiting(&attempt, 10 * SECOND)).await), "busy");
+    // A misuse is told as one, whoever waits.
+    let misuse = waiting(&ask(&engine, "k-1", "13.00 EUR").await, 10 * SECOND);
+    assert_eq!(word(&begin(&engine, &misuse).await), "mismatch");
+    // Another key has places of its own.
+    let elsewhere = spawn(&mut waiters, &engine, &waiting(&second, 10 * SECOND));
+    world.clock.until_asleep(3).await;
+    elsewhere.abort();
+    permit.complete(answer("paid")).await.unwrap();
+    let mut replays = 0;
+    while let Some(told) = within(waiters.join_next()).await {
+        match told {
+            Ok(told) => {
+                assert_replay(&told, "paid");
+                replays += 1;
+            }
+            Err(error) => assert!(error.is_cancelled()),
+        }
+    }
+    assert_eq!(replays, 2);
+}
+
+#[tokio::test]
+async fn a_waiter_that_was_woken_keeps_its_place_until_it_is_told() {
+    let world = World::new().await;
+    let settings = onceward_core::EngineSettings { waiters_max: 1, ..Default::default() };
+    let engine = world.another_with(2, settings).await;
+    let attempt = pay(&engine).await;
+    let first = granted(&engine, &attempt).await;
+    let mut waiters = JoinSet::new();
+    spawn(&mut waiters, &engine, &waiting(&attempt, 10 * SECOND));
+    world.clock.until_asleep(1).await;
+    // It wakes by itself every second and waits on.
+    world.clock.advance(SECOND);
+    world.clock.until_asleep(1).await;
+    assert_eq!(word(&begin(&engine, &waiting(&attempt, 10 * SECOND)).await), "busy");
+    first.release().await.unwrap();
+    let second = permit(next(&mut waiters).await);
+    // It waits no longer, and somebody else may.
+    spawn(&mut waiters, &engine, &waiting(&attempt, 10 * SECOND));
+    world.clock.until_asleep(1).await;
+    second.complete(answer("paid")).await.unwrap();
+    assert_replay(&next(&mut waiters).await, "paid");
+}

@@ -16,6 +16,10 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub SocketAddr);
 
+/// Request extension: the request came over TLS, which ended at this gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecureClient;
+
 impl ClientAddr {
     /// An IPv4 client on a socket that serves both is written as the IPv4 address it has.
     fn ip(self) -> IpAddr {
@@ -27,6 +31,8 @@ impl ClientAddr {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) client: Option<ClientAddr>,
+    /// Whether it came over TLS.
+    pub(super) secure: bool,
     pub(super) host: Option<HeaderValue>,
     pub(super) trust_forwarded: bool,
 }
@@ -44,7 +50,7 @@ impl Seen {
             let addresses = join(headers.get_all(X_FORWARDED_FOR), b", ", ip.as_bytes());
             headers.insert(X_FORWARDED_FOR, addresses);
         }
-        self.single(headers, X_FORWARDED_PROTO, Some(HeaderValue::from_static("http")));
+        self.single(headers, X_FORWARDED_PROTO, Some(HeaderValue::from_static(self.scheme())));
         self.single(headers, X_FORWARDED_HOST, self.host.clone());
     }
 
@@ -70,8 +76,13 @@ impl Seen {
             element.extend_from_slice(b";host=");
             quote_into(&mut element, host.as_bytes());
         }
-        element.extend_from_slice(b";proto=http");
+        element.extend_from_slice(b";proto=");
+        element.extend_from_slice(self.scheme().as_bytes());
         element
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 

@@ -28,16 +28,12 @@ const DROPPED: [HeaderName; 9] = [
 ];
 
 /// Copies what is meant for the far end, every line in its order, except what `drops` names.
-pub(crate) fn copy(from: HeaderMap, to: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
-    let named = named_by_connection(&from);
+pub(crate) fn copy(from: &HeaderMap, to: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
+    let named = named_by_connection(from);
     let dropped = |name: &HeaderName| DROPPED.contains(name) || named.contains(name) || drops(name);
-    let mut current = None;
-    for (name, value) in from {
-        if let Some(name) = name {
-            current = (!dropped(&name)).then_some(name);
-        }
-        if let Some(name) = &current {
-            to.append(name, value);
+    for name in from.keys().filter(|it| !dropped(it)) {
+        for value in from.get_all(name) {
+            to.append(name, value.clone());
         }
     }
 }

@@ -5,38 +5,38 @@ use super::*;
 struct Sent {
     prefix: &'static str,
     host: HostMode,
-    protocol: Protocol,
+    spoken: Spoken,
     trust_forwarded: bool,
     pass_through: bool,
 }
 
 impl Default for Sent {
     fn default() -> Self {
-        let (host, protocol) = (HostMode::Preserve, Protocol::Http1);
-        Self { prefix: "", host, protocol, trust_forwarded: false, pass_through: true }
+        let (host, spoken) = (HostMode::Preserve, Spoken::Http1);
+        Self { prefix: "", host, spoken, trust_forwarded: false, pass_through: true }
     }
 }
 
 impl Sent {
-    fn try_rewrite(self, request: http::request::Builder) -> Result<Request<Body>, Refusal> {
+    fn try_rewrite(self, request: http::request::Builder) -> Result<Request<()>, Refusal> {
         let target = Target::parse(&format!("http://up:9000{}", self.prefix).parse().unwrap()).unwrap();
         let outbound = Outbound {
             target: &target,
-            protocol: self.protocol,
+            spoken: self.spoken,
             host: self.host,
             trust_forwarded: self.trust_forwarded,
             upgrade: None,
             pass_through: self.pass_through,
         };
-        outbound.rewrite(request.body(Body::empty()).unwrap())
+        outbound.rewrite(&request.body(()).unwrap().into_parts().0, Some(0))
     }
 
-    fn rewrite(self, request: http::request::Builder) -> Request<Body> {
+    fn rewrite(self, request: http::request::Builder) -> Request<()> {
         self.try_rewrite(request).unwrap()
     }
 }
 
-fn get(request: &Request<Body>, name: &str) -> Vec<String> {
+fn get(request: &Request<()>, name: &str) -> Vec<String> {
     let lines = request.headers().get_all(name).iter();
     lines.map(|it| String::from_utf8(it.as_bytes().to_vec()).unwrap()).collect()
 }
@@ -173,7 +173,7 @@ fn the_host_is_the_clients_or_the_upstreams() {
     assert_eq!(get(&Sent::default().rewrite(h2()), "via"), ["2 onceward"]);
     assert_eq!(get(&Sent::default().rewrite(user()), "host"), ["abs.example"]);
     assert_eq!(get(&Sent::default().rewrite(Request::builder().uri("/")), "host"), ["up:9000"]);
-    let h2c = Sent { protocol: Protocol::H2c, ..Sent::default() }.rewrite(request().uri("/a?b"));
+    let h2c = Sent { spoken: Spoken::Http2, ..Sent::default() }.rewrite(request().uri("/a?b"));
     assert_eq!(h2c.uri(), "http://shop.example:8080/a?b");
     assert_eq!(get(&h2c, "host"), Vec::<String>::new());
 }
@@ -203,19 +203,19 @@ fn split_cookies_of_http2_become_one_line() {
 fn a_length_beside_a_transfer_coding_is_dropped_from_responses() {
     let mut upstream = HeaderMap::new();
     upstream.insert("content-length", HeaderValue::from_static("3"));
-    assert!(response_headers(upstream.clone(), true).contains_key("content-length"));
+    assert!(response_headers(&upstream, true).contains_key("content-length"));
     upstream.insert("transfer-encoding", HeaderValue::from_static("chunked"));
     upstream.insert("connection", HeaderValue::from_static("x-hop"));
     upstream.insert("x-hop", HeaderValue::from_static("1"));
     upstream.append("set-cookie", HeaderValue::from_static("a=1"));
     upstream.append("set-cookie", HeaderValue::from_static("b=2"));
     upstream.insert("onceward-outcome", HeaderValue::from_static("store"));
-    let operation = response_headers(upstream.clone(), false);
+    let operation = response_headers(&upstream, false);
     assert_eq!(
         operation.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
         ["set-cookie", "onceward-outcome"]
     );
-    let passed = response_headers(upstream, true);
+    let passed = response_headers(&upstream, true);
     assert_eq!(passed.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
     assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie"]);
 }
@@ -240,4 +240,22 @@ fn a_target_that_the_prefix_makes_too_long_is_refused_before_it_is_sent() {
     let response = Refusal::TooLong.response();
     assert_eq!(response.status(), 414);
     assert_eq!(response.extensions().get(), Some(&onceward_http::Outcome::Release), "nothing was sent");
+}
+
+#[test]
+fn a_client_behind_tls_is_told_of_as_https_and_so_is_a_tls_upstream_asked() {
+    let sent = Sent::default().rewrite(request().extension(SecureClient));
+    assert_eq!(get(&sent, "x-forwarded-proto"), ["https"]);
+    assert_eq!(get(&sent, "forwarded"), ["for=192.0.2.1;host=\"shop.example:8080\";proto=https"]);
+    let target = Target::parse(&"https://up".parse().unwrap()).unwrap();
+    let outbound = Outbound {
+        target: &target,
+        spoken: Spoken::Http2,
+        host: HostMode::Upstream,
+        trust_forwarded: false,
+        upgrade: None,
+        pass_through: true,
+    };
+    let parts = request().uri("/a").body(()).unwrap().into_parts().0;
+    assert_eq!(outbound.rewrite(&parts, None).unwrap().uri(), "https://up/a");
 }

@@ -7,13 +7,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::line::Line;
 
 /// How long the caller may be silent before nothing more is expected of it.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -22,33 +24,19 @@ const DROPPED_BYTES_MAX: usize = 64 << 20;
 /// How much is dropped between two looks at the clock.
 const SCRATCH_BYTES: usize = 16 << 10;
 
-/// Whether the last answer on a connection may have left a body unread. Clones are about the same connection.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Unread(Arc<AtomicBool>);
-
-impl Unread {
-    pub(super) fn set(&self, unread: bool) {
-        self.0.store(unread, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// A stream whose shutdown waits until the caller, too, has ended or fallen silent, where a body is unread.
 #[derive(Debug)]
 pub(super) struct Lingering {
     stream: TcpStream,
-    unread: Unread,
+    line: Arc<Line>,
     ended: bool,
     dropped_bytes: usize,
     silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl Lingering {
-    pub(super) fn new(stream: TcpStream, unread: Unread) -> Self {
-        Self { stream, unread, ended: false, dropped_bytes: 0, silence: None }
+    pub(super) fn new(stream: TcpStream, line: Arc<Line>) -> Self {
+        Self { stream, line, ended: false, dropped_bytes: 0, silence: None }
     }
 
     /// Ready when nothing more comes, for whatever reason.
@@ -109,7 +97,7 @@ impl AsyncWrite for Lingering {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             self.ended = true;
         }
-        if self.unread.get() {
+        if self.line.unread.load(Ordering::Relaxed) {
             ready!(self.poll_drop(cx));
         }
         Poll::Ready(Ok(()))

@@ -1,16 +1,19 @@
-//! The two bodies of an exchange, watched while they pass.
+//! What is watched while a request and its response pass, and the body of the response.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use onceward_http::{Body, BoxError};
+use onceward_http::BoxError;
 use tokio::time::{Instant, Sleep};
+
+use super::http2::Streaming;
+use super::slot::Slot;
 
 /// When the request last moved: the response time-out counts from there, so that a long upload is not cut
 /// and a stalled one is.
@@ -18,16 +21,31 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Progress {
     start: Instant,
     moved_ms: AtomicU64,
+    client_is_due: AtomicBool,
 }
 
 impl Progress {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), moved_ms: AtomicU64::new(0) })
+        Arc::new(Self {
+            start: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            client_is_due: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn mark(&self) {
         let elapsed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.fetch_max(elapsed_ms, Ordering::Relaxed);
+    }
+
+    /// Notes whether it is the client who lets us wait for more of the request, or broke off.
+    pub(super) fn wait_for_client(&self, waiting: bool) {
+        self.client_is_due.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Whether a failure now is the client's doing and says nothing about the upstream.
+    pub(super) fn client_is_due(&self) -> bool {
+        self.client_is_due.load(Ordering::Relaxed)
     }
 
     /// Returns once nothing has moved for `limit`.
@@ -43,40 +61,12 @@ impl Progress {
     }
 }
 
-/// The body of a request on its way to the upstream. Its trailers are dropped: few upstreams expect any, and
-/// a header that was checked at the door must not be amended behind it.
+/// What a response keeps in use until it has ended.
 #[derive(Debug)]
-pub(super) struct RequestBody {
-    inner: Body,
-    progress: Arc<Progress>,
-}
-
-impl RequestBody {
-    pub(super) fn new(inner: Body, progress: Arc<Progress>) -> Self {
-        Self { inner, progress }
-    }
-}
-
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        self.progress.mark();
-        Poll::Ready(frame.filter(|it| !it.as_ref().is_ok_and(Frame::is_trailers)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+pub(super) struct Held {
+    pub(super) _slot: Slot,
+    /// Its place on an HTTP/2 connection.
+    pub(super) _stream: Option<Streaming>,
 }
 
 /// The upstream fell silent in the middle of a response body.
@@ -90,14 +80,17 @@ struct Stalled(Duration);
 pub(super) struct ResponseBody {
     /// None once it stalled: letting go of it closes the connection.
     inner: Option<Incoming>,
-    idle_max: Duration,
+    /// None: it may be silent for as long as it likes.
+    idle_max: Option<Duration>,
+    /// What counts as in use until the body has ended.
+    held: Option<Held>,
     /// Runs only while we wait for the upstream, not while the client is slow to read.
     idle: Option<Pin<Box<Sleep>>>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(inner: Incoming, idle_max: Duration) -> Self {
-        Self { inner: Some(inner), idle_max, idle: None }
+    pub(super) fn new(inner: Incoming, idle_max: Option<Duration>, held: Held) -> Self {
+        Self { inner: Some(inner), idle_max, held: Some(held), idle: None }
     }
 }
 
@@ -113,11 +106,14 @@ impl HttpBody for ResponseBody {
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             this.idle = None;
+            if !matches!(frame, Some(Ok(_))) {
+                this.held = None;
+            }
             return Poll::Ready(frame.map(|it| it.map_err(Into::into)));
         }
-        let idle_max = this.idle_max;
+        let Some(idle_max) = this.idle_max else { return Poll::Pending };
         ready!(this.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_max))).as_mut().poll(cx));
-        this.inner = None;
+        (this.inner, this.held) = (None, None);
         Poll::Ready(Some(Err(Stalled(idle_max).into())))
     }
 

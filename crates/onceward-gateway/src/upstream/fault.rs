@@ -1,10 +1,8 @@
 //! What is said when the upstream gave no response head.
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
 use onceward_http::{Body, Outcome, Problem, Reason};
-
-use super::body::RequestBody;
 
 /// Why no response of the upstream came back. Found in the extensions of the response that stands in for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,20 +45,32 @@ impl Fault {
 }
 
 /// How a try on one connection ended without a response head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// Not a byte was written; here is the request back, for another connection.
-    Unsent(Box<Request<RequestBody>>),
-    /// There is nothing more to try.
+    /// The connection was gone before a byte was written: another one may do.
+    Unsent,
+    /// The upstream vouches that it did not process the request.
+    NotProcessed,
+    /// There is nothing more to try here.
     Ended(Fault),
 }
 
-impl From<Failed> for Fault {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Unsent(_) => Self::Unreachable,
-            Failed::Ended(fault) => fault,
+impl Failed {
+    /// What it means for the request when nobody else is tried.
+    pub(super) fn fault(self) -> Fault {
+        match self {
+            Self::Unsent | Self::NotProcessed => Fault::Unreachable,
+            Self::Ended(fault) => fault,
         }
     }
+}
+
+/// Every upstream that could be tried has as many requests in flight as it may have. Nothing was sent.
+pub(super) fn all_full(pass_through: bool) -> Response<Body> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests in flight\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response.extensions_mut().insert(Reason("every upstream has as many requests in flight as it may have"));
+    if pass_through { response } else { with_outcome(response, Outcome::Release) }
 }
 
 /// A request that no upstream should see. Nothing was sent.

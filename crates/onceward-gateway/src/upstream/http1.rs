@@ -1,4 +1,4 @@
-//! One request over HTTP/1.1: a pooled connection or a new one, and never twice.
+//! Requests over HTTP/1.1: one at a time on each connection, which is kept for the next.
 
 use std::sync::Arc;
 
@@ -9,57 +9,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::Exchange;
-use super::body::RequestBody;
-use super::connect::connect;
+use super::connect::Connected;
+use super::exchange::Exchange;
 use super::fault::{Failed, Fault};
+use super::lent::RequestBody;
 use super::pool::{Connection, Pool, idle_for};
 use super::settings::UpstreamSettings;
 
-/// How many pooled connections are tried before a new one is made. Each try ends unsent, so this bounds time
-/// and never safety.
-const POOLED_TRIES: usize = 3;
-
-/// An HTTP/1.1 upstream.
+/// The HTTP/1.1 connections of one upstream.
 #[derive(Debug)]
 pub(super) struct Http1 {
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     tracker: TaskTracker,
 }
 
 impl Http1 {
-    pub(super) fn new(settings: &UpstreamSettings, tracker: TaskTracker, closed: CancellationToken) -> Self {
-        let pool = Pool::new(settings.idle_connections_max, tracker.clone(), closed);
-        Self { pool, tracker }
+    pub(super) fn new(tracker: TaskTracker, closed: CancellationToken) -> Self {
+        Self { pool: Pool::new(tracker.clone(), closed), tracker }
     }
 
-    /// Sends `request` once and waits for the head of its response.
-    ///
-    /// # Errors
-    /// `Unreachable`: provably nothing was sent. Otherwise it may have been processed.
-    /// # Cancel safety
-    /// Dropping this future closes the connection; the request may have been processed.
-    pub(super) async fn send(
-        &self,
-        exchange: Exchange<'_>,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Fault> {
-        let tries = if exchange.fresh { 0 } else { POOLED_TRIES };
-        for _ in 0..tries {
-            let Some(connection) = self.pool.take() else { break };
-            match self.send_on(connection, exchange, request).await {
-                Ok(response) => return Ok(response),
-                Err(Failed::Ended(fault)) => return Err(fault),
-                Err(Failed::Unsent(it)) => request = *it,
-            }
-        }
-        let connection = self.connect(exchange).await?;
-        Ok(self.send_on(connection, exchange, request).await?)
-    }
-
-    async fn connect(&self, exchange: Exchange<'_>) -> Result<Connection, Fault> {
-        let io = connect(exchange.target, exchange.settings.connect_timeout).await?;
-        // The handshake of HTTP/1.1 writes nothing.
+    /// Makes a connection ready for requests; writes nothing.
+    pub(super) async fn adopt(&self, connected: Connected) -> Result<Connection, Fault> {
+        let Connected { io, peer, .. } = connected;
         let (sender, connection) = http1::handshake(io).await.map_err(|_| Fault::Unreachable)?;
         let gone = CancellationToken::new();
         let tell = gone.clone().drop_guard();
@@ -69,17 +40,23 @@ impl Http1 {
             }
             drop(tell);
         });
-        Ok(Connection { sender, gone })
+        Ok(Connection { sender, gone, peer })
     }
 
-    async fn send_on(
+    /// Sends `request` over this connection and waits for the head of its response.
+    ///
+    /// # Errors
+    /// `Unsent`: not a byte was written. Otherwise it may have been processed.
+    /// # Cancel safety
+    /// Dropping this future closes the connection; the request may have been processed.
+    pub(super) async fn send(
         &self,
         connection: Connection,
         exchange: Exchange<'_>,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Failed> {
         let Exchange { settings, progress, .. } = exchange;
-        let Connection { mut sender, gone } = connection;
+        let Connection { mut sender, gone, peer } = connection;
         progress.mark();
         let mut response = std::pin::pin!(sender.try_send_request(request));
         let mut sender = Some(sender);
@@ -99,18 +76,16 @@ impl Http1 {
         match response {
             Ok(response) => {
                 if let Some(sender) = sender {
-                    self.keep(Connection { sender, gone }, &response, settings);
+                    self.keep(Connection { sender, gone, peer }, &response, settings);
                 }
                 Ok(response)
             }
             // The connection gives a request back only when it never began to write it.
-            Err(mut error) => Err(error.take_message().map_or_else(
-                || {
-                    debug!(error = %error.error(), "the upstream gave no response");
-                    Failed::Ended(Fault::Broken)
-                },
-                |request| Failed::Unsent(Box::new(request)),
-            )),
+            Err(mut error) => {
+                debug!(error = %error.error(), "the upstream gave no response");
+                let unsent = error.take_message().is_some();
+                Err(if unsent { Failed::Unsent } else { Failed::Ended(Fault::Broken) })
+            }
         }
     }
 
@@ -120,10 +95,10 @@ impl Http1 {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
-        let pool = Arc::clone(&self.pool);
+        let (pool, max) = (Arc::clone(&self.pool), settings.idle_connections_max);
         self.tracker.spawn(async move {
             if connection.sender.ready().await.is_ok() {
-                pool.put(connection, idle_for);
+                pool.put(connection, idle_for, max);
             }
         });
     }

@@ -1,79 +1,124 @@
-//! One request over HTTP/2 with prior knowledge: all of them share one connection, remade when it is gone.
+//! Requests over HTTP/2: many at a time on each connection, and several connections when streams run out.
 
-use std::fmt;
-use std::sync::Arc;
+mod list;
+
+use std::future::poll_fn;
+use std::net::IpAddr;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::Exchange;
-use super::body::RequestBody;
-use super::connect::connect;
+use self::list::{Entry, List, Usage};
+pub(super) use self::list::{Lease, Streaming};
+use super::connect::Connected;
+use super::exchange::Exchange;
 use super::fault::{Failed, Fault};
+use super::greeting::Greeted;
+use super::lent::RequestBody;
+use super::settings::UpstreamSettings;
 
-/// An HTTP/2 upstream.
-#[derive(Debug, Clone)]
+/// The HTTP/2 connections of one upstream.
+#[derive(Debug)]
 pub(super) struct Http2 {
-    shared: Arc<Mutex<Option<Shared>>>,
+    list: List,
+    /// Held while connecting, so that many requests at once make few connections.
+    pub(super) connecting: tokio::sync::Mutex<()>,
     tracker: TaskTracker,
     /// From then on no connection is kept.
     closed: CancellationToken,
 }
 
-struct Shared {
-    sender: SendRequest<RequestBody>,
-    used: Instant,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("used", &self.used).finish_non_exhaustive()
-    }
-}
-
 impl Http2 {
     pub(super) fn new(tracker: TaskTracker, closed: CancellationToken) -> Self {
-        Self { shared: Arc::default(), tracker, closed }
+        Self { list: List::default(), connecting: tokio::sync::Mutex::default(), tracker, closed }
     }
 
-    /// Sends `request` once and waits for the head of its response.
+    /// A free stream on a connection to one of `addresses`, if there is one.
+    pub(super) fn lease(&self, addresses: &[IpAddr], settings: &UpstreamSettings) -> Option<Lease> {
+        self.list.lease(addresses, settings.idle_max)
+    }
+
+    /// Greets, and makes a connection ready for requests once it is greeted back. It is kept for others when
+    /// it is `shared`.
     ///
     /// # Errors
-    /// `Unreachable`: provably nothing was processed. Otherwise it may have been.
+    /// `Unreachable`: the other side does not speak HTTP/2, or went away. It has seen no request.
+    pub(super) async fn adopt(
+        &self,
+        connected: Connected,
+        settings: &UpstreamSettings,
+        shared: bool,
+    ) -> Result<Lease, Fault> {
+        let (io, greeted) = Greeted::new(connected.io);
+        let mut builder = http2::Builder::new(OnTracker(self.tracker.clone()));
+        builder
+            .timer(TokioTimer::new())
+            // None before the upstream has said how many it allows.
+            .initial_max_send_streams(0)
+            .keep_alive_interval(settings.ping_every)
+            .keep_alive_timeout(settings.ping_every);
+        let (sender, connection) = builder.handshake(io).await.map_err(|_| Fault::Unreachable)?;
+        let usage = Usage::new(connected.peer);
+        let entry = Entry { sender: sender.clone(), usage: usage.clone() };
+        let lease = Lease::new(sender, &usage);
+        let (ready, settled) = oneshot::channel();
+        let (list, closed, idle_max) = (self.list.clone(), self.closed.clone(), settings.idle_max);
+        self.tracker.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let polled = poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                usage.allow(connection.as_ref().get_ref().current_max_send_streams());
+                polled
+            });
+            let mut polled = std::pin::pin!(polled);
+            let watched = async {
+                if greeted.await.is_ok() {
+                    usage.allowed().await;
+                    let _ = ready.send(());
+                }
+                unwanted(&usage, idle_max, &closed).await;
+            };
+            let ended = tokio::select! {
+                biased;
+                ended = &mut polled => ended,
+                () = watched => {
+                    // Without a sender the connection ends after its last stream.
+                    list.remove(&usage);
+                    polled.await
+                }
+            };
+            list.remove(&usage);
+            if let Err(error) = ended {
+                debug!(%error, "a connection to the upstream ended");
+            }
+        });
+        settled.await.map_err(|_| Fault::Unreachable)?;
+        if shared && !self.closed.is_cancelled() {
+            self.list.add(entry);
+        }
+        Ok(lease)
+    }
+
+    /// Sends `request` over this connection and waits for the head of its response.
+    ///
+    /// # Errors
+    /// `Unsent`, `NotProcessed`: it provably was not processed. Otherwise it may have been.
     /// # Cancel safety
     /// Dropping this future resets the stream; the request may have been processed.
     pub(super) async fn send(
         &self,
+        lease: Lease,
         exchange: Exchange<'_>,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Fault> {
-        match self.send_on(exchange, request).await {
-            // The shared connection turned out to be closed; a new one gets the request that never left.
-            Err(Failed::Unsent(request)) if !exchange.fresh => {
-                self.shared.lock().await.take();
-                Ok(self.send_on(exchange, *request).await?)
-            }
-            done => Ok(done?),
-        }
-    }
-
-    async fn send_on(
-        &self,
-        exchange: Exchange<'_>,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<(Response<Incoming>, Streaming), Failed> {
         let Exchange { settings, progress, .. } = exchange;
-        // Waiting for somebody else's connect counts as connecting.
-        let mut sender = tokio::time::timeout(settings.connect_timeout, self.sender(exchange))
-            .await
-            .unwrap_or(Err(Fault::Unreachable))
-            .map_err(Failed::Ended)?;
+        let Lease { mut sender, streaming } = lease;
         progress.mark();
         let response = sender.try_send_request(request);
         // A request that enters the queue in the very moment when the connection ends lies there unsent for as
@@ -84,61 +129,43 @@ impl Http2 {
             response = response => response,
             () = progress.stalled(settings.response_timeout) => {
                 // Perhaps only this stream hangs, perhaps the peer is gone: the next request takes no chance.
-                self.shared.lock().await.take();
+                if !progress.client_is_due() {
+                    self.list.remove(streaming.usage());
+                }
                 return Err(Failed::Ended(Fault::TimedOut));
             }
         };
-        response.map_err(|mut error| match error.take_message() {
-            Some(request) => Failed::Unsent(Box::new(request)),
-            None => {
-                debug!(error = %error.error(), "the upstream gave no response");
-                let unprocessed = never_processed(error.error());
-                Failed::Ended(if unprocessed { Fault::Unreachable } else { Fault::Broken })
-            }
-        })
-    }
-
-    async fn sender(&self, exchange: Exchange<'_>) -> Result<SendRequest<RequestBody>, Fault> {
-        if exchange.fresh {
-            return self.connect(exchange).await;
-        }
-        let mut shared = self.shared.lock().await;
-        let idle_max = exchange.settings.idle_max;
-        let usable = |it: &&mut Shared| !it.sender.is_closed() && it.used.elapsed() < idle_max;
-        if let Some(it) = shared.as_mut().filter(usable) {
-            it.used = Instant::now();
-            return Ok(it.sender.clone());
-        }
-        // The old one, if any, goes on until its last stream ends.
-        *shared = None;
-        let sender = self.connect(exchange).await?;
-        if !self.closed.is_cancelled() {
-            *shared = Some(Shared { sender: sender.clone(), used: Instant::now() });
-        }
-        Ok(sender)
-    }
-
-    async fn connect(&self, exchange: Exchange<'_>) -> Result<SendRequest<RequestBody>, Fault> {
-        let io = connect(exchange.target, exchange.settings.connect_timeout).await?;
-        let tasks = OnTracker(self.tracker.clone());
-        let (sender, connection) = http2::handshake(tasks, io).await.map_err(|_| Fault::Unreachable)?;
-        let (shared, closed) = (Arc::clone(&self.shared), self.closed.clone());
-        self.tracker.spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = &mut connection => ended,
-                () = closed.cancelled() => {
-                    // Without a sender the connection ends after its last stream.
-                    shared.lock().await.take();
-                    connection.await
+        match response {
+            Ok(response) => Ok((response, streaming)),
+            Err(mut error) => {
+                let unsent = error.take_message().is_some();
+                let error = error.into_error();
+                let refused = refused_stream(&error);
+                if unsent || !refused {
+                    // It is going away, gone or confused.
+                    self.list.remove_if_ended(streaming.usage(), unsent || went_away(&error));
                 }
-            };
-            shared.lock().await.take_if(|it| it.sender.is_closed());
-            if let Err(error) = ended {
-                debug!(%error, "a connection to the upstream ended");
+                debug!(%error, "the upstream gave no response");
+                Err(match () {
+                    () if unsent => Failed::Unsent,
+                    () if refused || went_away(&error) => Failed::NotProcessed,
+                    () => Failed::Ended(Fault::Broken),
+                })
             }
-        });
-        Ok(sender)
+        }
+    }
+}
+
+/// Returns when the connection should get no more requests: it lay idle for too long, or none is kept any more.
+async fn unwanted(usage: &Usage, idle_max: std::time::Duration, closed: &CancellationToken) {
+    let idle = async {
+        while let Some(until) = usage.idle_until(idle_max) {
+            tokio::time::sleep_until(until).await;
+        }
+    };
+    tokio::select! {
+        () = closed.cancelled() => {}
+        () = idle => {}
     }
 }
 
@@ -155,18 +182,26 @@ where
     }
 }
 
-/// Whether the upstream itself vouches that it did not process the request: it refused the stream, or it went
-/// away naming a last stream below ours (`h2` gives the error of a received GOAWAY to no other stream).
+/// Whether the upstream refused the stream, and so vouches that it did not process the request.
+fn refused_stream(error: &hyper::Error) -> bool {
+    said(error).is_some_and(|it| it.is_reset() && it.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Whether the upstream went away naming a last stream below ours, and so vouches that it did not process the
+/// request (`h2` gives the error of a received GOAWAY to no other stream).
 /// A GOAWAY that complains of an error vouches for nothing: its sender was confused.
-fn never_processed(error: &hyper::Error) -> bool {
+fn went_away(error: &hyper::Error) -> bool {
+    said(error).is_some_and(|it| it.is_go_away() && it.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+/// What the other side said of the stream or the connection.
+fn said(error: &hyper::Error) -> Option<&h2::Error> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            let went_away = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
-            return h2.is_remote() && (refused || went_away);
+            return Some(h2).filter(|it| it.is_remote());
         }
         cause = error.source();
     }
-    false
+    None
 }

@@ -4,6 +4,7 @@
 //! connection stays here for a few seconds only, and never as long as the upstream said it would keep it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,19 +14,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::body::RequestBody;
+use super::lent::RequestBody;
 
 /// One HTTP/1.1 connection.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     /// Cancelled once the task that drives the connection has ended.
     pub(super) gone: CancellationToken,
+    /// Where it leads.
+    pub(super) peer: IpAddr,
 }
 
 /// The idle connections of one upstream.
 pub(super) struct Pool {
     idle: Mutex<Idle>,
-    idle_connections_max: usize,
     tracker: TaskTracker,
     /// From then on nothing is kept.
     closed: CancellationToken,
@@ -45,31 +47,29 @@ struct Resting {
 }
 
 impl Pool {
-    pub(super) fn new(
-        idle_connections_max: usize,
-        tracker: TaskTracker,
-        closed: CancellationToken,
-    ) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), idle_connections_max, tracker, closed })
+    pub(super) fn new(tracker: TaskTracker, closed: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), tracker, closed })
     }
 
-    /// The connection that was used last, if one is young enough and still open as far as we know.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// The connection that was used last, if one is young enough, still open as far as we know, and leads to
+    /// one of `addresses`. Those that lead elsewhere are closed.
+    pub(super) fn take(&self, addresses: &[IpAddr]) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = self.lock();
         while let Some(Resting { connection, until }) = idle.connections.pop() {
-            if now < until && connection.sender.is_ready() {
+            let leads_there = addresses.contains(&connection.peer);
+            if now < until && leads_there && connection.sender.is_ready() {
                 return Some(connection);
             }
         }
         None
     }
 
-    /// Keeps `connection` for at most `idle_for`; the oldest gives way when there are too many.
-    pub(super) fn put(self: &Arc<Self>, connection: Connection, idle_for: Duration) {
+    /// Keeps `connection` for at most `idle_for`; the oldest gives way when there are more than `max`.
+    pub(super) fn put(self: &Arc<Self>, connection: Connection, idle_for: Duration, max: usize) {
         let mut idle = self.lock();
         idle.connections.push(Resting { connection, until: Instant::now() + idle_for });
-        if idle.connections.len() > self.idle_connections_max {
+        if idle.connections.len() > max {
             idle.connections.remove(0);
         }
         // Once the pool is closed the reaper's first look drops them all.

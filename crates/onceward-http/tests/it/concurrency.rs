@@ -9,7 +9,7 @@ use onceward_http::{HttpPolicy, Routes, Told};
 use onceward_testkit::{FaultyStore, HandClock, Op, eventually, within};
 use tokio::task::JoinSet;
 
-use crate::world::{Got, World, let_through, paid, paid_after, pay, policy, turnstile};
+use crate::world::{Got, World, let_through, paid, paid_after, pay, pay_other, policy, turnstile};
 
 const WAIT: InFlight = InFlight::Wait(Duration::from_secs(10));
 
@@ -223,4 +223,30 @@ async fn a_first_run_costs_two_calls_to_the_store_however_many_keys_there_are() 
     world.store.forget();
     elsewhere.send(pay("k7")).await.assert_replay(201);
     assert_eq!(world.store.ops(), [Op::Insert]);
+}
+
+/// The first runs, others wait for it, and whoever asks for something else under its key hears so at once.
+#[tokio::test]
+async fn another_request_is_refused_at_once_while_others_wait() {
+    let gate = turnstile();
+    let world = World::under(policy(|it| it.in_flight = WAIT), paid_after(&gate));
+    let first = world.send_aside(pay("k"));
+    world.until_effects(1).await;
+    let before = world.clock.sleepers();
+    let waiting: Vec<_> = (0..100).map(|_| world.send_aside(pay("k"))).collect();
+    world.clock.until_asleep(before + 100).await;
+    assert_eq!(world.store.under_way(), 0, "they hold no call to the store");
+    world.send(pay_other("k")).await.assert_problem(422, "key-reused");
+    // One more of the same waits for nobody: its key holds as much memory as it may.
+    let got = world.send(pay("k")).await;
+    got.assert_problem(409, "in-progress");
+    assert_eq!((got.told(), got.header("retry-after")), (Told::Busy, Some("1")));
+    world.store.forget();
+    let_through(&gate);
+    // The clock stands still, and nobody asks the store: they are woken, they do not poll.
+    first.got().await.assert_first(201);
+    for waiter in waiting {
+        waiter.got().await.assert_replay(201);
+    }
+    assert_eq!((world.store.ops(), world.effects()), (vec![Op::Replace], 1));
 }

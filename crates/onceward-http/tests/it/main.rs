@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod concurrency;
+mod cors;
 mod disconnect;
 mod fingerprint;
 mod forwarded;
 mod key;
+mod limits;
 mod outcome;
 mod oversize;
 mod principal;

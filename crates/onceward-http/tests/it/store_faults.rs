@@ -96,6 +96,46 @@ async fn fail_open_runs_unprotected_and_says_so() {
 }
 
 #[tokio::test]
+async fn an_unprotected_run_goes_on_when_its_caller_leaves_and_is_waited_for() {
+    let gate = turnstile();
+    let world = World::under(fail_open(), paid_after(&gate));
+    world.store.down(Fault::Refused);
+    let leaves = world.send_aside(pay("k1"));
+    world.until_effects(1).await;
+    drop(leaves);
+    let stays = world.send_aside(pay("k2"));
+    world.until_effects(2).await;
+    assert_eq!(world.layer.running(), 2);
+    world.layer.drain();
+    let mut idle = tokio::task::JoinSet::new();
+    let layer = world.layer.clone();
+    idle.spawn(async move { layer.idle().await });
+    let_through(&gate);
+    eventually(async || world.layer.running() == 1).await;
+    assert!(idle.try_join_next().is_none(), "the other still runs");
+    let_through(&gate);
+    let got = stays.got().await;
+    assert_eq!((got.status.as_u16(), got.text(), got.told()), (201, "paid", Told::FailedOpen));
+    within(idle.join_next()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_unprotected_run_that_is_stopped_panics_or_is_cut_off_has_no_known_outcome() {
+    let gate = turnstile();
+    let world = World::under(fail_open(), paid_after(&gate));
+    world.store.down(Fault::Refused);
+    let sent = world.send_aside(pay("k"));
+    world.until_effects(1).await;
+    within(world.layer.abort()).await;
+    sent.got().await.assert_problem(504, "outcome-unresolved");
+    let panics = World::under(fail_open(), |_| async { panic!("on cue") as () });
+    panics.store.down(Fault::Refused);
+    let got = panics.send(pay("k")).await;
+    got.assert_problem(504, "outcome-unresolved");
+    assert_eq!(got.told(), Told::FailedOpen);
+}
+
+#[tokio::test]
 async fn fail_open_still_refuses_what_is_no_operation() {
     let world = World::under(
         policy(|it| {

@@ -1,6 +1,5 @@
 //! What was written is what is read, to the last byte.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::Fixture;
 use super::sample::{HOUR, claim, id, inserted, renewal, stored, swapped};
 
 fn states() -> Vec<State> {
-    let answer = |kind: &str, bytes: Bytes| State::Done(Answer { kind: Cow::Owned(kind.to_owned()), bytes });
+    let answer = |kind: &str, bytes: Bytes| State::Done(Answer::new(kind.to_owned(), bytes));
     let noise: Vec<u8> = (0..1_u32 << 20).map(|it| it.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     vec![
         State::Running,
@@ -25,6 +24,7 @@ fn states() -> Vec<State> {
         answer("http", Bytes::from_static(b"\x00\xff\xfe\r\n\x00")),
         answer(&"k".repeat(255), Bytes::from(vec![0; 4096])),
         answer("noise", Bytes::from(noise)),
+        State::Done(Answer::new("packed", vec![7; 1 << 20]).packed()),
     ]
 }
 

@@ -1,0 +1,82 @@
+//! Which changes of the routes would change who is who.
+//!
+//! A key is unique within a principal, so a path whose callers are told apart by another rule forgets its keys: a
+//! retry across the change would run again. Everything else that a route chooses is policy and may change while
+//! requests run; nothing that it chooses has a part in the fingerprint.
+
+use std::fmt;
+
+use http::Method;
+
+use crate::policy::KeyRule;
+use crate::principal::PrincipalRule;
+use crate::route::{OPERATIONS, Route, Routes};
+
+/// A setting whose change would change the identity of operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityChange {
+    /// The route that told callers apart so far; `default` for the settings outside of all routes.
+    pub old_route: String,
+    /// The route that would from now on.
+    pub new_route: String,
+    /// A method for which they differ.
+    pub method: Method,
+    /// The paths for which they differ.
+    pub path: String,
+    /// The rule so far.
+    pub old: PrincipalRule,
+    /// The rule from now on.
+    pub new: PrincipalRule,
+}
+
+impl fmt::Display for IdentityChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { old_route, new_route, method, path, old, new } = self;
+        write!(f, "`principal` of {method} {path}: \"{old}\" (route {old_route:?}) so far, ")?;
+        write!(f, "\"{new}\" (route {new_route:?}) from now on")
+    }
+}
+
+/// The settings whose change from `old` to `new` would change the identity of operations that `old` may have
+/// recorded. Empty when `new` may take the place of `old` while the process runs.
+///
+/// A path that was no operation so far has no records, and one that is none any more gets no new ones: neither
+/// changes an identity. Where only several routes together cover a path, a change may be named that no request
+/// would meet; none is ever missed.
+#[must_use]
+pub fn identity_changes(old: &Routes, new: &Routes) -> Vec<IdentityChange> {
+    let mut changes: Vec<IdentityChange> = Vec::new();
+    for method in OPERATIONS {
+        let (before, after) = (old.covering(&method), new.covering(&method));
+        for (at, was) in before.iter().enumerate() {
+            for (then, becomes) in after.iter().enumerate() {
+                let is_named = |it: &IdentityChange| it.old_route == was.name && it.new_route == becomes.name;
+                if !differ(was, becomes) || changes.iter().any(is_named) {
+                    continue;
+                }
+                let Some(common) = was.path.intersection(&becomes.path) else { continue };
+                let shadowed = |routes: &[&Route]| routes.iter().any(|it| it.path.covers(&common));
+                if !shadowed(&before[..at]) && !shadowed(&after[..then]) {
+                    changes.push(IdentityChange {
+                        old_route: was.name.clone(),
+                        new_route: becomes.name.clone(),
+                        method: method.clone(),
+                        path: common.to_string(),
+                        old: was.policy.principal.clone(),
+                        new: becomes.policy.principal.clone(),
+                    });
+                }
+            }
+        }
+    }
+    changes
+}
+
+/// Whether both make operations and tell callers apart by other rules.
+fn differ(was: &Route, becomes: &Route) -> bool {
+    let are_operations = [was, becomes].iter().all(|it| it.policy.key != KeyRule::Ignored);
+    are_operations && was.policy.principal != becomes.policy.principal
+}
+
+#[cfg(test)]
+mod tests;
