@@ -1,34 +1,31 @@
 //! The gateway as a whole: start, serve, stop in order.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
-use onceward_admin::{AdminState, AnswerWriter, Doctor, MeteredStore, Metrics, Reload, Token, Upstreams};
-use onceward_core::store::Due;
+use onceward_admin::{
+    AdminState, AnswerWriter, Build, Doctor, MeteredStore, Metrics, Reload, ReloadRefused, Reloaded, Token,
+    Upstreams,
+};
 use onceward_core::{Engine, EngineSettings, Store, SystemClock, SystemEntropy};
-use onceward_http::{Body, IdempotencyLayer, Operation, stored_answer};
+use onceward_http::{IdempotencyLayer, stored_answer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer as _;
-use tower_service::Service;
 
 use crate::access::Access;
-use crate::listen::{Limits, Listening, Stop, accept};
-use crate::routes::{routes, upstream};
+use crate::listen::{Counters, Listening, ReloadableTls, Stop, Tls, TlsError, accept};
+use crate::reload::{Live, Source, show_certificate};
+use crate::routes;
 use crate::settings::Settings;
-use crate::upstream::{Fault, InvalidSetting, PassThrough, Upstream};
-
-/// How many records past their lease are counted at most.
-const LEASES_COUNTED: usize = 1000;
+use crate::to_upstream::ToUpstream;
+use crate::upkeep::upkeep;
+use crate::upstream::{InvalidSetting, Surroundings, Upstream};
+use crate::watch::Watch;
 
 /// How long writing the last abandonments may take when the gateway stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -36,10 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A gateway that listens and is not yet told to stop.
 #[derive(Debug)]
 pub struct Gateway {
-    settings: Settings,
+    live: Arc<Live>,
     address: SocketAddr,
     admin_address: SocketAddr,
-    layer: Arc<IdempotencyLayer>,
     draining: Arc<AtomicBool>,
     stop: Stop,
     /// Connections of callers, which end first.
@@ -74,20 +70,56 @@ pub enum StartError {
     /// The upstream's settings cannot be used.
     #[error("upstream.{0}")]
     Upstream(#[from] InvalidSetting),
+    /// The files of `[tls]` cannot be used.
+    #[error("tls")]
+    Tls(#[from] TlsError),
+}
+
+/// What a gateway is told about the process that it runs in.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// Where settings are read again from; without it a reload is refused.
+    pub source: Option<Source>,
+    /// Which build runs.
+    pub build: Build,
 }
 
 impl Gateway {
-    /// Listens on both addresses and serves at once, on the current tokio runtime.
+    /// Listens on both addresses and serves at once, on the current tokio runtime. The settings never change.
     ///
     /// # Errors
     /// [`StartError`]; nothing was served.
     pub async fn start(settings: Settings, store: Arc<dyn Store>, token: Token) -> Result<Self, StartError> {
+        Self::start_in(Process::default(), settings, store, token).await
+    }
+
+    /// As [`Gateway::start`], in a process that can say where its settings came from.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was served.
+    pub async fn start_in(
+        process: Process,
+        settings: Settings,
+        store: Arc<dyn Store>,
+        token: Token,
+    ) -> Result<Self, StartError> {
+        let metrics = Metrics::with(process.build);
+        metrics.allow_routes(settings.routes.iter().map(|it| it.name.clone()).chain(["default".to_owned()]));
+        let tls = load_tls(&settings, &metrics)?;
+        let background = TaskTracker::new();
+        let background_stop = CancellationToken::new();
+        let watch = Arc::new(Watch::new(metrics.clone()));
+        let surroundings = Surroundings {
+            observer: Some(Arc::clone(&watch) as _),
+            ..Surroundings::new(background.clone(), background_stop.clone())
+        };
+        let proxy = Upstream::within(routes::upstream(&settings), surroundings)?;
+        watch.keep_only(&proxy);
+
         let listener = listen(settings.listen, "listen").await?;
         let admin_listener = listen(settings.admin.listen, "admin.listen").await?;
         let address = listener.local_addr().unwrap_or(settings.listen);
         let admin_address = admin_listener.local_addr().unwrap_or(settings.admin.listen);
-        let metrics =
-            Metrics::new(settings.routes.iter().map(|it| it.name.clone()).chain(["default".to_owned()]));
         let store: Arc<dyn Store> =
             Arc::new(MeteredStore::new(store, Arc::new(SystemClock), metrics.clone()));
         let engine = Engine::with(
@@ -97,26 +129,40 @@ impl Gateway {
             Arc::new(SystemEntropy),
             Arc::new(metrics.clone()),
         );
-        let background = TaskTracker::new();
-        let background_stop = CancellationToken::new();
-        let proxy = Upstream::new(upstream(&settings), background.clone(), background_stop.clone())?;
-        let layer = IdempotencyLayer::new(engine.clone(), routes(&settings))
-            .with_store_patience(settings.upstream.response_timeout);
-        let layer = Arc::new(layer);
+        let layer = Arc::new(IdempotencyLayer::new(engine.clone(), routes::routes(&settings)));
+        layer.set_store_patience(settings.upstream.response_timeout);
+        layer.set_cors(routes::cors(&settings));
+        layer.set_keys_in_flight(routes::keys_in_flight(&settings));
+        let limits = routes::limits(&settings);
+        let ready_requires_store = settings.admin.ready_requires_store;
+        let live = Arc::new(Live {
+            settings: settings.into(),
+            source: process.source,
+            layer: Arc::clone(&layer),
+            proxy: proxy.clone(),
+            tls: tls.clone(),
+            metrics: metrics.clone(),
+            watch,
+        });
         // The layer owns the metrics, so they must not own it: the store closes when its last owner goes.
         let counted = Arc::downgrade(&layer);
         metrics.count_running(move || counted.upgrade().map_or(0, |it| it.running() as u64));
         let draining = Arc::new(AtomicBool::new(false));
+        let (reloading, looking) = (Arc::downgrade(&live), Arc::downgrade(&live));
         let admin = AdminState {
             engine: engine.clone(),
             metrics: metrics.clone(),
             token,
             draining: Arc::clone(&draining),
-            ready_requires_store: settings.admin.ready_requires_store,
+            ready_requires_store,
             answers: AnswerWriter::new(|it| Ok(stored_answer(it.status, it.headers, it.body))),
-            reload: Reload::none(),
+            reload: Reload::new(move || {
+                std::future::ready(reloading.upgrade().map_or(Err(ReloadRefused::NoFile), |it| it.reload()))
+            }),
             doctor: Doctor::none(),
-            upstreams: Upstreams::none(),
+            upstreams: Upstreams::new(move || {
+                looking.upgrade().map(|it| it.watch.views(&it.proxy)).unwrap_or_default()
+            }),
         };
         let stop = Stop::default();
         let connections = TaskTracker::new();
@@ -125,12 +171,7 @@ impl Gateway {
             metrics: metrics.clone(),
             engine: engine.clone(),
         };
-        let limits = Limits {
-            header_timeout: settings.header_timeout,
-            idle_timeout: settings.idle_timeout,
-            ..Limits::default()
-        };
-        let listening = Listening { limits, ..Listening::default() };
+        let listening = Listening { limits, tls, counters: Counters::default() };
         connections.spawn(accept(listener, service, listening, stop.clone(), connections.clone()));
         background.spawn(upkeep(engine, metrics, background_stop.clone()));
         let admin_stop = background_stop.clone();
@@ -141,17 +182,15 @@ impl Gateway {
                 tracing::error!(%error, "the admin listener ended");
             }
         });
-        Ok(Self {
-            settings,
-            address,
-            admin_address,
-            layer,
-            draining,
-            stop,
-            connections,
-            background,
-            background_stop,
-        })
+        Ok(Self { live, address, admin_address, draining, stop, connections, background, background_stop })
+    }
+
+    /// Reads the settings again and takes them up, all or none: see [`Settings::changes`].
+    ///
+    /// # Errors
+    /// Every reason at once; the old settings stay in force.
+    pub fn reload(&self) -> Result<Reloaded, ReloadRefused> {
+        self.live.reload()
     }
 
     /// Where callers connect.
@@ -174,33 +213,34 @@ impl Gateway {
     /// 3. What still runs is abandoned: unresolved at once. Then everything closes.
     pub async fn stop(self) -> Ended {
         self.draining.store(true, Ordering::Release);
+        let (drain_delay, drain) = self.live.drain();
         let no_connection = async {
             // The accept loop itself is one task.
             while self.connections.len() > 1 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let _ = tokio::time::timeout(self.settings.drain_delay, no_connection).await;
+        let _ = tokio::time::timeout(drain_delay, no_connection).await;
 
         self.stop.accepting.cancel();
         self.stop.graceful.cancel();
         self.connections.close();
         let finished = async {
             self.connections.wait().await;
-            self.layer.drain();
-            self.layer.idle().await;
+            self.live.layer.drain();
+            self.live.layer.idle().await;
         };
-        let in_time = tokio::time::timeout(self.settings.drain, finished).await.is_ok();
+        let in_time = tokio::time::timeout(drain, finished).await.is_ok();
 
-        self.layer.drain();
-        let left = if in_time { 0 } else { self.layer.running() };
+        self.live.layer.drain();
+        let left = if in_time { 0 } else { self.live.layer.running() };
         if left > 0 {
             tracing::warn!(
                 operations = left,
                 "stopping with operations under way: their records are unresolved"
             );
         }
-        let _ = tokio::time::timeout(LAST_WORDS, self.layer.abort()).await;
+        let _ = tokio::time::timeout(LAST_WORDS, self.live.layer.abort()).await;
         if left > 0 {
             // Their callers are still to hear that the outcome is unresolved.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.connections.wait()).await;
@@ -221,89 +261,13 @@ async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListene
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, setting, source })
 }
 
-/// Sweeps, releases stray claims and says when the store goes and comes, once a second and faster while there
-/// is more to do.
-async fn upkeep(engine: Engine, metrics: Metrics, stop: CancellationToken) {
-    let mut up = true;
-    let mut passed = 0;
-    loop {
-        let done = engine.maintain().await;
-        match &done {
-            Err(error) if up => {
-                tracing::error!(error = error as &dyn std::error::Error, "the store is down");
-            }
-            Ok(_) if !up => tracing::info!("the store is up again"),
-            Ok(_) | Err(_) => {}
-        }
-        up = done.is_ok();
-        let more = done.is_ok_and(|it| it.more);
-        if let Ok(over) = engine.store().due(Due::Lease, LEASES_COUNTED).await {
-            metrics.leases_passed(over.len());
-            if over.len() > passed {
-                tracing::warn!(
-                    operations = over.len(),
-                    "operations are unresolved: whoever ran them was gone before their answer was stored"
-                );
-            }
-            passed = over.len();
-        }
-        let pause = Duration::from_millis(if more { 10 } else { 1000 });
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+fn load_tls(settings: &Settings, metrics: &Metrics) -> Result<Option<ReloadableTls>, StartError> {
+    if !settings.tls.is_on() {
+        return Ok(None);
     }
-}
-
-/// The proxy behind the layer: tells it which requests are operations, and times it.
-#[derive(Debug, Clone)]
-struct ToUpstream {
-    proxy: Upstream,
-    metrics: Metrics,
-    engine: Engine,
-}
-
-impl Service<Request<Body>> for ToUpstream {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.proxy.poll_ready(cx)
+    let tls = Tls::load(&settings.tls.cert, &settings.tls.key)?;
+    if let Some(warning) = show_certificate(&tls, metrics) {
+        tracing::warn!("{warning}");
     }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let extensions = request.extensions_mut();
-        let record = extensions.get::<Operation>().map(|it| it.record.prefix());
-        if extensions.get::<Operation>().is_none() {
-            extensions.insert(PassThrough);
-        }
-        let (metrics, clock) = (self.metrics.clone(), Arc::clone(self.engine.clock()));
-        let asked = clock.boot();
-        let answer = self.proxy.call(request);
-        Box::pin(async move {
-            let response = answer.await?;
-            if let Some(fault) = response.extensions().get::<Fault>() {
-                tracing::warn!(record, reason = fault.reason(), "a request got no answer from the upstream");
-            }
-            let outcome = match response.extensions().get::<Fault>() {
-                Some(Fault::Unreachable) => "unreachable",
-                Some(Fault::TimedOut) => "timeout",
-                Some(Fault::Broken) => "broken",
-                None => status_class(response.status()),
-            };
-            metrics.upstream(outcome, clock.boot().saturating_sub(asked));
-            Ok(response)
-        })
-    }
-}
-
-fn status_class(status: StatusCode) -> &'static str {
-    match status.as_u16() / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
+    Ok(Some(ReloadableTls::new(tls)))
 }

@@ -14,15 +14,20 @@ mod access;
 pub mod doctor;
 mod gateway;
 pub mod listen;
+mod reload;
 mod routes;
 pub mod settings;
 
 mod forward;
+mod to_upstream;
 mod upgrade;
+mod upkeep;
 mod upstream;
+mod watch;
 
 pub use crate::forward::{ClientAddr, SecureClient};
-pub use crate::gateway::{Ended, Gateway, StartError};
+pub use crate::gateway::{Ended, Gateway, Process, StartError};
+pub use crate::reload::Source;
 pub use onceward_http::FreshConnection;
 
 pub use crate::upstream::{

@@ -4,13 +4,12 @@
 //! behind its length (4 bytes). The record around it carries the checksum.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, DATE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use onceward_core::Answer;
 
 use crate::body::Body;
+use crate::hop::strip_hop_by_hop;
 use crate::outcome::{Outcome, Reason};
 use crate::problem::Ours;
 
@@ -18,9 +17,6 @@ use crate::problem::Ours;
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// `Onceward-Outcome`: how an upstream overrules the status lists.
 pub const ONCEWARD_OUTCOME: HeaderName = HeaderName::from_static("onceward-outcome");
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 const KIND_WHOLE: &str = "http";
 const KIND_NOT_KEPT: &str = "http-not-kept";
@@ -121,19 +117,6 @@ pub(crate) fn strip_first_run(headers: &mut HeaderMap) -> Option<Outcome> {
     });
     keep_lines(headers, |name| *name != ONCEWARD_OUTCOME && *name != IDEMPOTENT_REPLAYED);
     said
-}
-
-/// Removes what belongs to one connection (RFC 9110, section 7.6.1): it must never be stored.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|it| it.as_bytes().split(|it| *it == b','))
-        .filter_map(|it| HeaderName::from_bytes(it.trim_ascii()).ok())
-        .collect();
-    const OF_ONE_CONNECTION: [HeaderName; 7] =
-        [CONNECTION, KEEP_ALIVE, PROXY_AUTHENTICATE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
-    keep_lines(headers, |name| !OF_ONE_CONNECTION.contains(name) && !named.contains(name));
 }
 
 /// Keeps the lines that `keep` likes, in their order. Removing from the map would move its last line forward.
@@ -289,17 +272,5 @@ mod tests {
                 ("idempotent-replayed", "true")
             ]
         );
-    }
-
-    #[test]
-    fn hop_by_hop_lines_and_those_named_by_connection_are_not_stored() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "timeout=5"), ("etag", "\"1\"")]
-        {
-            headers.append(name, value.parse().unwrap());
-        }
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
     }
 }

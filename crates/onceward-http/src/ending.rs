@@ -11,11 +11,12 @@ use onceward_core::{Answer, Permit, RecordId};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::answer::{Read, StoredAnswer, fit_length, strip_first_run, strip_hop_by_hop};
+use crate::answer::{Read, StoredAnswer, fit_length, strip_first_run};
 use crate::body::{Body, BoxError};
 use crate::capture::{Captured, capture};
 use crate::crowd::Place;
 use crate::exchange::{Exchange, Told};
+use crate::hop::strip_hop_by_hop;
 use crate::operation::{Door, content_length};
 use crate::outcome::{Outcome, Reason};
 use crate::policy::{HttpPolicy, Oversize};
@@ -25,7 +26,7 @@ use crate::service::{call, tell};
 /// Writes what became of the operation, then tells the caller; never the other way round.
 pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome: Outcome, ended: Ended) {
     let id = permit.record_id();
-    let patience = door.shared.engine.clock().sleep(door.shared.store_patience);
+    let patience = door.shared.engine.clock().sleep(door.shared.store_patience());
     let (finish, told, response): (FinishFuture, Told, Response<Body>) = match (outcome, ended) {
         (_, Ended::Failed(why)) => (
             Box::pin(async move { permit.abandon(why).await.map(|()| None) }),

@@ -13,6 +13,7 @@ use crate::cors::CorsPolicy;
 use crate::crowd::Crowd;
 use crate::route::Routes;
 use crate::service::Idempotency;
+use crate::token::ShortTokens;
 
 /// How many operations of one principal may be in flight at once, unless it is set otherwise.
 pub const KEYS_IN_FLIGHT: usize = 1000;
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     routes: RwLock<Arc<Routes>>,
     cors: RwLock<Option<Arc<CorsPolicy>>>,
-    pub(crate) store_patience: Duration,
+    store_patience: RwLock<Duration>,
     pub(crate) crowd: Arc<Crowd>,
     pub(crate) tasks: TaskTracker,
     pub(crate) abort: CancellationToken,
@@ -46,7 +47,7 @@ impl IdempotencyLayer {
                 engine,
                 routes: RwLock::new(Arc::new(routes)),
                 cors: RwLock::default(),
-                store_patience: Duration::from_secs(60),
+                store_patience: RwLock::new(Duration::from_secs(60)),
                 crowd: Arc::new(Crowd::new(KEYS_IN_FLIGHT)),
                 tasks: TaskTracker::new(),
                 abort: CancellationToken::new(),
@@ -55,15 +56,10 @@ impl IdempotencyLayer {
         }
     }
 
-    /// How long a caller waits for its answer to be stored before it is told that it could not be. Storing
-    /// goes on after that. Default 60 s.
-    ///
-    /// # Panics
-    /// When the layer was cloned before.
-    #[must_use]
-    pub fn with_store_patience(mut self, patience: Duration) -> Self {
-        Arc::get_mut(&mut self.shared).expect("set before the layer is cloned").store_patience = patience;
-        self
+    /// How long a caller waits from now on for its answer to be stored before it is told that it could not be.
+    /// Storing goes on after that. Default 60 s.
+    pub fn set_store_patience(&self, patience: Duration) {
+        *self.shared.store_patience.write().unwrap_or_else(PoisonError::into_inner) = patience;
     }
 
     /// Lets one principal have at most `keys_max` operations in flight from now on; 0 sets no bound. Default
@@ -88,6 +84,13 @@ impl IdempotencyLayer {
     /// [`identity_changes`](crate::identity_changes) before.
     pub fn set_routes(&self, routes: Routes) {
         *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// The routes whose callers' tokens end before the answers that they were given, as far as was seen since the
+    /// routes were set. For whoever advises operators.
+    #[must_use]
+    pub fn short_tokens(&self) -> Vec<ShortTokens> {
+        self.shared.routes().short_tokens()
     }
 
     /// Lets web pages read the layer's own answers as `policy` says from now on. Default: `None`, nothing about
@@ -130,6 +133,10 @@ impl Shared {
 
     pub(crate) fn cors(&self) -> Option<Arc<CorsPolicy>> {
         self.cors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn store_patience(&self) -> Duration {
+        *self.store_patience.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -6,6 +6,7 @@ use http::Method;
 
 use crate::path::{PathPattern, normal_path};
 use crate::policy::{HttpPolicy, KeyRule};
+use crate::token::{ShortTokens, TokenWatch};
 
 /// One rule: these methods on this path get this policy.
 #[derive(Debug, Clone)]
@@ -25,8 +26,15 @@ pub struct Route {
 /// The routes of a layer, in order; the first match wins.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
-    routes: Vec<Arc<Route>>,
-    fallback: Option<Arc<Route>>,
+    routes: Vec<Arc<Watched>>,
+    fallback: Option<Arc<Watched>>,
+}
+
+/// A route, and what was seen of its callers' tokens.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) route: Arc<Route>,
+    pub(crate) tokens: TokenWatch,
 }
 
 /// The methods whose repeats have effects.
@@ -49,25 +57,39 @@ impl Routes {
             policy: default,
             fresh_connection: false,
         };
-        Self { routes: routes.into_iter().map(Arc::new).collect(), fallback: Some(Arc::new(fallback)) }
+        let watched = |it| Arc::new(Watched { route: Arc::new(it), tokens: TokenWatch::default() });
+        Self { routes: routes.into_iter().map(watched).collect(), fallback: Some(watched(fallback)) }
     }
 
     /// The route under which a request may be an operation; `None` when it just passes through. A method in
     /// small letters is found, too, so that it can be refused.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str) -> Option<Arc<Route>> {
+        self.matched(method, path).map(|it| Arc::clone(&it.route))
+    }
+
+    /// As [`find`](Self::find).
+    pub(crate) fn matched(&self, method: &Method, path: &str) -> Option<&Watched> {
         let capitals = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes()).ok();
         let method = capitals.as_ref().filter(|it| may_be_operation(it))?;
         let normal = normal_path(path);
-        let found = self.routes.iter().find(|it| it.covers(method) && it.path.matches(&normal));
-        let found = found.or(self.fallback.as_ref().filter(|it| it.covers(method)))?;
-        (found.policy.key != KeyRule::Ignored).then(|| Arc::clone(found))
+        let mut all = self.routes.iter().chain(&self.fallback);
+        let found = all.find(|it| it.route.covers(method) && it.route.path.matches(&normal))?;
+        (found.route.policy.key != KeyRule::Ignored).then_some(found)
+    }
+
+    /// The routes whose callers' tokens end before the answers that they were given, as far as was seen since
+    /// these routes were made.
+    #[must_use]
+    pub fn short_tokens(&self) -> Vec<ShortTokens> {
+        let all = self.routes.iter().chain(&self.fallback);
+        all.filter_map(|it| it.tokens.seen(&it.route)).collect()
     }
 
     /// The routes that requests of `method` are matched with, in order.
     pub(crate) fn covering(&self, method: &Method) -> Vec<&Route> {
         let all = self.routes.iter().chain(&self.fallback);
-        all.map(|it| &**it).filter(|it| it.covers(method)).collect()
+        all.map(|it| &*it.route).filter(|it| it.covers(method)).collect()
     }
 }
 

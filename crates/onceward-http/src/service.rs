@@ -22,7 +22,7 @@ use crate::layer::Shared;
 use crate::operation::{Door, operation};
 use crate::policy::KeyRule;
 use crate::problem::{Ours, Problem};
-use crate::route::Route;
+use crate::route::{Route, Watched};
 
 /// A request extension: this operation wants a connection of its own to the upstream.
 #[derive(Debug, Clone, Copy)]
@@ -107,9 +107,11 @@ enum Recognised {
 }
 
 fn recognise(shared: &Shared, parts: &Parts) -> Recognised {
-    let Some(route) = shared.routes().find(&parts.method, parts.uri.path()) else {
+    let routes = shared.routes();
+    let Some(Watched { route, tokens }) = routes.matched(&parts.method, parts.uri.path()) else {
         return Recognised::PassThrough;
     };
+    let route = Arc::clone(route);
     // Methods are case-sensitive (RFC 9110, section 9.1), and not everybody behind us knows.
     if parts.method.as_str().bytes().any(|it| it.is_ascii_lowercase()) {
         let why = "The method is not in capital letters; write POST, PATCH, PUT or DELETE";
@@ -124,7 +126,10 @@ fn recognise(shared: &Shared, parts: &Parts) -> Recognised {
         };
     }
     match key_of(&parts.headers) {
-        Ok(Some(key)) => Recognised::Operation(route, key),
+        Ok(Some(key)) => {
+            tokens.look(&route, &parts.headers, &**shared.engine.clock());
+            Recognised::Operation(route, key)
+        }
         Ok(None) if required => Recognised::Refused(Problem::KeyMissing, route),
         Ok(None) => Recognised::PassThrough,
         Err(problem) => Recognised::Refused(problem, route),

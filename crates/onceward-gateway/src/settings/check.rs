@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use onceward_http::CorsPolicy;
+
 use super::error::{Place, Problem};
 use super::units::show_duration;
 use super::{Policy, Protocol, Route, Settings};
@@ -90,14 +92,8 @@ impl Found<'_> {
 
     fn cors(&mut self, settings: &Settings) {
         let cors = &settings.cors;
-        let any = cors.origins.iter().any(|it| it == "*");
-        if any && cors.origins.len() > 1 {
-            let says = "\"*\" stands for every origin, so it stands alone";
-            self.problem("cors.origins", "", says.into());
-        }
-        if any && cors.credentials {
-            let says = "browsers refuse credentials for \"*\"; name the origins";
-            self.problem("cors.credentials", "cors.origins", says.into());
+        if let Err(error) = CorsPolicy::new(cors.origins.iter().cloned(), cors.credentials) {
+            self.problem("cors.origins", "", error.to_string());
         }
         if cors.credentials && cors.origins.is_empty() {
             let says = "means nothing without cors.origins; name the origins";

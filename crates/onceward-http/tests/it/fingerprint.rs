@@ -97,6 +97,28 @@ async fn the_boundary_of_a_multipart_body_does_not_count() {
     check(form("one", "--one a"), form("two", "--two a"), false).await;
 }
 
+/// However its boundary is spelt and its body is framed, a form is the same form.
+#[tokio::test]
+async fn a_form_in_pieces_under_another_boundary_is_the_same_form() {
+    let form = |kind: &str, boundary: &str, pieces: usize| {
+        let body = format!(
+            "--{0}\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--{0}--\r\n",
+            boundary.trim_matches('"')
+        );
+        let size = body.len().div_ceil(pieces);
+        let pieces: Vec<_> = body.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
+        let stream = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+        post("/a")
+            .header("content-type", format!("{kind}; boundary={boundary}"))
+            .body(Body::from_stream(stream))
+    };
+    check(form("multipart/form-data", "one", 1), form("multipart/form-data", "\"two\"", 7), true).await;
+    check(form("multipart/mixed", "one", 3), form("Multipart/Mixed", "three", 100), true).await;
+    check(form("multipart/mixed", "one", 1), form("multipart/related", "one", 1), false).await;
+    // Where it is no multipart, a boundary is a parameter like any other.
+    check(form("text/plain", "one", 1), form("text/plain", "two", 1), false).await;
+}
+
 #[tokio::test]
 async fn chunked_and_sized_bodies_are_the_same_body() {
     let world = World::new(|seen: Seen| async move { (StatusCode::CREATED, seen.body) });

@@ -150,3 +150,62 @@ async fn what_is_stored_of_a_credential_is_a_keyed_hash() {
     assert!(!principals.contains(&elsewhere), "another store hashes with another key");
     assert!(!format!("{:?}", world.records().await).contains("top-secret"));
 }
+
+/// A token that says it lives for so many seconds.
+fn token(seconds: u64) -> String {
+    use base64::Engine as _;
+    let coded = |it: String| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(it);
+    let claims = coded(format!(r#"{{"iat":1000,"exp":{}}}"#, 1000 + seconds));
+    format!("Bearer {}.{claims}.{}", coded("{}".into()), coded("forged".into()))
+}
+
+#[tokio::test]
+async fn a_route_whose_callers_tokens_end_before_its_answers_is_known() {
+    let rule = |path: &str, principal: PrincipalRule| crate::world::route(&[], path, under(&principal));
+    let routes = vec![
+        rule("/bearer", PrincipalRule::Header(http::header::AUTHORIZATION)),
+        rule("/cookie", PrincipalRule::Cookie("sid".into())),
+        rule("/quiet", PrincipalRule::Auto),
+    ];
+    let world = World::routed(onceward_http::Routes::new(routes, HttpPolicy::default()), paid);
+    let day = 24 * 3600;
+    let mut nth = 0;
+    let mut call = |path: &str, authorization: &str| {
+        nth += 1;
+        world.clock.advance(std::time::Duration::from_secs(1));
+        let ask = crate::world::post(path).key(&format!("k{nth}"));
+        world.send(ask.header("authorization", authorization).header("cookie", "sid=1"))
+    };
+    for (path, authorization) in [
+        ("/quiet", "Bearer opaque"),
+        ("/quiet", &*token(day)),
+        ("/quiet", "Basic dTpw"),
+        ("/cookie", &*token(60)),
+    ] {
+        call(path, authorization).await.assert_first(201);
+    }
+    assert_eq!(world.layer.short_tokens(), []);
+    for (path, seconds) in [("/a", 3600), ("/a", 900), ("/a", 1800), ("/bearer", day - 1)] {
+        call(path, &token(seconds)).await.assert_first(201);
+    }
+    let seen: Vec<_> = world
+        .layer
+        .short_tokens()
+        .into_iter()
+        .map(|it| (it.route, it.shortest.as_secs(), it.retention.as_secs()))
+        .collect();
+    assert_eq!(seen, [("/bearer".to_owned(), day - 1, day), ("default".to_owned(), 900, day)]);
+}
+
+#[tokio::test]
+async fn one_token_a_second_is_looked_at() {
+    let world = World::new(paid);
+    for seconds in [900, 60, 30] {
+        world.send(pay("k").header("authorization", token(seconds))).await.assert_first(201);
+    }
+    let shortest = || world.layer.short_tokens()[0].shortest.as_secs();
+    assert_eq!(shortest(), 900);
+    world.clock.advance(std::time::Duration::from_secs(1));
+    world.send(pay("k").header("authorization", token(30))).await.assert_replay(201);
+    assert_eq!(shortest(), 30);
+}

@@ -4,10 +4,11 @@ use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use onceward_http::Told;
+use onceward_core::State;
+use onceward_http::{HttpPolicy, Routes, Told};
 
 use crate::wire::{Server, head};
-use crate::world::{Got, Seen, World, ask, pay, policy, post};
+use crate::world::{Got, Seen, World, ask, paid, pay, policy, post};
 
 type Lines = &'static [(&'static str, &'static str)];
 
@@ -266,4 +267,31 @@ async fn a_replay_ends_with_its_retention_and_never_becomes_a_second_run() {
     world.clock.advance(std::time::Duration::from_secs(7 * 24 * 3600) - std::time::Duration::from_millis(1));
     world.send(pay("k")).await.assert_problem(410, "answer-gone");
     assert_eq!(world.effects(), 1);
+}
+
+/// Long answers are packed where they are kept. Nobody who asks can tell.
+#[tokio::test]
+async fn a_long_answer_comes_back_byte_for_byte_to_every_process() {
+    let body: String = (0..20_000).map(|it| format!("{it},")).collect();
+    let told = body.clone();
+    let world = World::new(move |_| {
+        let body = told.clone();
+        async move { (StatusCode::CREATED, [("set-cookie", "a=1"), ("content-type", "text/csv")], body) }
+    });
+    let first = world.send(pay("k")).await;
+    first.assert_first(201);
+    let State::Done(kept) = &world.records().await[0].state else { panic!("it is done") };
+    assert!(kept.stored_len() < kept.len() / 2, "{} of {}", kept.stored_len(), kept.len());
+    let routes = Routes::new(Vec::new(), HttpPolicy::default());
+    let elsewhere = World::over(world.clock.clone(), world.store.clone(), routes, paid);
+    for world in [&world, &elsewhere] {
+        for _from_store_then_from_cache in 0..2 {
+            let again = world.send(pay("k")).await;
+            again.assert_replay(201);
+            assert_eq!((&again.body, again.text()), (&first.body, &*body));
+            assert_eq!(again.header("content-length"), first.header("content-length"));
+            assert_eq!(again.lines("set-cookie"), ["a=1"]);
+        }
+    }
+    assert_eq!((world.effects(), elsewhere.effects()), (1, 0));
 }

@@ -122,7 +122,8 @@ impl World {
             Arc::new(SeededEntropy::new(seed)),
             Arc::new(NoObserver),
         );
-        let layer = IdempotencyLayer::new(engine.clone(), routes).with_store_patience(STORE_PATIENCE);
+        let layer = IdempotencyLayer::new(engine.clone(), routes);
+        layer.set_store_patience(STORE_PATIENCE);
         let app = router.layer(layer.clone());
         Self { clock, store, engine, layer, app, effects: Arc::default() }
     }

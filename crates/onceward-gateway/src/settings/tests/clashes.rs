@@ -36,11 +36,11 @@ fn settings_that_do_not_go_together_are_refused() {
     );
     refused(
         &format!("{UPSTREAM}[cors]\norigins = [\"*\", \"https://a\"]\n"),
-        "gateway.toml:4: cors.origins: \"*\" stands for every origin, so it stands alone",
+        "gateway.toml:4: cors.origins: `*` stands for every origin; name no others beside it",
     );
     refused(
         &format!("{UPSTREAM}[cors]\norigins = [\"*\"]\ncredentials = true\n"),
-        "gateway.toml:5: cors.credentials: browsers refuse credentials for \"*\"; name the origins",
+        "gateway.toml:4: cors.origins: with credentials every origin must be named; `*` would let any page read",
     );
     refused(
         &format!("{UPSTREAM}[cors]\ncredentials = true\n"),

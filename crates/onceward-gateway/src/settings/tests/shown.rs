@@ -23,7 +23,7 @@ fn what_is_shown_reads_back_to_the_same_settings() {
     rich.tls.cert = "a.pem".into();
     rich.tls.key = "b.pem".into();
     rich.limits.connections = 7;
-    rich.cors.origins = vec!["https://shop.example:8443".into(), "null".into()];
+    rich.cors.origins = vec!["https://shop.example:8443".into(), "http://localhost:3000".into()];
     rich.cors.credentials = true;
     rich.policy.replay_drop = ["x-request-id".to_owned(), "server".to_owned()].into();
     rich.policy.retry_window = Duration::from_secs(72 * 3600);
