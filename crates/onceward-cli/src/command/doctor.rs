@@ -17,7 +17,7 @@ use crate::say::say;
 
 /// Check settings, store and machine, and say what to do about what does not fit
 ///
-/// When a gateway uses the store, that gateway is asked; otherwise everything is looked at from here. Nothing is
+/// When a gateway uses the store, that gateway is asked; otherwise everything is looked at from here. No record is
 /// changed. Exit code 1 when something does not do what it is there for, 0 otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -67,7 +67,7 @@ async fn look(args: &Args) -> Result<Findings, Failed> {
     if let Err(error) = onceward::check(settings.store.as_str()) {
         return Err((Exit::Usage, format!("store: {}", reasons(&error))));
     }
-    let store = gather::store(&settings);
+    let store = gather::store(&settings).await;
     if let State::InUse { holder } = &store.state {
         return ask(args, &settings, holder).await;
     }

@@ -3,6 +3,7 @@
 
 mod client;
 mod crash;
+mod doctor;
 mod drain;
 mod foreign;
 mod help;

@@ -9,6 +9,8 @@ use crate::process::{onceward, run};
 #[path = "../../build/commit.rs"]
 mod commit;
 
+/// What the build script reads, too.
+const GIVEN: Option<&str> = option_env!("ONCEWARD_COMMIT");
 const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
 /// What git prints in `folder`. These tests need git.
@@ -37,7 +39,7 @@ fn another_commit(folder: &Path) {
 #[test]
 fn the_version_names_the_commit_it_was_built_from() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let found = commit::find(option_env!("ONCEWARD_COMMIT"), &root).commit;
+    let found = commit::find(GIVEN, &root).commit;
     let ended = run(onceward(Path::new(".")).arg("--version")).with_code(0);
     assert_eq!(ended.stdout, format!("onceward {}\n", commit::version(NUMBER, found.as_deref())));
 }
@@ -83,6 +85,7 @@ fn without_git_the_variable_is_taken_and_without_both_there_is_no_commit() {
     );
     assert_eq!(found(Some("0123456")).unwrap(), "0123456");
     assert_eq!(commit::version("1.2.3", None), "1.2.3");
+    assert_eq!(commit::VARIABLE, "ONCEWARD_COMMIT");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn kind(kind: &str) -> Finding {
 fn projected(facts: &Facts, free: u64) -> Option<Finding> {
     let check = "disk-projection";
     let counts = facts.store.counts.clone().unwrap_or_default();
-    let answer = counts.answer_bytes.checked_div(counts.answers).unwrap_or(ANSWER_GUESS);
+    let answer = facts.answer_bytes.unwrap_or(ANSWER_GUESS);
     let (retention, tombstone) = longest(&facts.settings);
     let each = format!("each {ANSWER_BYTES} bytes and an answer of {}", about(answer));
     let Some(rate) = &facts.rate else {
@@ -82,7 +82,7 @@ fn projected(facts: &Facts, free: u64) -> Option<Finding> {
             format!(
                 "how much will be kept is not known without a rate; {each}, a tombstone {TOMBSTONE_BYTES} bytes"
             ),
-            "give one, such as --rate 50/s",
+            "name one: --rate 50/s",
         ));
     };
     let over = |time: std::time::Duration, bytes: u64| rate.per_second * time.as_secs_f64() * bytes as f64;
@@ -96,9 +96,9 @@ fn projected(facts: &Facts, free: u64) -> Option<Finding> {
     let needed = needed as u64;
     let more = needed.saturating_sub(kept);
     let says = format!(
-        "{:.4} operations a second ({}) come to about {} with answers kept for {} and tombstones for {} ({each}, \
+        "{} ({}) come to about {} with answers kept for {} and tombstones for {} ({each}, \
          twice for upkeep); {} are free",
-        rate.per_second,
+        number(rate.per_second),
         rate.from,
         about(needed),
         shown(retention),
@@ -122,6 +122,15 @@ fn longest(settings: &Settings) -> (std::time::Duration, std::time::Duration) {
     let longest =
         |of: fn(&crate::settings::Policy) -> std::time::Duration| all().map(of).max().unwrap_or_default();
     (longest(|it| it.retention), longest(|it| it.tombstone))
+}
+
+/// A rate for people.
+fn number(per_second: f64) -> String {
+    if per_second >= 1.0 {
+        format!("{per_second:.0} operations a second")
+    } else {
+        format!("{:.0} operations a day", per_second * 86_400.0)
+    }
 }
 
 /// A size for people: two digits are enough.
@@ -161,7 +170,8 @@ mod tests {
         // 10 s of answers of 488 + 512 bytes and no tombstones, at 1000 a second, twice: 20 MB.
         let mut facts = facts("[policy]\nretention = \"10s\"\ntombstone = \"0\"");
         let full = 20_000_000;
-        facts.store.counts = Some(Counts { answers: 1, answer_bytes: 488, ..Counts::default() });
+        facts.answer_bytes = Some(488);
+        facts.store.counts = Some(Counts { answers: 1000, ..Counts::default() });
         let kept = 1000;
         for (free, expected) in [
             (full - kept - 1, "error disk-projection policy.retention"),
@@ -173,8 +183,6 @@ mod tests {
             let disk = Disk { kind: "xfs".into(), is_read_only: false, free_bytes: free * 1000 };
             facts.disk = Some(disk);
             facts.rate = Some(Rate { per_second: 1_000_000.0, from: "here".into() });
-            facts.store.counts.as_mut().unwrap().answers = 1000;
-            facts.store.counts.as_mut().unwrap().answer_bytes = 488_000;
             let found: Vec<_> =
                 check(&facts).into_iter().filter(|it| it.check == "disk-projection").collect();
             let rule = |_: &crate::doctor::Facts| found.clone();

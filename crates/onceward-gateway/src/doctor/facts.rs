@@ -23,6 +23,8 @@ pub struct Facts {
     pub disk: Option<Disk>,
     /// How many operations run for the first time.
     pub rate: Option<Rate>,
+    /// How long an answer is on average, in bytes.
+    pub answer_bytes: Option<u64>,
     /// What this process may use.
     pub process: Process,
     /// The files of `[tls]` and `upstream.ca_file`; empty lists when they can be used.
@@ -44,6 +46,7 @@ impl Facts {
             store: StoreFacts::default(),
             disk: None,
             rate: None,
+            answer_bytes: None,
             process: Process::default(),
             files: None,
             upstreams: None,
@@ -95,6 +98,13 @@ pub enum State {
         /// Who, as far as is known.
         holder: String,
     },
+    /// It was only looked at from outside.
+    NotLooked {
+        /// Why.
+        reason: String,
+        /// What makes it possible.
+        remedy: String,
+    },
     /// It cannot be opened.
     Refused {
         /// Why, and what to do.
@@ -107,14 +117,16 @@ pub enum State {
 pub struct Counts {
     /// Records with an answer.
     pub answers: u64,
-    /// Bytes of all answers, as stored.
-    pub answer_bytes: u64,
     /// Records that wait for an operator or a repeat.
     pub unresolved: u64,
     /// Records without an answer whose key is refused.
     pub tombstones: u64,
-    /// Records and places in the files that cannot be read.
+    /// Records, files and places in files that cannot be read.
     pub unreadable: u64,
+    /// The oldest unresolved record, and for how long nobody has decided.
+    pub oldest_unresolved: Option<(String, Duration)>,
+    /// Whether counting ended before the last record.
+    pub more: bool,
 }
 
 /// A file system.

@@ -1,11 +1,15 @@
 //! The certificate and key files that the settings name, read as they would be used.
 
+use std::error::Error as _;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::sign::CertifiedKey;
+use onceward_core::Timestamp;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::{Files, TlsFacts};
+use crate::listen::{Tls, TlsError};
 use crate::settings::Settings;
 
 /// A file that cannot be used.
@@ -19,50 +23,46 @@ pub struct FileFault {
     pub remedy: &'static str,
 }
 
-/// Reads the files of `[tls]` and `upstream.ca_file`. Blocks while it reads; nothing is changed.
-///
-/// # Errors
-/// Every file that cannot be used.
-pub fn check_files(settings: &Settings) -> Result<(), Vec<FileFault>> {
-    let mut faults = Vec::new();
+/// Reads the files of `[tls]` and `upstream.ca_file` as they would be used, and says which cannot be. Blocks while
+/// it reads; nothing is changed.
+#[must_use]
+pub fn check_files(settings: &Settings) -> Files {
+    let mut files = Files::default();
     if settings.tls.is_on() {
-        faults.extend(pair(&settings.tls.cert, &settings.tls.key));
+        match Tls::load(&settings.tls.cert, &settings.tls.key) {
+            Ok(tls) => {
+                let (not_before, not_after) = (timestamp(tls.not_before()), timestamp(tls.not_after()));
+                files.certificate = Some(TlsFacts { not_before, not_after });
+            }
+            Err(error) => files.faults.push(tls_fault(settings, &error)),
+        }
     }
     if !settings.upstream.ca_file.as_os_str().is_empty() {
-        faults.extend(chain("upstream.ca_file", &settings.upstream.ca_file).err());
+        files.faults.extend(chain("upstream.ca_file", &settings.upstream.ca_file).err());
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    files
 }
 
-fn pair(cert: &Path, key: &Path) -> Vec<FileFault> {
-    let private = private_key(key);
-    let (chain, private) = match (chain("tls.cert", cert), private) {
-        (Ok(chain), Ok(private)) => (chain, private),
-        (chain, private) => return chain.err().into_iter().chain(private.err()).collect(),
+fn timestamp(it: SystemTime) -> Timestamp {
+    let since = it.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn tls_fault(settings: &Settings, error: &TlsError) -> FileFault {
+    let of_key = match error {
+        TlsError::Read { path, .. } | TlsError::Damaged { path, .. } => *path == settings.tls.key,
+        TlsError::NoKey { .. } | TlsError::Key { .. } | TlsError::Mismatch { .. } => true,
+        TlsError::NoCertificate { .. } | TlsError::Certificate { .. } => false,
     };
-    let fault = |setting, says, remedy| vec![FileFault { setting, says, remedy }];
-    match CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()) {
-        Ok(_) => Vec::new(),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            let says = format!(
-                "the key in {} does not fit the first certificate in {}",
-                key.display(),
-                cert.display()
-            );
-            fault(
-                "tls.key",
-                says,
-                "name the key that it was made with; the server's own certificate comes first",
-            )
-        }
-        Err(error) => {
-            let says = format!("{} and {} cannot be used: {error}", cert.display(), key.display());
-            fault("tls.key", says, "use a key of ECDSA P-256 or P-384, Ed25519 or RSA, and its certificate")
-        }
+    let cause = error.source().map_or(String::new(), |it| format!(" ({it})"));
+    FileFault {
+        setting: if of_key { "tls.key" } else { "tls.cert" },
+        says: format!("{error}{cause}"),
+        remedy: "put a certificate and the key that fits it there; the gateway does not start like this",
     }
 }
 
-fn chain(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, FileFault> {
+fn chain(setting: &'static str, file: &Path) -> Result<(), FileFault> {
     let remedy = "name a PEM file with the certificates, readable by the user of the gateway";
     let read = std::fs::read(file).map_err(|it| it.to_string()).and_then(|pem| {
         CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|it| it.to_string())
@@ -71,21 +71,11 @@ fn chain(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer<'stati
         Ok(chain) if chain.is_empty() => {
             Err(FileFault { setting, says: format!("{} holds no certificate", file.display()), remedy })
         }
-        Ok(chain) => Ok(chain),
+        Ok(_) => Ok(()),
         Err(reason) => {
             Err(FileFault { setting, says: format!("cannot read {}: {reason}", file.display()), remedy })
         }
     }
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
-    let read = std::fs::read(file).map_err(|it| it.to_string());
-    let key = read.and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|it| it.to_string()));
-    key.map_err(|reason| FileFault {
-        setting: "tls.key",
-        says: format!("cannot read a private key from {}: {reason}", file.display()),
-        remedy: "name a PEM file with the key, not encrypted, readable by the user of the gateway alone",
-    })
 }
 
 #[cfg(test)]
@@ -110,20 +100,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = write_pair(folder.path(), "a");
         let (_, other) = write_pair(folder.path(), "b");
-        let missing = folder.path().join("missing");
+        let [missing, no_key] = ["missing", "no-key"].map(|it| folder.path().join(it));
         let check = |cert: &Path, key: &Path, ca: &Path| {
             let mut settings = Settings::default();
             settings.tls.cert = cert.into();
             settings.tls.key = key.into();
             settings.upstream.ca_file = ca.into();
-            check_files(&settings).err().unwrap_or_default().iter().map(|it| it.setting).collect::<Vec<_>>()
+            check_files(&settings).faults.iter().map(|it| it.setting).collect::<Vec<_>>()
         };
         let none = Path::new("");
         assert_eq!(check(none, none, none), [""; 0]);
         assert_eq!(check(&cert, &key, &cert), [""; 0]);
         assert_eq!(check(&cert, &other, none), ["tls.key"]);
-        assert_eq!(check(&missing, &missing, &missing), ["tls.cert", "tls.key", "upstream.ca_file"]);
+        assert_eq!(check(&missing, &no_key, &missing), ["tls.cert", "upstream.ca_file"]);
         // Each file in place of the other.
-        assert_eq!(check(&key, &cert, &key), ["tls.cert", "tls.key", "upstream.ca_file"]);
+        assert_eq!(check(&key, &cert, &key), ["tls.cert", "upstream.ca_file"]);
+        assert_eq!(check(&cert, &missing, none), ["tls.key"]);
     }
 }

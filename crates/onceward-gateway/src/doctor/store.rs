@@ -1,9 +1,12 @@
 //! Whether the store can be used, and whether it keeps what it promises.
 
+use std::time::Duration;
+
 use onceward_admin::{Finding, Level};
 
 use super::finding::{found, ok};
 use super::{Facts, State};
+use crate::settings::show_duration as shown;
 
 const REPAIR: &str =
     "stop the gateway, keep a copy of the directory, and see what `onceward doctor --repair` would do";
@@ -57,6 +60,10 @@ fn opened(facts: &Facts) -> Option<Finding> {
             format!("the store at {place} is in use by {holder}: a second gateway cannot have it"),
             "stop that process, or ask it: name its admin listener with --admin",
         ),
+        State::NotLooked { reason, remedy } => {
+            let says = format!("the store at {place} was looked at from outside only: {reason}");
+            found(Level::Notice, check, "store", says, remedy.clone())
+        }
         State::Refused { reason } => {
             error(format!("the store at {place} cannot be opened: {reason}"), REPAIR)
         }
@@ -96,15 +103,19 @@ fn held(facts: &Facts) -> Vec<Finding> {
         findings.push(ok(
             "store-damage",
             format!(
-                "{} and {} are readable",
+                "{} and {}{} are readable",
                 several(counts.answers, "answer", "answers"),
-                several(counts.tombstones, "tombstone", "tombstones")
+                several(counts.tombstones, "tombstone", "tombstones"),
+                if counts.more { " and more" } else { "" }
             ),
         ));
     }
     if counts.unresolved > 0 {
+        let oldest = counts.oldest_unresolved.as_ref().map_or(String::new(), |(record, age)| {
+            format!(" (the oldest, {record}, for {})", shown(Duration::from_secs(age.as_secs())))
+        });
         let says = format!(
-            "{} an operator: nobody knows whether the effect happened",
+            "{} an operator{oldest}: nobody knows whether the effect happened",
             several(counts.unresolved, "operation waits for", "operations wait for")
         );
         let remedy = "onceward keys list --state unresolved; ask the upstream, then onceward keys resolve";
@@ -132,6 +143,10 @@ mod tests {
             (State::Closed, vec!["ok store-open"]),
             (State::Serving, vec!["ok store-open"]),
             (State::Memory, vec!["error store-open store"]),
+            (
+                State::NotLooked { reason: "of another user".into(), remedy: "ask as that user".into() },
+                vec!["notice store-open store"],
+            ),
             (State::Down { reason: "no space".into() }, vec!["error store-open store"]),
             (State::InUse { holder: "process 7".into() }, vec!["error store-open store"]),
             (State::Refused { reason: "damaged".into() }, vec!["error store-open store"]),

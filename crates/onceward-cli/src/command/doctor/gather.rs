@@ -1,37 +1,88 @@
-//! What can be seen while no gateway runs. Nothing is changed.
+//! What can be seen while no gateway runs. No record is changed.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use onceward::{Clock as _, SystemClock};
-use onceward_gateway::doctor::{Facts, Files, State, StoreFacts, check_files, look};
+use onceward::embedded::{Durability, EmbeddedSettings, OpenError, Survey, survey};
+use onceward::{Clock as _, Status, SystemClock};
+use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
 use onceward_gateway::settings::Settings;
+
+use crate::command::source::reasons;
 
 /// Clock, disk, limits and files of this machine.
 pub(super) fn machine(facts: &mut Facts) {
     facts.now = Some(SystemClock.wall());
     facts.disk = facts.store.directory.as_deref().and_then(|it| look::disk(it).ok());
     facts.process = look::process(false);
-    let faults = check_files(&facts.settings).err().unwrap_or_default();
-    facts.files = Some(Files { faults, certificate: None });
+    facts.files = Some(check_files(&facts.settings));
 }
 
-/// The store, from the outside.
-pub(super) fn store(settings: &Settings) -> StoreFacts {
+/// The store: from outside, and from inside where no gateway has it and its owner asks.
+pub(super) async fn store(settings: &Settings) -> StoreFacts {
     let url = settings.store.as_str();
-    let Some(directory) = onceward::directory(url) else {
+    let Ok(embedded) = EmbeddedSettings::from_url(url) else {
         return StoreFacts { state: State::Memory, durable: Some(false), ..StoreFacts::default() };
     };
-    let directory = std::path::absolute(&directory).unwrap_or(directory);
-    StoreFacts {
+    let directory = std::path::absolute(&embedded.path).unwrap_or_else(|_| embedded.path.clone());
+    let meta = fs::metadata(&directory).ok();
+    let facts = StoreFacts {
         state: state(&directory),
-        durable: Some(!url.contains("durability=relaxed")),
-        mode: fs::metadata(&directory).ok().map(|it| it.permissions().mode() & 0o777),
-        left_abruptly: directory.join("IN-USE").exists(),
+        durable: Some(embedded.durability == Durability::Durable),
+        mode: meta.as_ref().map(|it| it.permissions().mode() & 0o777),
         directory: Some(directory),
         ..StoreFacts::default()
+    };
+    match meta {
+        Some(meta) if facts.state == State::Closed => inside(facts, embedded, meta.uid()).await,
+        Some(_) | None => facts,
+    }
+}
+
+/// Looks inside. That opens the files, which leaves some that belong to whoever does it: the owner alone may.
+async fn inside(mut facts: StoreFacts, embedded: EmbeddedSettings, owner: u32) -> StoreFacts {
+    if rustix::process::geteuid().as_raw() != owner {
+        facts.state = State::NotLooked {
+            reason: format!("it belongs to the user {owner}"),
+            remedy: format!("ask as that user: sudo -u '#{owner}' onceward doctor …"),
+        };
+        return facts;
+    }
+    let embedded = EmbeddedSettings { lock_wait: Duration::ZERO, ..embedded };
+    let looking = tokio::task::spawn_blocking(move || survey(&embedded, Arc::new(SystemClock)));
+    match looking.await {
+        Ok(Ok(survey)) => from_survey(facts, &survey),
+        Ok(Err(OpenError::Locked { holder, .. })) => StoreFacts { state: State::InUse { holder }, ..facts },
+        Ok(Err(error)) => StoreFacts { state: State::Refused { reason: reasons(&error) }, ..facts },
+        Err(error) => StoreFacts { state: State::Refused { reason: error.to_string() }, ..facts },
+    }
+}
+
+/// What a survey says, put on what is known already.
+fn from_survey(facts: StoreFacts, survey: &Survey) -> StoreFacts {
+    let damaged = survey.damaged_files.len() as u64;
+    let first = survey.damaged_files.first().map(|(file, what)| format!("{}: {what}", file.display()));
+    let counts = survey.census.as_ref().map(|it| Counts {
+        answers: it.count(Status::Done),
+        unresolved: it.count(Status::Unresolved),
+        tombstones: it.count(Status::Gone),
+        unreadable: it.unreadable + it.damaged_places as u64 + damaged,
+        oldest_unresolved: it.oldest_unresolved.map(|(record, age)| (record.prefix(), age)),
+        more: !it.complete,
+    });
+    StoreFacts {
+        state: match survey.not_opened.clone() {
+            Some(reason) => State::Refused { reason: first.unwrap_or(reason) },
+            None => State::Closed,
+        },
+        left_abruptly: survey.left_abruptly,
+        ahead: Some(survey.time_ahead),
+        counts,
+        ..facts
     }
 }
 
