@@ -132,7 +132,8 @@ impl RecordId {
     }
 
     /// The id of a record that Onceward keeps for itself. No scope and key can lead to it.
-    pub(crate) fn reserved(name: &str) -> Self {
+    #[must_use]
+    pub fn reserved(name: &str) -> Self {
         Self(blake3::derive_key("onceward 2026 reserved record", name.as_bytes()))
     }
 

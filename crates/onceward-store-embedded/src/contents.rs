@@ -139,6 +139,74 @@ impl Listed {
     }
 }
 
+impl Listed {
+    /// A file that no list names any more, if it looks like a table file.
+    pub(crate) fn found(file: PathBuf) -> Result<Self, Wrong> {
+        contents(&file)?;
+        let bytes = fs::read(&file).map_err(|it| wrong(&file, &it.to_string()))?;
+        Ok(Self { checksum: xxh3_128(&bytes), file })
+    }
+}
+
+/// Whether the file says what is in it. Its contents are not looked at.
+pub(crate) fn is_readable(file: &Path) -> Result<(), Wrong> {
+    contents(file).map(|_| ())
+}
+
+/// Lets a table consist of `files`, which lie in its directory. Where they were does not matter to a reader that
+/// goes through all of them in order, for every row has its sequence number.
+pub(crate) fn relist(folder: &Path, files: &[Listed]) -> io::Result<()> {
+    let damaged = || io::Error::other("the new list cannot be read");
+    let current = fs::read(folder.join("current"))?;
+    let version = number(&mut &current[..]).ok_or_else(damaged)?;
+    let list = folder.join(format!("v{version}"));
+    let old = fs::read(&list)?;
+    let sections = contents(&list).map_err(|it| io::Error::other(it.what))?;
+    let (mut new, mut contents) = (Vec::new(), Vec::new());
+    for section in &sections {
+        let start = new.len();
+        match &section.name[..] {
+            b"tables" => new.extend(runs(files)),
+            _ => new.extend(section.of(&old).ok_or_else(damaged)?),
+        }
+        contents.extend((start as u64).to_le_bytes());
+        contents.extend(((new.len() - start) as u64).to_le_bytes());
+        contents.extend(u16::try_from(section.name.len()).map_err(io::Error::other)?.to_le_bytes());
+        contents.extend(&section.name);
+    }
+    let count = u32::try_from(sections.len()).map_err(io::Error::other)?.to_le_bytes();
+    let contents = [&b"TOC!"[..], &count, &contents].concat();
+    let (position, length) = (new.len() as u64, contents.len() as u64);
+    new.extend(&contents);
+    new.extend(b"SFA!\x01\x00");
+    new.extend(xxh3_128(&contents).to_le_bytes());
+    new.extend(position.to_le_bytes());
+    new.extend(length.to_le_bytes());
+    fs::write(&list, &new)?;
+    let current = [&version.to_le_bytes()[..], &xxh3_128(&new).to_le_bytes(), &[0]].concat();
+    fs::write(folder.join("current"), current)
+}
+
+/// Every file a run of its own, spread over seven levels, each of which holds at most 255 runs.
+fn runs(files: &[Listed]) -> Vec<u8> {
+    const LEVELS: u8 = 7;
+    let mut bytes = vec![LEVELS];
+    let mut chunks = files.chunks(usize::from(u8::MAX));
+    for _ in 0..LEVELS {
+        let chunk = chunks.next().unwrap_or_default();
+        bytes.push(u8::try_from(chunk.len()).unwrap_or(u8::MAX));
+        for Listed { file, checksum } in chunk {
+            let id = file.file_name().and_then(|it| it.to_str()).and_then(|it| it.parse::<u64>().ok());
+            bytes.extend(1_u32.to_le_bytes());
+            bytes.extend(id.unwrap_or_default().to_le_bytes());
+            bytes.push(0);
+            bytes.extend(checksum.to_le_bytes());
+            bytes.extend(0_u64.to_le_bytes());
+        }
+    }
+    bytes
+}
+
 struct Section {
     name: Vec<u8>,
     position: u64,

@@ -200,6 +200,11 @@ impl Directory {
         written.and(removed).map_err(refused("make sure of the room that is needed, by writing", &path))
     }
 
+    /// Like [`Directory::leave`], however the directory was left before.
+    pub(crate) fn leave_if_in_use(&self) -> io::Result<()> {
+        if self.root.join(IN_USE).exists() { self.leave() } else { Ok(()) }
+    }
+
     /// Notes that everything is on the disk.
     pub(crate) fn leave(&self) -> io::Result<()> {
         fs::remove_file(self.root.join(IN_USE))?;

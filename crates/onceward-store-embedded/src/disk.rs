@@ -1,6 +1,6 @@
 //! What the operating system says about the disk that a directory lies on.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::path::Path;
 
 /// A file system.
@@ -85,12 +85,23 @@ fn kind(_: &Path) -> String {
 
 /// How many bytes a file takes on the disk: a new journal is mostly holes.
 #[cfg(unix)]
-pub(crate) fn allocated(meta: &Metadata) -> u64 {
+fn allocated(meta: &Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     meta.blocks() * 512
 }
 
 #[cfg(not(unix))]
-pub(crate) fn allocated(meta: &Metadata) -> u64 {
+fn allocated(meta: &Metadata) -> u64 {
     meta.len()
+}
+
+/// How many bytes a directory takes on the disk, with all that is in it.
+pub(crate) fn bytes_in(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let bytes = entries.map(|it| match it.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_in(&it.path()),
+        Ok(meta) => allocated(&meta),
+        Err(_) => 0,
+    });
+    bytes.sum()
 }

@@ -37,7 +37,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 const RECORDS_MEMTABLE_BYTES: u64 = 8 << 20;
 const AGENDA_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Two, so that writing out a memtable never waits behind a long compaction.
-const WORKERS: usize = 2;
+pub(crate) const WORKERS: usize = 2;
 const JOURNAL_BYTES: u64 = 128 << 20;
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 
@@ -65,10 +65,10 @@ pub(crate) struct Shelf {
 }
 
 /// The engine's handles.
-struct Files {
-    database: Database,
-    records: Keyspace,
-    agenda: Keyspace,
+pub(crate) struct Files {
+    pub(crate) database: Database,
+    pub(crate) records: Keyspace,
+    pub(crate) agenda: Keyspace,
 }
 
 impl Shelf {
@@ -94,8 +94,7 @@ impl Shelf {
                  earlier"
             );
         }
-        let (resume, unreadable) = (Mutex::default(), Mutex::default());
-        let base = Arc::new(Base { directory, time, resume, unreadable });
+        let base = Base::new(directory, time);
         Ok((Self::of(files, &base), base))
     }
 
@@ -104,7 +103,7 @@ impl Shelf {
         Ok(Self::of(open(&base.directory, settings)?, base))
     }
 
-    fn of(files: Files, base: &Arc<Base>) -> Self {
+    pub(crate) fn of(files: Files, base: &Arc<Base>) -> Self {
         let Files { database, records, agenda } = files;
         Self {
             database,
@@ -178,6 +177,10 @@ impl Shelf {
 }
 
 impl Base {
+    pub(crate) fn new(directory: Directory, time: StoreTime) -> Arc<Self> {
+        Arc::new(Self { directory, time, resume: Mutex::default(), unreadable: Mutex::default() })
+    }
+
     /// How many different records turned out to be unreadable since opening.
     pub(crate) fn unreadable(&self) -> usize {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -210,7 +213,7 @@ fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, Ope
         journal::seal(&path).map_err(|it| wrong(format!("a new journal cannot be made: {it}")))?;
     }
     // It asserts what it could have said. A panic of it ends this opening, not the thread.
-    let opened = catch_unwind(AssertUnwindSafe(|| files(directory, settings)));
+    let opened = catch_unwind(AssertUnwindSafe(|| files(&path, settings, WORKERS)));
     let files = match opened {
         Ok(Ok(files)) => files,
         Ok(Err(it)) => return Err(wrong(blamed(&path, fault::describe(&it)))),
@@ -230,11 +233,11 @@ fn blamed(database: &Path, cause: String) -> String {
     files.iter().fold(cause, |text, it| format!("{text}; the file {} is damaged", it.display()))
 }
 
-fn files(directory: &Directory, settings: &EmbeddedSettings) -> fjall::Result<Files> {
-    let database = Database::builder(directory.database())
+pub(crate) fn files(path: &Path, settings: &EmbeddedSettings, workers: usize) -> fjall::Result<Files> {
+    let database = Database::builder(path)
         .journal_compression(CompressionType::None)
         .cache_size(settings.cache_bytes)
-        .worker_threads(WORKERS)
+        .worker_threads_unchecked(workers)
         .max_journaling_size(JOURNAL_BYTES)
         .open()?;
     let table =
@@ -249,7 +252,7 @@ fn files(directory: &Directory, settings: &EmbeddedSettings) -> fjall::Result<Fi
 /// After a kill, the journal may hold a batch that was written but never synced, and after a failed sync the
 /// system may take its pages for clean although the disk never got them; reading them back proves nothing.
 /// What is written anew into table files is synced by the engine before it counts.
-fn write_out(files: &Files) -> fjall::Result<()> {
+pub(crate) fn write_out(files: &Files) -> fjall::Result<()> {
     let tables = [&files.records, &files.agenda];
     files.database.persist(PersistMode::SyncAll)?;
     for table in tables {

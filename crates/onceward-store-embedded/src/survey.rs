@@ -1,7 +1,6 @@
 //! What there is to know about a store: for `onceward doctor`.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +144,7 @@ impl Survey {
             damaged_files: Vec::new(),
             census: None,
             not_opened: None,
-            bytes: bytes_in(path),
+            bytes: disk::bytes_in(path),
             file_system: disk::file_system(path),
             time_ahead: Duration::ZERO,
             reopened: 0,
@@ -247,16 +246,6 @@ impl Survey {
 
 const REPAIR: &str =
     "stop the gateway, keep a copy of the directory, and see what `onceward doctor --repair` would do";
-
-fn bytes_in(path: &Path) -> u64 {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let bytes = entries.map(|it| match it.metadata() {
-        Ok(meta) if meta.is_dir() => bytes_in(&it.path()),
-        Ok(meta) => disk::allocated(&meta),
-        Err(_) => 0,
-    });
-    bytes.sum()
-}
 
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,4 +9,5 @@ mod full;
 mod group;
 mod owner;
 mod reopen;
+mod repair;
 mod sample;
