@@ -1,8 +1,13 @@
 //! The verbs, one file each.
 
+mod admin;
+mod completions;
 mod demo;
+mod doctor;
 mod gateway;
 mod keys;
+mod man;
+mod source;
 
 use std::process::ExitCode;
 
@@ -10,7 +15,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "onceward",
-    version,
+    version = env!("ONCEWARD_VERSION"),
     about = "Makes any operation safe to repeat: the effect happens once, every repeat gets the first answer",
     after_help = "Exit codes: 0 done, 1 the answer is no, 2 wrong flags or settings, 3 stopped with operations \
                   under way, 4 cannot start, 5 the admin API cannot be used."
@@ -19,7 +24,10 @@ pub(crate) enum Command {
     Gateway(gateway::Args),
     #[command(subcommand)]
     Keys(keys::Verb),
+    Doctor(doctor::Args),
     Demo(demo::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -27,7 +35,10 @@ impl Command {
         match self {
             Self::Gateway(args) => gateway::run(args).await,
             Self::Keys(verb) => keys::run(verb).await,
+            Self::Doctor(args) => doctor::run(args).await,
             Self::Demo(args) => demo::run(args).await,
+            Self::Completions(args) => completions::run(&args),
+            Self::Man(args) => man::run(&args),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! [`Gateway::stop`] lets everything finish that finishes in time and leaves the rest visible as unresolved.
 
 mod access;
+pub mod doctor;
 mod gateway;
 pub mod listen;
 mod reload;
@@ -26,7 +27,7 @@ mod watch;
 
 pub use crate::forward::{ClientAddr, SecureClient};
 pub use crate::gateway::{Ended, Gateway, Process, StartError};
-pub use crate::reload::Source;
+pub use crate::reload::SettingsSource;
 pub use onceward_http::FreshConnection;
 
 pub use crate::upstream::{

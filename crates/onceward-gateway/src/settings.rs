@@ -48,6 +48,7 @@ pub use self::change::Changes;
 pub use self::error::{Place, Problem, SettingsError};
 pub use self::policy::{InFlight, KeyRule, Oversize, Policy, Principal, Unresolved};
 pub use self::store_url::StoreUrl;
+pub(crate) use self::units::{show_bytes, show_duration};
 pub use onceward_http::PathPattern;
 
 /// Everything the gateway can be told. The fields bear the names of the keys in the file.
@@ -268,6 +269,17 @@ pub struct Read {
     pub warnings: Vec<String>,
 }
 
+/// Settings that perhaps may not be used: for saying everything that is wrong, with them and around them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// What could be read; a value that is refused is the default here.
+    pub settings: Settings,
+    /// What is wrong. A gateway starts only when this is empty.
+    pub problems: Vec<Problem>,
+    /// One line each; nothing that stops a start.
+    pub warnings: Vec<String>,
+}
+
 impl Settings {
     /// Reads and checks the settings from all their places. Reading `file` is its only input or output;
     /// variables in `env` that do not begin with `ONCEWARD_` are passed over.
@@ -281,6 +293,23 @@ impl Settings {
         env: impl Iterator<Item = (String, String)>,
         flags: Flags,
     ) -> Result<Read, SettingsError> {
+        let Looked { settings, problems, warnings } = Self::look(file, env, flags)?;
+        if problems.is_empty() {
+            Ok(Read { settings, warnings })
+        } else {
+            Err(SettingsError::Refused(problems))
+        }
+    }
+
+    /// Like [`Settings::read`], and gives what could be read also where something is wrong.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`] when the file cannot be read.
+    pub fn look(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: Flags,
+    ) -> Result<Looked, SettingsError> {
         let text = match file {
             None => None,
             Some(file) => Some(
@@ -289,7 +318,7 @@ impl Settings {
             ),
         };
         let name = file.map(|file| file.display().to_string());
-        read::merge(text.as_deref(), name.as_deref(), env, &flags)
+        Ok(read::look(text.as_deref(), name.as_deref(), env, &flags))
     }
 
     /// Reads and checks settings from the text of a file alone.

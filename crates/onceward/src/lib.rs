@@ -41,6 +41,10 @@ pub use onceward_core::*;
 pub use crate::late::LateStore;
 pub use crate::open::{OpenError, check, directory, open, open_when_possible};
 
+/// The store in one directory, and what there is to know about one.
+#[cfg(feature = "embedded")]
+pub use onceward_store_embedded as embedded;
+
 /// The tower layer that makes HTTP operations safe to repeat.
 #[cfg(feature = "http")]
 pub use onceward_http as http;

@@ -1,16 +1,17 @@
 //! `onceward gateway`: the reverse proxy.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use onceward::Store;
 use onceward_admin::Token;
-use onceward_gateway::settings::{Flags, Log, Settings};
-use onceward_gateway::{Ended, Gateway, Process, Source};
+use onceward_gateway::settings::{Log, Settings};
+use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::command::source::{Source, reasons};
 use crate::exit::Exit;
 use crate::say::{complain, say};
 
@@ -20,24 +21,11 @@ use crate::say::{complain, say};
 /// file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The API to protect, for example http://127.0.0.1:9000
-    #[arg(long, value_name = "URL")]
-    upstream: Option<String>,
-    /// Where callers connect [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Where health, metrics and records are served [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDR")]
-    admin: Option<String>,
-    /// Where records are kept [default: embedded:./onceward-data]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    source: Source,
     /// The form of log lines: json or human [default: json]
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
-    /// A TOML file with settings
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Check the settings and stop
     #[arg(long)]
     check: bool,
@@ -47,16 +35,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
-    let flags = Flags {
-        upstream: args.upstream,
-        listen: args.listen,
-        admin: args.admin,
-        store: args.store,
-        log: args.log,
-    };
     // A reload reads the very same places again.
-    let config = args.config;
-    let read_again = move || Settings::read(config.as_deref(), environment(), flags.clone());
+    let read_again = move || args.source.read(args.log.as_deref());
     let read = match read_again() {
         Ok(read) => read,
         Err(error) => return Exit::Usage.report(&reasons(&error)),
@@ -76,16 +56,10 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         say("the settings are fine\n");
         return Exit::Done.code();
     }
-    serve(settings, Source::new(read_again)).await
+    serve(settings, SettingsSource::new(read_again)).await
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment is handed to the settings here, once")]
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-async fn serve(settings: Settings, source: Source) -> ExitCode {
+async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     start_log(settings.log);
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -235,16 +209,4 @@ fn start_log(log: Log) {
         Log::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
         Log::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init(),
     }
-}
-
-/// An error and all that caused it, in one line.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -1,15 +1,12 @@
 //! `onceward keys`: look at records and resolve them, through the admin API of a running gateway.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::call::{CallError, Reply, call};
+use crate::command::admin::{Admin, Failed, Operator, escaped};
 use crate::exit::Exit;
-use crate::say::say;
 
 /// Look at the records of a running gateway, resolve and remove them
 #[derive(Debug, clap::Subcommand)]
@@ -58,6 +55,8 @@ pub(crate) enum Verb {
     Resolve {
         #[command(flatten)]
         admin: Admin,
+        #[command(flatten)]
+        operator: Operator,
         /// The record id
         id: String,
         /// The revision you looked at
@@ -83,6 +82,8 @@ pub(crate) enum Verb {
     Remove {
         #[command(flatten)]
         admin: Admin,
+        #[command(flatten)]
+        operator: Operator,
         /// The record id
         id: String,
         /// The revision you looked at
@@ -94,28 +95,12 @@ pub(crate) enum Verb {
     },
 }
 
-/// Where the admin API is, and the token for it.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Admin {
-    /// The admin listener of the gateway
-    #[arg(long = "admin", value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    url: String,
-    /// The file with the token [default: the variable ONCEWARD_ADMIN_TOKEN, else onceward-data/admin.token]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
-}
-
 pub(crate) async fn run(verb: Verb) -> ExitCode {
     match carry_out(verb).await {
         Ok(code) => code,
         Err((exit, reason)) => exit.report(&reason),
     }
 }
-
-type Failed = (Exit, String);
 
 async fn carry_out(verb: Verb) -> Result<ExitCode, Failed> {
     match verb {
@@ -132,16 +117,16 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, Failed> {
             ] {
                 query.extend(value.map(|it| format!("{name}={}", escaped(&it))));
             }
-            let reply = admin.ask(Method::GET, &format!("/records?{}", query.join("&")), None).await?;
+            let reply = admin.ask(Method::GET, &format!("/records?{}", query.join("&")), None, None).await?;
             admin.print(&reply, list_table);
             Ok(Exit::Done.code())
         }
         Verb::Show { admin, id } => {
-            let reply = admin.ask(Method::GET, &format!("/records/{}", escaped(&id)), None).await?;
+            let reply = admin.ask(Method::GET, &format!("/records/{}", escaped(&id)), None, None).await?;
             admin.print(&reply, show_table);
             Ok(Exit::Done.code())
         }
-        Verb::Resolve { admin, id, revision, rerun, status, headers, body, force } => {
+        Verb::Resolve { admin, operator, id, revision, rerun, status, headers, body, force } => {
             let mut wanted =
                 json!({ "revision": revision, "outcome": if rerun { "rerun" } else { "answer" } });
             if let Some(status) = status {
@@ -152,94 +137,18 @@ async fn carry_out(verb: Verb) -> Result<ExitCode, Failed> {
                 wanted["force"] = reason.into();
             }
             let path = format!("/records/{}/resolve", escaped(&id));
-            let reply = admin.ask(Method::POST, &path, Some(wanted)).await?;
+            let reply = admin.ask(Method::POST, &path, Some(wanted), Some(&operator)).await?;
             admin.print(&reply, show_table);
             Ok(Exit::Done.code())
         }
-        Verb::Remove { admin, id, revision, force } => {
+        Verb::Remove { admin, operator, id, revision, force } => {
             let mut path = format!("/records/{}?revision={}", escaped(&id), escaped(&revision));
             if let Some(reason) = force {
                 path.push_str(&format!("&force={}", escaped(&reason)));
             }
-            let reply = admin.ask(Method::DELETE, &path, None).await?;
+            let reply = admin.ask(Method::DELETE, &path, None, Some(&operator)).await?;
             admin.print(&reply, show_table);
             Ok(Exit::Done.code())
-        }
-    }
-}
-
-impl Admin {
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Reply, Failed> {
-        let url = format!("{}/api/v1{path}", self.url.trim_end_matches('/'));
-        let bearer = format!("Bearer {}", self.token()?);
-        let mut headers = vec![("authorization", bearer.as_str())];
-        if body.is_some() {
-            headers.push(("content-type", "application/json"));
-        }
-        let body = body.map(|it| it.to_string()).unwrap_or_default();
-        let reply =
-            call(method, &url, &headers, body, Duration::from_secs(30)).await.map_err(
-                |error| match error {
-                    CallError::Url(_) => {
-                        (Exit::Usage, format!("--admin {}: write it as http://HOST:PORT", self.url))
-                    }
-                    CallError::Connect(..) | CallError::Broken(_) | CallError::TimeOut(_) => (
-                        Exit::Admin,
-                        format!("{error}; is the gateway running, and is --admin its admin address?"),
-                    ),
-                },
-            )?;
-        if reply.status.is_success() {
-            return Ok(reply);
-        }
-        let problem = reply.json();
-        let said =
-            problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given").to_owned();
-        let now = match (problem["record"]["revision"].as_str(), problem["record"]["state"].as_str()) {
-            (Some(revision), Some(state)) => format!(" (it is {state} now, at revision {revision})"),
-            _ => String::new(),
-        };
-        let exit = match reply.status.as_u16() {
-            400 => Exit::Usage,
-            404 | 409 => Exit::No,
-            _ => Exit::Admin,
-        };
-        Err((exit, format!("the gateway answered {}: {said}{now}", reply.status)))
-    }
-
-    fn token(&self) -> Result<String, Failed> {
-        let (token, place) = self.read_token()?;
-        let token = token.trim();
-        if token.is_empty() || !token.bytes().all(|it| it.is_ascii_graphic()) {
-            return Err((Exit::Usage, format!("{place} holds no token: it is visible ASCII without blanks")));
-        }
-        Ok(token.to_owned())
-    }
-
-    /// The token as it stands there, and the name of the place.
-    fn read_token(&self) -> Result<(String, String), Failed> {
-        #[expect(clippy::disallowed_methods, reason = "a documented variable of this verb")]
-        let variable = std::env::var("ONCEWARD_ADMIN_TOKEN").ok();
-        if let (None, Some(token)) = (&self.token_file, variable) {
-            return Ok((token, "ONCEWARD_ADMIN_TOKEN".into()));
-        }
-        let file = self.token_file.clone().unwrap_or_else(|| "onceward-data/admin.token".into());
-        let place = file.display().to_string();
-        match std::fs::read_to_string(&file) {
-            Ok(token) => Ok((token, place)),
-            Err(error) => {
-                let hint = "name it with --token-file, or set ONCEWARD_ADMIN_TOKEN";
-                Err((Exit::Usage, format!("cannot read the token from {place}: {error}; {hint}")))
-            }
-        }
-    }
-
-    fn print(&self, reply: &Reply, table: fn(&Value) -> String) {
-        let value = reply.json();
-        if self.json {
-            say(&format!("{value:#}\n"));
-        } else {
-            say(&table(&value));
         }
     }
 }
@@ -257,12 +166,6 @@ fn text(body: &str) -> Result<String, Failed> {
             .map_err(|error| (Exit::Usage, format!("--body: cannot read {file}: {error}"))),
         None => Ok(body.to_owned()),
     }
-}
-
-/// Escapes everything that is not unreserved (RFC 3986, section 2.3).
-fn escaped(value: &str) -> String {
-    let keep = |it: u8| it.is_ascii_alphanumeric() || b"-._~".contains(&it);
-    value.bytes().map(|it| if keep(it) { char::from(it).to_string() } else { format!("%{it:02X}") }).collect()
 }
 
 fn word(value: &Value) -> String {
@@ -329,10 +232,5 @@ mod tests {
              more: --cursor ff\n"
         );
         assert!(list_table(&json!({ "records": [], "next": null })).ends_with("(none)\n"));
-    }
-
-    #[test]
-    fn values_are_escaped_in_a_query() {
-        assert_eq!(escaped("a b&c=/é"), "a%20b%26c%3D%2F%C3%A9");
     }
 }

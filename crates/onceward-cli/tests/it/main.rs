@@ -3,12 +3,14 @@
 
 mod client;
 mod crash;
+mod doctor;
 mod drain;
 mod foreign;
 mod help;
 mod keys;
 mod lease;
 mod logs;
+mod manners;
 mod metrics;
 mod owner;
 mod process;
@@ -17,4 +19,5 @@ mod snapshot;
 mod start;
 mod story;
 mod upstream;
+mod version;
 mod wait;

@@ -147,6 +147,12 @@ impl Tls {
         Ok(Self { config: Arc::new(config), not_before: validity.not_before, not_after: validity.not_after })
     }
 
+    /// From when on the server's own certificate is valid.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.not_before
+    }
+
     /// When the server's own certificate ends.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{Place, Problem, SettingsError};
 use super::keys::{self, Refusal};
 use super::value::{Bad, Value};
-use super::{Flags, Read, Route, Settings, check, unknown};
+use super::{Flags, Looked, Read, Route, Settings, check, unknown};
 
 /// Used by the command line, where it is no setting.
 const NOT_OURS: &str = "ONCEWARD_ADMIN_TOKEN";
@@ -20,9 +20,26 @@ pub(super) fn merge(
     env: impl Iterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Read, SettingsError> {
+    let Looked { settings, problems, warnings } = look(text, name, env, flags);
+    if problems.is_empty() { Ok(Read { settings, warnings }) } else { Err(SettingsError::Refused(problems)) }
+}
+
+/// Like [`merge`], and gives what could be read beside what is wrong with the rest.
+pub(super) fn look(
+    text: Option<&str>,
+    name: Option<&str>,
+    env: impl Iterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Looked {
     let text = text.unwrap_or_default();
     let mut merging = Merging { text, name, ..Merging::default() };
-    let file = DeTable::parse(text).map_err(|error| merging.not_toml(&error))?;
+    let file = match DeTable::parse(text) {
+        Ok(file) => file,
+        Err(error) => {
+            let problems = vec![merging.not_toml(&error)];
+            return Looked { settings: merging.settings, problems, warnings: merging.warnings };
+        }
+    };
     merging.file(file.get_ref());
     merging.variables(env);
     merging.flags(flags);
@@ -169,26 +186,25 @@ impl Merging<'_> {
         self.settings.routes.push(route);
     }
 
-    fn finish(mut self) -> Result<Read, SettingsError> {
+    fn finish(mut self) -> Looked {
         if self.problems.is_empty() {
             self.problems = check::problems(&self.settings, &self.places);
         }
-        if !self.problems.is_empty() {
-            self.problems.sort();
-            return Err(SettingsError::Refused(self.problems));
+        if self.problems.is_empty() {
+            self.warnings.extend(check::warnings(&self.settings, &self.places));
         }
-        self.warnings.extend(check::warnings(&self.settings, &self.places));
-        Ok(Read { settings: self.settings, warnings: self.warnings })
+        self.problems.sort();
+        Looked { settings: self.settings, problems: self.problems, warnings: self.warnings }
     }
 
     fn problem(&mut self, place: Place, key: &str, says: String) {
         self.problems.push(Problem { place, key: key.into(), says });
     }
 
-    fn not_toml(&self, error: &toml::de::Error) -> SettingsError {
+    fn not_toml(&self, error: &toml::de::Error) -> Problem {
         let place = self.line_at(error.span().map_or(0, |span| span.start));
         let says = format!("not valid TOML: {}", error.message());
-        SettingsError::Refused(vec![Problem { place, key: String::new(), says }])
+        Problem { place, key: String::new(), says }
     }
 
     fn line<T>(&self, spanned: &Spanned<T>) -> Place {

@@ -39,7 +39,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// The shortest usual way to write a duration; below a millisecond is cut off.
-pub(super) fn show_duration(it: Duration) -> String {
+pub(crate) fn show_duration(it: Duration) -> String {
     let (secs, ms) = (it.as_secs(), it.subsec_millis());
     match secs {
         0 if ms == 0 => "0".into(),
@@ -64,7 +64,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// A byte size in the largest binary unit that divides it.
-pub(super) fn show_bytes(it: u64) -> String {
+pub(crate) fn show_bytes(it: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let whole = units.iter().find(|(_, shift)| it != 0 && it.trailing_zeros() >= *shift);
     whole.map_or_else(|| format!("{it}B"), |(name, shift)| format!("{}{name}", it >> shift))

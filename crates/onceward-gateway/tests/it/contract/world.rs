@@ -8,7 +8,7 @@ use onceward_admin::Token;
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{Store, SystemClock};
 use onceward_gateway::settings::{Protocol, Read, Settings};
-use onceward_gateway::{Gateway, Process, Source};
+use onceward_gateway::{Gateway, Process, SettingsSource};
 use onceward_testkit::{FaultyStore, Op};
 
 pub(crate) use super::caller::{Aside, Ask, Caller, Got, Wire, ask, pay, pay_other, post};
@@ -83,7 +83,7 @@ impl World {
             Ok(Read { settings, warnings: Vec::new() })
         };
         let settings = read().unwrap().settings;
-        let process = Process { source: Some(Source::new(read)), ..Process::default() };
+        let process = Process { source: Some(SettingsSource::new(read)), ..Process::default() };
         let token = Token::parse(TOKEN).unwrap();
         let over = Arc::clone(&store) as Arc<dyn Store>;
         let gateway = Gateway::start_in(process, settings, over, token).await.unwrap();

@@ -1,0 +1,118 @@
+//! What can be seen while no gateway runs. No record is changed.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceward::embedded::{Durability, EmbeddedSettings, OpenError, Survey, survey};
+use onceward::{Clock as _, Status, SystemClock};
+use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
+use onceward_gateway::settings::Settings;
+
+use crate::command::source::reasons;
+
+/// Clock, disk, limits and files of this machine.
+pub(super) fn machine(facts: &mut Facts) {
+    facts.now = Some(SystemClock.wall());
+    facts.disk = facts.store.directory.as_deref().and_then(|it| look::disk(it).ok());
+    facts.process = look::process(false);
+    facts.files = Some(check_files(&facts.settings));
+}
+
+/// The store: from outside, and from inside where no gateway has it and its owner asks.
+pub(super) async fn store(settings: &Settings) -> StoreFacts {
+    let url = settings.store.as_str();
+    let Ok(embedded) = EmbeddedSettings::from_url(url) else {
+        return StoreFacts { state: State::Memory, durable: Some(false), ..StoreFacts::default() };
+    };
+    let directory = std::path::absolute(&embedded.path).unwrap_or_else(|_| embedded.path.clone());
+    let meta = fs::metadata(&directory).ok();
+    let facts = StoreFacts {
+        state: state(&directory),
+        durable: Some(embedded.durability == Durability::Durable),
+        mode: meta.as_ref().map(|it| it.permissions().mode() & 0o777),
+        directory: Some(directory),
+        ..StoreFacts::default()
+    };
+    match meta {
+        Some(meta) if facts.state == State::Closed => inside(facts, embedded, meta.uid()).await,
+        Some(_) | None => facts,
+    }
+}
+
+/// Looks inside. That opens the files, which leaves some that belong to whoever does it: the owner alone may.
+async fn inside(mut facts: StoreFacts, embedded: EmbeddedSettings, owner: u32) -> StoreFacts {
+    if rustix::process::geteuid().as_raw() != owner {
+        facts.state = State::NotLooked {
+            reason: format!("it belongs to the user {owner}"),
+            remedy: format!("ask as that user: sudo -u '#{owner}' onceward doctor …"),
+        };
+        return facts;
+    }
+    let embedded = EmbeddedSettings { lock_wait: Duration::ZERO, ..embedded };
+    let looking = tokio::task::spawn_blocking(move || survey(&embedded, Arc::new(SystemClock)));
+    match looking.await {
+        Ok(Ok(survey)) => from_survey(facts, &survey),
+        Ok(Err(OpenError::Locked { holder, .. })) => StoreFacts { state: State::InUse { holder }, ..facts },
+        Ok(Err(error)) => StoreFacts { state: State::Refused { reason: reasons(&error) }, ..facts },
+        Err(error) => StoreFacts { state: State::Refused { reason: error.to_string() }, ..facts },
+    }
+}
+
+/// What a survey says, put on what is known already.
+fn from_survey(facts: StoreFacts, survey: &Survey) -> StoreFacts {
+    let damaged = survey.damaged_files.len() as u64;
+    let first = survey.damaged_files.first().map(|(file, what)| format!("{}: {what}", file.display()));
+    let counts = survey.census.as_ref().map(|it| Counts {
+        answers: it.count(Status::Done),
+        unresolved: it.count(Status::Unresolved),
+        tombstones: it.count(Status::Gone),
+        unreadable: it.unreadable + it.damaged_places as u64 + damaged,
+        oldest_unresolved: it.oldest_unresolved.map(|(record, age)| (record.prefix(), age)),
+        more: !it.complete,
+    });
+    StoreFacts {
+        state: match survey.not_opened.clone() {
+            Some(reason) => State::Refused { reason: first.unwrap_or(reason) },
+            None => State::Closed,
+        },
+        left_abruptly: survey.left_abruptly,
+        ahead: Some(survey.time_ahead),
+        counts,
+        ..facts
+    }
+}
+
+fn state(directory: &Path) -> State {
+    match fs::read_dir(directory).map(|mut it| it.next().is_none()) {
+        Ok(true) => return State::New,
+        Ok(false) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return State::New,
+        Err(error) => return State::Refused { reason: error.to_string() },
+    }
+    let mut lock = match File::open(directory.join("LOCK")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return State::New,
+        Err(error) => return State::Refused { reason: format!("its LOCK file: {error}") },
+    };
+    // Shared, and let go at once: a gateway that starts just now waits for it.
+    match lock.try_lock_shared() {
+        Ok(()) => State::Closed,
+        Err(TryLockError::WouldBlock) => State::InUse { holder: holder(&mut lock) },
+        Err(TryLockError::Error(error)) => State::Refused { reason: format!("its LOCK file: {error}") },
+    }
+}
+
+/// Who has it, as far as its lock file and the system say.
+fn holder(lock: &mut File) -> String {
+    let mut text = String::new();
+    let number = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok());
+    let Some(number) = number else { return "another process".to_owned() };
+    match fs::read_to_string(format!("/proc/{number}/comm")) {
+        Ok(name) => format!("process {number} ({})", name.trim()),
+        Err(_) => format!("process {number}"),
+    }
+}
