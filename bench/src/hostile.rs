@@ -4,6 +4,7 @@ mod bytes;
 mod frames;
 pub mod smuggle;
 mod streams;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use crate::Result;
 const ATTACK_MAX: Duration = Duration::from_secs(6);
 
 /// What an attacker does once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Attack {
     /// Random bytes, up to 64 KiB.
     RandomBytes,
@@ -114,43 +115,52 @@ impl Attack {
 /// How often each attack was carried out, and how often it could not even connect.
 pub type Count = BTreeMap<Attack, (u64, u64)>;
 
-/// Attacks with `attackers` at a time until `length` is over. One attack in ten goes to `admin`.
-///
-/// Each attacker goes through the attacks in an order of its own, so that every attack is carried out.
-pub async fn attack(
-    target: SocketAddr,
-    admin: SocketAddr,
-    attackers: u64,
-    length: Duration,
-    seed: u64,
-) -> Count {
-    let end = Instant::now() + length;
+/// How an attack is carried out.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where callers connect.
+    pub target: SocketAddr,
+    /// Where operators connect: one attack in ten goes here.
+    pub admin: SocketAddr,
+    /// How many attack at a time.
+    pub attackers: u64,
+    /// How long they go on.
+    pub length: Duration,
+    /// What their choices come from.
+    pub seed: u64,
+    /// What they do. Each goes through all of it in an order of its own, so that nothing is left out.
+    pub attacks: Vec<Attack>,
+}
+
+/// Attacks until the time is over.
+pub async fn attack(plan: Plan) -> Count {
+    let end = Instant::now() + plan.length;
     let count = Arc::new(Mutex::new(Count::new()));
     let mut crowd = JoinSet::new();
-    for number in 0..attackers {
-        let count = Arc::clone(&count);
-        crowd.spawn(async move {
-            let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9)));
-            let mut order = Attack::EACH;
-            while Instant::now() < end {
-                rng.shuffle(&mut order);
-                for attack in order {
-                    let to = if rng.u8(..10) == 0 { admin } else { target };
-                    let left = end.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    // An attack that is cut off by the other side has done its work.
-                    let _ = timeout(left.min(ATTACK_MAX), attack.run(to, &mut rng)).await;
-                    let reached =
-                        timeout(ATTACK_MAX, TcpStream::connect(to)).await.is_ok_and(|it| it.is_ok());
-                    let mut count = count.lock().expect("no holder panics");
-                    let (all, refused) = count.entry(attack).or_default();
-                    (*all, *refused) = (*all + 1, *refused + u64::from(!reached));
-                }
-            }
-        });
+    for number in 0..plan.attackers {
+        crowd.spawn(attacker(plan.clone(), number, end, Arc::clone(&count)));
     }
     crowd.join_all().await;
     Arc::into_inner(count).map_or_else(Count::new, |it| it.into_inner().expect("no holder panics"))
+}
+
+async fn attacker(plan: Plan, number: u64, end: Instant, count: Arc<Mutex<Count>>) {
+    let mut rng = fastrand::Rng::with_seed(plan.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9)));
+    let mut order = plan.attacks.clone();
+    while Instant::now() < end {
+        rng.shuffle(&mut order);
+        for attack in &order {
+            let to = if rng.u8(..10) == 0 { plan.admin } else { plan.target };
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            // An attack that is cut off by the other side has done its work.
+            let _ = timeout(left.min(ATTACK_MAX), attack.run(to, &mut rng)).await;
+            let reached = timeout(ATTACK_MAX, TcpStream::connect(to)).await.is_ok_and(|it| it.is_ok());
+            let mut count = count.lock().expect("no holder panics");
+            let (all, refused) = count.entry(*attack).or_default();
+            (*all, *refused) = (*all + 1, *refused + u64::from(!reached));
+        }
+    }
 }

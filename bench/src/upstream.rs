@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,10 +57,13 @@ impl Upstream {
     /// # Errors
     /// No socket or thread is to be had.
     pub fn start() -> Result<Self> {
-        let listener = || -> Result<std::net::TcpListener> {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = || -> Result<TcpListener> {
+            let _entered = runtime.enter();
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            // The usual backlog of 128 would make this upstream the first to give in.
+            Ok(socket.listen(4096)?)
         };
         let [one, two, h2c] = [listener()?, listener()?, listener()?];
         let (http1, h2c_at) = ([one.local_addr()?, two.local_addr()?], h2c.local_addr()?);
@@ -73,7 +76,6 @@ impl Upstream {
             tracker: TaskTracker::new(),
         });
         let stop = CancellationToken::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (its, stopped) = (Arc::clone(&state), stop.clone());
         let thread = std::thread::Builder::new().name("upstream".into()).spawn(move || {
             runtime.block_on(async {
@@ -125,8 +127,7 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept(listener: std::net::TcpListener, state: Arc<State>, h2: bool) {
-    let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
+async fn accept(listener: TcpListener, state: Arc<State>, h2: bool) {
     loop {
         // A failed accept concerns one connection, which its caller notices.
         let Ok((stream, _)) = listener.accept().await else { continue };

@@ -28,6 +28,9 @@ struct Args {
     /// A share of the full sizes in percent, for a quick look
     #[arg(long, default_value_t = 100)]
     percent: u64,
+    /// Only the cases whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
     /// How much more memory, in MiB, the gateway may hold at any moment
     #[arg(long, default_value_t = 32)]
     growth: u64,
@@ -69,7 +72,7 @@ async fn run(args: Args) -> Result<bool> {
     ];
     println!("{:<38} {:>8} {:>12} {:>12}", "case", "seconds", "at its start", "most growth");
     let mut fine = true;
-    for (name, gateway, case) in cases {
+    for (name, gateway, case) in cases.into_iter().filter(|it| it.0.contains(&args.only)) {
         fine &= watch(name, gateway, args.growth, case).await?;
     }
     for gateway in [gateway, h2c] {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Parser;
 use onceward_bench::caller::{self, Mix, Plan};
 use onceward_bench::gateway::{Gateway, SETTINGS};
-use onceward_bench::hostile::{self, smuggle};
+use onceward_bench::hostile::verdict::{self, Observed};
+use onceward_bench::hostile::{self, Attack, smuggle};
 use onceward_bench::upstream::Upstream;
 use onceward_bench::usage::{Usage, mib};
 use onceward_bench::{Result, args::Common, client};
@@ -26,6 +27,9 @@ struct Args {
     /// How many attackers there are at a time
     #[arg(long, default_value_t = 48)]
     attackers: u64,
+    /// Only these attacks, by name
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Attack>,
     /// Requests a second of the honest callers
     #[arg(long, default_value_t = 100)]
     rate: u32,
@@ -63,9 +67,7 @@ async fn run(args: Args) -> Result<bool> {
     let upstream = Upstream::start()?;
     let gateway = Gateway::start(&args.common, SETTINGS, &upstream.urls()).await?;
     let length = Duration::from_secs(args.seconds);
-    let mut failures = Vec::new();
-
-    failures.extend(send_vectors(&gateway, &upstream).await?);
+    send_vectors(&gateway, &upstream).await?;
 
     let plan = |length: Duration, run: u64| Plan {
         target: gateway.address,
@@ -78,7 +80,7 @@ async fn run(args: Args) -> Result<bool> {
         fresh_every: 20,
         run,
     };
-    let mut alone = caller::run(plan(ALONE, 1)).await?;
+    let alone = caller::run(plan(ALONE, 1)).await?;
     let before = gateway.usage()?;
     show("before the attack", before);
     let sampling = async {
@@ -97,16 +99,21 @@ async fn run(args: Args) -> Result<bool> {
         }
         Ok::<_, onceward_bench::Trouble>(most)
     };
-    let attack = hostile::attack(gateway.address, gateway.admin, args.attackers, length, seed);
+    let attack = hostile::attack(hostile::Plan {
+        target: gateway.address,
+        admin: gateway.admin,
+        attackers: args.attackers,
+        length,
+        seed,
+        attacks: if args.only.is_empty() { Attack::EACH.to_vec() } else { args.only.clone() },
+    });
     let (count, tally, most) = tokio::join!(attack, caller::run(plan(length, 2)), sampling);
-    let (mut tally, most) = (tally?, most?);
+    let (tally, most) = (tally?, most?);
     show("most during it", most);
-    let mut after = caller::run(plan(ALONE, 3)).await?;
+    let after = caller::run(plan(ALONE, 3)).await?;
     let begun = Instant::now();
     let mut end = gateway.usage()?;
-    while begun.elapsed() < SETTLED
-        && (end.descriptors > before.descriptors + 16 || grown(before, end) > args.growth)
-    {
+    while begun.elapsed() < SETTLED && !verdict::is_back(before, end, args.growth) {
         sleep(Duration::from_millis(500)).await;
         end = gateway.usage()?;
     }
@@ -116,7 +123,7 @@ async fn run(args: Args) -> Result<bool> {
     for (attack, (all, refused)) in &count {
         println!("  {:<20} {all:>6} ({refused} could not connect afterwards)", format!("{attack:?}"));
     }
-    for (when, one) in [("before", &mut alone), ("during", &mut tally), ("after", &mut after)] {
+    for (when, one) in [("before", &alone), ("during", &tally), ("after", &after)] {
         let [p50, p99] = [0.5, 0.99].map(|share| one.all().quantile(share).as_secs_f64() * 1e3);
         println!(
             "honest callers {when}: {} of {} right, {} replays, {} found their connection closed, p50 {p50:.2} ms, p99 {p99:.2} ms",
@@ -125,31 +132,19 @@ async fn run(args: Args) -> Result<bool> {
             one.replayed,
             one.reconnects
         );
-        if one.wrong > 0 {
-            failures
-                .push(format!("{} honest requests failed {when} the attack: {:#?}", one.wrong, one.reasons));
-        }
-    }
-    if end.descriptors > before.descriptors + 16 {
-        failures.push(format!("{} descriptors are left, {} before", end.descriptors, before.descriptors));
-    }
-    if grown(before, end) > args.growth {
-        failures.push(format!("memory grew by {} MiB", grown(before, end)));
-    }
-    let strange = upstream.strange();
-    if !strange.is_empty() {
-        failures.push(format!("reached the upstream and should not have: {strange:?}"));
-    }
-    let panics = gateway.panics()?;
-    println!("panics in the log: {}", panics.len());
-    if !panics.is_empty() {
-        failures.push(format!("panics: {:#?}", &panics[..panics.len().min(5)]));
     }
     let answers = client::get(gateway.address, "/fast").await.is_ok_and(|it| it.status == 200);
-    println!("still answering: {answers}; ready: {}", gateway.is_ready().await);
-    if !answers || !gateway.is_ready().await {
-        failures.push("the gateway does not answer".into());
-    }
+    let seen = Observed {
+        before,
+        end,
+        growth_mib: args.growth,
+        honest: [("before", &alone), ("during", &tally), ("after", &after)],
+        strange: upstream.strange(),
+        panics: gateway.panics()?,
+        answers: answers && gateway.is_ready().await,
+    };
+    println!("panics in the log: {}; still answering: {}", seen.panics.len(), seen.answers);
+    let mut failures = verdict::failures(&seen);
     if let Err(error) = gateway.stop().await {
         failures.push(format!("it did not stop well: {error}"));
     }
@@ -159,27 +154,18 @@ async fn run(args: Args) -> Result<bool> {
     Ok(failures.is_empty())
 }
 
-/// Sends each ambiguous request once, alone, so that what reached the upstream has a name.
-async fn send_vectors(gateway: &Gateway, upstream: &Upstream) -> Result<Vec<String>> {
-    println!("ambiguous requests, each must be refused:");
-    let mut failures = Vec::new();
+/// Sends each ambiguous request once, alone, so that what reaches the upstream has a name.
+async fn send_vectors(gateway: &Gateway, upstream: &Upstream) -> Result<()> {
+    println!("ambiguous requests, none may reach the upstream:");
     for vector in smuggle::VECTORS {
         let said = vector.send(gateway.address).await?;
-        let passed: Vec<_> =
-            upstream.strange().into_iter().filter(|it| it.ends_with(&format!("/{}", vector.name))).collect();
-        let said = if said.is_empty() { "closed".to_owned() } else { said };
-        let verdict =
-            if passed.is_empty() { String::new() } else { format!("  REACHED THE UPSTREAM: {passed:?}") };
+        let mut passed = upstream.strange();
+        passed.retain(|it| it.ends_with(&format!("/{}", vector.name)));
+        let said = if said.is_empty() { "closed" } else { &said };
+        let verdict = if passed.is_empty() { String::new() } else { format!("  REACHED IT: {passed:?}") };
         println!("  {:<20} {said}{verdict}", vector.name);
-        if !passed.is_empty() {
-            failures.push(format!("{} was passed on", vector.name));
-        }
     }
-    Ok(failures)
-}
-
-fn grown(before: Usage, now: Usage) -> u64 {
-    now.rss.saturating_sub(before.rss) >> 20
+    Ok(())
 }
 
 fn show(when: &str, it: Usage) {

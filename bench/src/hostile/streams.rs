@@ -88,11 +88,11 @@ pub(super) async fn wrong_frames(to: SocketAddr, rng: &mut Rng) -> Result<()> {
     talk(to, &bytes).await.map(drop)
 }
 
-/// A thousand streams for a big answer, of which not one byte may be sent.
+/// A thousand streams, of whose answers not one byte of body may be sent.
 pub(super) async fn stream_flood(to: SocketAddr) -> Result<()> {
     let mut bytes = opening(WINDOW, 0);
     for number in 0..1000 {
-        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head("/big?blocks=100")));
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head("/fast")));
     }
     talk(to, &bytes).await.map(drop)
 }
