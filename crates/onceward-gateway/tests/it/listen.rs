@@ -4,6 +4,7 @@ mod framing;
 mod http2;
 mod limits;
 mod panics;
+mod stop;
 mod tls;
 mod upgrade;
 mod world;

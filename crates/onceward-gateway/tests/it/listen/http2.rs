@@ -28,16 +28,16 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Frames as they come, each as kind, stream and payload.
-struct Frames(Raw);
+pub(super) struct Frames(pub(super) Raw);
 
 impl Frames {
-    async fn open(world: &World) -> Self {
+    pub(super) async fn open(world: &World) -> Self {
         let mut raw = world.connect().await;
         raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         Self(raw)
     }
 
-    async fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+    pub(super) async fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         within(async {
             let mut head = [0; 9];
             self.0.0.read_exact(&mut head).await.ok()?;
@@ -59,7 +59,7 @@ impl Frames {
     }
 
     /// The code of the GOAWAY that must come.
-    async fn goaway(&mut self) -> u8 {
+    pub(super) async fn goaway(&mut self) -> u8 {
         self.until(GOAWAY).await.expect("a GOAWAY comes before the end").1[7]
     }
 }
