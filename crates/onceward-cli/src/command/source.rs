@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use onceward_gateway::settings::{Flags, Looked, Settings, SettingsError};
+use onceward_gateway::settings::{Flags, Looked, Read, Settings, SettingsError};
 
 /// The flags that name settings.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Source {
+pub(crate) struct SettingsArgs {
     /// The API to protect, for example http://127.0.0.1:9000
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
@@ -21,10 +21,20 @@ pub(crate) struct Source {
     store: Option<String>,
     /// A TOML file with settings
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    config: Option<PathBuf>,
 }
 
-impl Source {
+impl SettingsArgs {
+    /// Like [`SettingsArgs::look`]; settings that cannot be used are an error.
+    pub(crate) fn read(&self, log: Option<&str>) -> Result<Read, SettingsError> {
+        let Looked { settings, problems, warnings } = self.look(log)?;
+        if problems.is_empty() {
+            Ok(Read { settings, warnings })
+        } else {
+            Err(SettingsError::Refused(problems))
+        }
+    }
+
     /// What these flags, the environment and the file come to. `log` is the flag that only some verbs have.
     pub(crate) fn look(&self, log: Option<&str>) -> Result<Looked, SettingsError> {
         let flags = Flags {
