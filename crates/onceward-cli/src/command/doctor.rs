@@ -153,7 +153,6 @@ fn admin_url(settings: &Settings) -> String {
 
 /// The file that was named, else none where the variable is to be taken, else the gateway's own.
 fn token_file(args: &Args, settings: &Settings) -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "a documented variable of this verb")]
     let is_given = std::env::var_os("ONCEWARD_ADMIN_TOKEN").is_some();
     if args.token_file.is_some() || is_given {
         return args.token_file.clone();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::client::pay;
 use crate::process::{Ended, Place, onceward, run};
-use crate::snapshot::{assert_snapshot, masked_after, without_number_after};
+use crate::snapshot::{assert_snapshot, without_number_after};
 use crate::upstream::Upstream;
 
 /// A file whose findings are the same on every machine, as far as that can be.
