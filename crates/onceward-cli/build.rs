@@ -18,5 +18,7 @@ fn main() {
     for file in built_from.watched {
         println!("cargo:rerun-if-changed={}", file.display());
     }
+    let hash = built_from.commit.as_deref().and_then(|it| it.split(' ').next());
+    println!("cargo:rustc-env=ONCEWARD_BUILT_FROM={}", hash.unwrap_or("unknown"));
     println!("cargo:rustc-env=ONCEWARD_VERSION={}", commit::version(&version, built_from.commit.as_deref()));
 }

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tower_layer::Layer as _;
 
 use crate::access::Access;
+use crate::examine::{StoreLook, examine};
 use crate::listen::{Counters, Listening, ReloadableTls, Stop, Tls, TlsError, accept};
 use crate::reload::{Live, SettingsSource, show_certificate};
 use crate::routes;
@@ -82,6 +83,8 @@ pub struct Process {
     pub source: Option<SettingsSource>,
     /// Which build runs.
     pub build: Build,
+    /// What is known of the store, for `onceward doctor`.
+    pub store_look: Option<StoreLook>,
 }
 
 impl Gateway {
@@ -149,6 +152,7 @@ impl Gateway {
         metrics.count_running(move || counted.upgrade().map_or(0, |it| it.running() as u64));
         let draining = Arc::new(AtomicBool::new(false));
         let (reloading, looking) = (Arc::downgrade(&live), Arc::downgrade(&live));
+        let (examined, asked, store_look) = (Arc::downgrade(&live), engine.clone(), process.store_look);
         let admin = AdminState {
             engine: engine.clone(),
             metrics: metrics.clone(),
@@ -159,7 +163,7 @@ impl Gateway {
             reload: Reload::new(move || {
                 std::future::ready(reloading.upgrade().map_or(Err(ReloadRefused::NoFile), |it| it.reload()))
             }),
-            doctor: Doctor::none(),
+            doctor: Doctor::new(move || examine(examined.clone(), asked.clone(), store_look.clone())),
             upstreams: Upstreams::new(move || {
                 looking.upgrade().map(|it| it.watch.views(&it.proxy)).unwrap_or_default()
             }),

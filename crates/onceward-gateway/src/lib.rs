@@ -12,6 +12,7 @@
 
 mod access;
 pub mod doctor;
+mod examine;
 mod gateway;
 pub mod listen;
 mod reload;
@@ -25,6 +26,7 @@ mod upkeep;
 mod upstream;
 mod watch;
 
+pub use crate::examine::StoreLook;
 pub use crate::forward::{ClientAddr, SecureClient};
 pub use crate::gateway::{Ended, Gateway, Process, StartError};
 pub use crate::reload::SettingsSource;

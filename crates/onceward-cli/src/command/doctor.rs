@@ -2,16 +2,18 @@
 
 mod gather;
 mod print;
+mod repair;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use http::Method;
+use onceward_gateway::StoreLook;
 use onceward_gateway::doctor::{self, Facts, Finding, Findings, Level, Rate, State};
-use onceward_gateway::settings::{Place, Problem, Settings};
+use onceward_gateway::settings::{Place, Problem, Settings, SettingsError};
 
 use crate::command::admin::{Admin, Failed};
-use crate::command::source::{Source, reasons};
+use crate::command::source::{SettingsArgs, reasons};
 use crate::exit::Exit;
 use crate::say::say;
 
@@ -22,7 +24,7 @@ use crate::say::say;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: Source,
+    source: SettingsArgs,
     /// The file with the token of a running gateway [default: the variable ONCEWARD_ADMIN_TOKEN, else the
     /// admin.token_file of the settings]
     #[arg(long, value_name = "FILE")]
@@ -39,9 +41,22 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Say how a damaged store can be repaired and what that loses, and do it after a typed yes
+    #[arg(long, conflicts_with_all = ["json", "strict", "rate"])]
+    repair: bool,
+    /// With --repair: do it without asking
+    #[arg(long, requires = "repair")]
+    yes: bool,
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
+    if args.repair {
+        return match read(&args) {
+            Ok(Read { settings, wrong, .. }) if wrong.is_empty() => repair::run(&settings, args.yes).await,
+            Ok(Read { wrong, .. }) => Exit::Usage.report(&reasons(&SettingsError::Refused(wrong))),
+            Err((exit, reason)) => exit.report(&reason),
+        };
+    }
     match look(&args).await {
         Ok(findings) => {
             say(&if args.json { print::json(&findings) } else { print::table(&findings) });
@@ -53,6 +68,40 @@ pub(crate) async fn run(args: Args) -> ExitCode {
 }
 
 async fn look(args: &Args) -> Result<Findings, Failed> {
+    let Read { settings, wrong, missing, warnings } = read(args)?;
+    if !wrong.is_empty() {
+        return Ok(Findings { findings: doctor::settings_refused(&wrong) });
+    }
+    let store = gather::store(&settings).await;
+    if let State::InUse { holder } = &store.state {
+        return ask(args, &settings, holder).await;
+    }
+    let mut facts = Facts { warnings, store, rate: args.rate.clone(), ..Facts::of(settings) };
+    gather::machine(&mut facts);
+    if !args.offline {
+        facts.upstreams = Some(doctor::look::upstreams(&facts.settings).await);
+    }
+    let missing = doctor::settings_refused(&missing);
+    Ok(Findings { findings: missing.into_iter().chain(doctor::check(&facts)).collect() })
+}
+
+/// What a gateway of this process can say of its store, when doctor asks it.
+pub(crate) fn store_look(settings: &Settings) -> StoreLook {
+    let settings = settings.clone();
+    StoreLook::new(move || std::future::ready(gather::outside(&settings)))
+}
+
+/// What the flags, the environment and the file say.
+struct Read {
+    settings: Settings,
+    /// What is wrong. The settings are not those that were meant.
+    wrong: Vec<Problem>,
+    /// That no upstream is named: the rest can be looked at all the same.
+    missing: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+fn read(args: &Args) -> Result<Read, Failed> {
     let looked = args.source.look(None).map_err(|error| (Exit::Usage, reasons(&error)))?;
     let typed: Vec<_> = looked.problems.iter().filter(|it| matches!(it.place, Place::Flag(_))).collect();
     if let Some(first) = typed.first() {
@@ -60,25 +109,11 @@ async fn look(args: &Args) -> Result<Findings, Failed> {
     }
     // Whoever gave the upstream as a flag to the gateway need not repeat it to have the rest checked.
     let (missing, wrong): (Vec<_>, Vec<_>) = looked.problems.into_iter().partition(is_missing_upstream);
-    if !wrong.is_empty() {
-        return Ok(Findings { findings: doctor::settings_refused(&wrong) });
-    }
-    let settings = looked.settings;
+    let (settings, warnings) = (looked.settings, looked.warnings);
     if let Err(error) = onceward::check(settings.store.as_str()) {
         return Err((Exit::Usage, format!("store: {}", reasons(&error))));
     }
-    let store = gather::store(&settings).await;
-    if let State::InUse { holder } = &store.state {
-        return ask(args, &settings, holder).await;
-    }
-    let mut facts =
-        Facts { warnings: looked.warnings, store, rate: args.rate.clone(), ..Facts::of(settings) };
-    gather::machine(&mut facts);
-    if !args.offline {
-        facts.upstreams = Some(doctor::look::upstreams(&facts.settings).await);
-    }
-    let missing = doctor::settings_refused(&missing);
-    Ok(Findings { findings: missing.into_iter().chain(doctor::check(&facts)).collect() })
+    Ok(Read { settings, wrong, missing, warnings })
 }
 
 /// Asks the gateway that has the store, which knows more than we could see.
@@ -118,7 +153,6 @@ fn admin_url(settings: &Settings) -> String {
 
 /// The file that was named, else none where the variable is to be taken, else the gateway's own.
 fn token_file(args: &Args, settings: &Settings) -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "a documented variable of this verb")]
     let is_given = std::env::var_os("ONCEWARD_ADMIN_TOKEN").is_some();
     if args.token_file.is_some() || is_given {
         return args.token_file.clone();

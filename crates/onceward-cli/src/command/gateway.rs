@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward::Store;
-use onceward_admin::Token;
+use onceward_admin::{Build, Token};
+use onceward_gateway::doctor::check_files;
 use onceward_gateway::settings::{Log, Settings};
 use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::command::source::{Source, reasons};
+use crate::command::doctor::store_look;
+use crate::command::source::{SettingsArgs, reasons};
 use crate::exit::Exit;
 use crate::say::{complain, say};
 
@@ -22,11 +24,11 @@ use crate::say::{complain, say};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: Source,
+    source: SettingsArgs,
     /// The form of log lines: json or human [default: json]
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
-    /// Check the settings and stop
+    /// Check the settings and the certificate files that they name, and stop
     #[arg(long)]
     check: bool,
     /// Print the settings in force, secrets hidden, and stop
@@ -53,6 +55,13 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         return Exit::Done.code();
     }
     if args.check {
+        let faults = check_files(&settings).faults;
+        for fault in &faults {
+            complain(&format!("{}: {}", fault.setting, fault.says));
+        }
+        if !faults.is_empty() {
+            return Exit::Usage.code();
+        }
         say("the settings are fine\n");
         return Exit::Done.code();
     }
@@ -86,7 +95,9 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     };
     let traits = store.traits();
     let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
-    let process = Process { source: Some(source), ..Process::default() };
+    let build =
+        Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
+    let process = Process { build, store_look: Some(store_look(&settings)), source: Some(source) };
     let gateway = match Gateway::start_in(process, settings, store, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),

@@ -6,7 +6,7 @@ use onceward_gateway::settings::{Flags, Looked, Read, Settings, SettingsError};
 
 /// The flags that name settings.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Source {
+pub(crate) struct SettingsArgs {
     /// The API to protect, for example http://127.0.0.1:9000
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
@@ -21,10 +21,10 @@ pub(crate) struct Source {
     store: Option<String>,
     /// A TOML file with settings
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    config: Option<PathBuf>,
 }
 
-impl Source {
+impl SettingsArgs {
     /// The settings that these flags, the environment and the file come to. `log` is the flag that only some
     /// verbs have.
     pub(crate) fn read(&self, log: Option<&str>) -> Result<Read, SettingsError> {

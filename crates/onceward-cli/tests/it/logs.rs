@@ -1,5 +1,6 @@
 //! What is written down of requests, and what never is.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 
 use rustix::process::Signal;
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use crate::client::{Ask, Reply, get, pay};
 use crate::process::{Gateway, Place, Process, onceward, run};
+use crate::snapshot::assert_snapshot;
 use crate::upstream::Upstream;
 
 const SECRETS: [&str; 7] =
@@ -49,6 +51,74 @@ fn busy_session(gateway: &Gateway, upstream: &Upstream) -> Vec<&'static str> {
     upstream.open();
     check(slow.join().unwrap().unwrap(), 201, "first_run");
     outcomes
+}
+
+/// The names of all fields that lines of one kind have, sorted.
+fn fields<'a>(lines: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    let names: BTreeSet<_> = lines.flat_map(|it| it.as_object().unwrap().keys().cloned()).collect();
+    names.into_iter().collect()
+}
+
+#[test]
+fn the_fields_of_the_stable_targets_are_those_that_are_documented() {
+    let upstream = Upstream::start();
+    let place = Place::before(&upstream.url());
+    let gateway = place.start();
+    let outcomes = busy_session(&gateway, &upstream);
+    let (admin, token) = (format!("http://{}", gateway.admin), gateway.token());
+    let record = gateway.record("key-Zx81-c");
+    let (id, revision) = (record["id"].as_str().unwrap(), record["revision"].as_str().unwrap());
+    let resolve = ["keys", "resolve", id, "--revision", revision, "--status", "200", "--body", "answer-Ui45"];
+    let mut command = onceward(place.folder());
+    command.args(resolve).args(["--admin", &admin, "--operator", "ada", "--force", "by hand"]);
+    run(command.env("ONCEWARD_ADMIN_TOKEN", &token)).with_code(0);
+    let access = gateway.process.until_lines("onceward::access", outcomes.len());
+    let audit = gateway.process.until_lines("onceward::audit", 6);
+    let is_operator = |it: &&Value| !it["action"].is_null();
+    let kinds = [
+        ("access", fields(access.iter())),
+        ("duplicate", fields(audit.iter().filter(|it| !is_operator(it)))),
+        ("operator", fields(audit.iter().filter(is_operator))),
+    ];
+    let told = kinds.iter().map(|(kind, names)| format!("{kind}: {}\n", names.join(" "))).collect::<String>();
+    assert_snapshot("log-fields.txt", &told);
+    let page = include_str!("../../../../docs/reference/logs.md");
+    for name in kinds.iter().flat_map(|it| &it.1) {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not documented");
+    }
+}
+
+#[test]
+fn a_change_names_its_operator() {
+    let upstream = Upstream::start();
+    let place = Place::before(&upstream.url());
+    let gateway = place.start();
+    gateway.ask(&pay("k")).assert_first();
+    let (admin, token) = (format!("http://{}", gateway.admin), gateway.token());
+    let user_id = format!("uid {}", rustix::process::getuid().as_raw());
+    for (at, (flag, user, sudo, expected)) in [
+        (Some("ada l."), Some("root"), Some("eve"), "ada l."),
+        (None, Some("root"), Some("eve"), "eve"),
+        (None, Some("root"), None, "root"),
+        (None, Some("süß"), None, &user_id),
+        (None, None, None, &user_id),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let record = gateway.record("k");
+        let (id, revision) = (record["id"].as_str().unwrap(), record["revision"].as_str().unwrap());
+        let mut command = onceward(place.folder());
+        command.args(["keys", "remove", id, "--revision", revision, "--admin", &admin]);
+        command.args(flag.iter().flat_map(|it| ["--operator", it]));
+        command.envs(user.map(|it| ("USER", it))).envs(sudo.map(|it| ("SUDO_USER", it)));
+        run(command.env("ONCEWARD_ADMIN_TOKEN", &token));
+        let lines = gateway.process.until_lines("onceward::audit", at + 1);
+        assert_eq!(lines[at]["operator"], expected);
+    }
+    let mut command = onceward(place.folder());
+    command.args(["keys", "remove", "x", "--revision", "1", "--operator", "a\nb", "--admin", &admin]);
+    run(command.env("ONCEWARD_ADMIN_TOKEN", &token)).with_code(2);
 }
 
 fn texts(lines: &[Value], field: &str) -> Vec<String> {

@@ -96,6 +96,9 @@ fn a_check_tells_and_starts_nothing() {
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("the settings are fine\n", ""));
     bench.write("bad.toml", "listen = 1\n");
     bench.run(&["--check", "--config", "bad.toml"]).with_code(2);
+    bench.write("tls.toml", &format!("{FILE}[tls]\ncert = \"no.crt\"\nkey = \"no.key\"\n"));
+    let ended = bench.run(&["--check", "--config", "tls.toml"]).with_code(2);
+    assert!(ended.stderr.starts_with("onceward: tls.") && ended.stdout.is_empty(), "{ended:?}");
     assert!(!bench.0.path().join("from-file").exists());
 }
 

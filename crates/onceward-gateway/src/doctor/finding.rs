@@ -38,10 +38,10 @@ pub(super) fn tables(settings: &Settings, so: impl Fn(&Policy) -> bool) -> Vec<S
 }
 
 /// The settings of all tables and the policies behind them; a route only where it differs in what `same` compares.
-pub(super) fn policies<'a>(
-    settings: &'a Settings,
+pub(super) fn policies(
+    settings: &Settings,
     same: impl Fn(&Policy, &Policy) -> bool,
-) -> Vec<(String, String, &'a Policy)> {
+) -> Vec<(String, String, &Policy)> {
     let base = &settings.policy;
     let routes = settings.routes.iter().enumerate().filter(|(_, route)| !same(&route.policy, base));
     let routes = routes.map(|(at, it)| (format!("route[{at}]"), format!("on route {}", it.name), &it.policy));

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,36 +22,38 @@ pub(super) fn machine(facts: &mut Facts) {
     facts.files = Some(check_files(&facts.settings));
 }
 
-/// The store: from outside, and from inside where no gateway has it and its owner asks.
-pub(super) async fn store(settings: &Settings) -> StoreFacts {
-    let url = settings.store.as_str();
-    let Ok(embedded) = EmbeddedSettings::from_url(url) else {
+/// The store, as it looks without opening it. A store of another user counts as not looked at: opening it leaves
+/// files that belong to whoever does it, and its own user could not use them.
+pub(super) fn outside(settings: &Settings) -> StoreFacts {
+    let Ok(embedded) = EmbeddedSettings::from_url(settings.store.as_str()) else {
         return StoreFacts { state: State::Memory, durable: Some(false), ..StoreFacts::default() };
     };
-    let directory = std::path::absolute(&embedded.path).unwrap_or_else(|_| embedded.path.clone());
+    let directory = std::path::absolute(&embedded.path).unwrap_or(embedded.path);
     let meta = fs::metadata(&directory).ok();
-    let facts = StoreFacts {
-        state: state(&directory),
+    let me = rustix::process::geteuid().as_raw();
+    let foreign = meta.as_ref().map(MetadataExt::uid).filter(|it| *it != me);
+    StoreFacts {
+        state: match (state(&directory), foreign) {
+            (State::Closed, Some(owner)) => State::NotLooked {
+                reason: format!("it belongs to the user {owner}"),
+                remedy: format!("ask as that user: sudo -u '#{owner}' onceward doctor …"),
+            },
+            (state, _) => state,
+        },
         durable: Some(embedded.durability == Durability::Durable),
         mode: meta.as_ref().map(|it| it.permissions().mode() & 0o777),
         directory: Some(directory),
         ..StoreFacts::default()
-    };
-    match meta {
-        Some(meta) if facts.state == State::Closed => inside(facts, embedded, meta.uid()).await,
-        Some(_) | None => facts,
     }
 }
 
-/// Looks inside. That opens the files, which leaves some that belong to whoever does it: the owner alone may.
-async fn inside(mut facts: StoreFacts, embedded: EmbeddedSettings, owner: u32) -> StoreFacts {
-    if rustix::process::geteuid().as_raw() != owner {
-        facts.state = State::NotLooked {
-            reason: format!("it belongs to the user {owner}"),
-            remedy: format!("ask as that user: sudo -u '#{owner}' onceward doctor …"),
-        };
+/// The store: from outside, and from inside where nobody has it.
+pub(super) async fn store(settings: &Settings) -> StoreFacts {
+    let facts = outside(settings);
+    let (State::Closed, Ok(embedded)) = (&facts.state, EmbeddedSettings::from_url(settings.store.as_str()))
+    else {
         return facts;
-    }
+    };
     let embedded = EmbeddedSettings { lock_wait: Duration::ZERO, ..embedded };
     let looking = tokio::task::spawn_blocking(move || survey(&embedded, Arc::new(SystemClock)));
     match looking.await {

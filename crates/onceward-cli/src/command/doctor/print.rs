@@ -47,3 +47,31 @@ fn counts(findings: &Findings) -> String {
         count(Level::Ok)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use onceward_gateway::doctor::Finding;
+
+    use super::*;
+
+    #[test]
+    fn findings_are_grouped_aligned_and_counted() {
+        let finding = |level, check: &str, setting: Option<&str>, remedy: Option<&str>| Finding {
+            level,
+            check: check.into(),
+            setting: setting.map(Into::into),
+            says: "says".into(),
+            remedy: remedy.map(Into::into),
+        };
+        let findings = vec![
+            finding(Level::Ok, "store-open", None, None),
+            finding(Level::Warning, "store-mode", Some("store"), Some("do")),
+            finding(Level::Error, "tls-files", Some("tls.cert"), Some("do")),
+        ];
+        let expected = "store\n  ok                 says\n  warning  store     says\n                     → do\n\
+                        tls\n  error    tls.cert  says\n                     → do\n\
+                        1 error, 1 warning, 0 notices, 1 fine\n";
+        assert_eq!(table(&Findings { findings }), expected);
+        assert_eq!(table(&Findings::default()), "0 errors, 0 warnings, 0 notices, 0 fine\n");
+    }
+}
