@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward", &["onceward-core", "onceward-http", "onceward-store-embedded"]),
     ("onceward-cli", &["onceward", "onceward-admin", "onceward-gateway"]),
     ("onceward-testkit", &["onceward-core"]),
+    ("onceward-bench", &[]),
     ("xtask", &[]),
 ];
 

@@ -20,7 +20,7 @@ use tower_layer::Layer as _;
 use crate::access::Access;
 use crate::examine::{StoreLook, examine};
 use crate::listen::{Counters, Listening, ReloadableTls, Stop, Tls, TlsError, accept};
-use crate::reload::{Live, Source, show_certificate};
+use crate::reload::{Live, SettingsSource, show_certificate};
 use crate::routes;
 use crate::settings::Settings;
 use crate::to_upstream::ToUpstream;
@@ -80,7 +80,7 @@ pub enum StartError {
 #[derive(Debug, Clone, Default)]
 pub struct Process {
     /// Where settings are read again from; without it a reload is refused.
-    pub source: Option<Source>,
+    pub source: Option<SettingsSource>,
     /// Which build runs.
     pub build: Build,
     /// What is known of the store, for `onceward doctor`.

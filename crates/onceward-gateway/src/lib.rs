@@ -29,7 +29,7 @@ mod watch;
 pub use crate::examine::StoreLook;
 pub use crate::forward::{ClientAddr, SecureClient};
 pub use crate::gateway::{Ended, Gateway, Process, StartError};
-pub use crate::reload::Source;
+pub use crate::reload::SettingsSource;
 pub use onceward_http::FreshConnection;
 
 pub use crate::upstream::{

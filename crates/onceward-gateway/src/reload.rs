@@ -21,9 +21,9 @@ use crate::watch::Watch;
 
 /// Where settings are read again from.
 #[derive(Clone)]
-pub struct Source(Arc<dyn Fn() -> Result<Read, SettingsError> + Send + Sync>);
+pub struct SettingsSource(Arc<dyn Fn() -> Result<Read, SettingsError> + Send + Sync>);
 
-impl Source {
+impl SettingsSource {
     /// Reads by calling `read`, which should look where the settings at the start came from.
     #[must_use]
     pub fn new(read: impl Fn() -> Result<Read, SettingsError> + Send + Sync + 'static) -> Self {
@@ -31,9 +31,9 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for SettingsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
+        f.write_str("SettingsSource")
     }
 }
 
@@ -41,7 +41,7 @@ impl fmt::Debug for Source {
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) settings: Mutex<Settings>,
-    pub(crate) source: Option<Source>,
+    pub(crate) source: Option<SettingsSource>,
     pub(crate) layer: Arc<IdempotencyLayer>,
     pub(crate) proxy: Upstream,
     pub(crate) tls: Option<ReloadableTls>,
@@ -89,7 +89,7 @@ impl Live {
         told.map_err(ReloadRefused::Refused)
     }
 
-    fn take_up(&self, source: &Source, settings: &mut Settings) -> Result<Reloaded, Vec<Refusal>> {
+    fn take_up(&self, source: &SettingsSource, settings: &mut Settings) -> Result<Reloaded, Vec<Refusal>> {
         let Read { settings: new, mut warnings } = (source.0)().map_err(|error| refused(&error))?;
         let changes = settings.changes(&new);
         let mut refusals: Vec<_> = changes.needs_restart.iter().map(|it| needs_restart(it, "")).collect();

@@ -26,6 +26,15 @@
 //! it. A layer inside of `axum::Router::nest` sees a shortened one: two nests would share their records. Put
 //! the layer around the outermost router.
 //!
+//! # Limits
+//! Bodies of operations are bounded by their route, the operations in flight of one principal by
+//! [`IdempotencyLayer::set_keys_in_flight`], the duplicates that wait for one operation by the engine. Whatever is
+//! over a bound is refused before anything is claimed.
+//!
+//! # Browsers
+//! Without a [`CorsPolicy`] the layer says nothing of origins: scripts of other origins cannot read its problem
+//! bodies, and replays say what the first answer said. Preflights always pass through.
+//!
 //! # When a client leaves
 //! Before the operation is claimed, nothing happens. From then on it runs to its end on a task of the layer,
 //! and a repeat gets its answer. Whoever stops the process calls [`IdempotencyLayer::drain`], then

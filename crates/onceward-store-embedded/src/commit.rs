@@ -26,6 +26,8 @@ const RELAXED_SYNC: Duration = Duration::from_secs(1);
 /// The pauses between tries to open the files again.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
 const MEND_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After so long without a fault the pauses begin anew.
+const MENDED: Duration = Duration::from_secs(60);
 
 pub(crate) struct Committer {
     pub(crate) seat: Arc<Seat>,
@@ -48,13 +50,19 @@ impl Committer {
     /// Serves until every sender is gone, then syncs and notes the orderly end.
     pub(crate) fn run(self) {
         let _last_words = LastWords(&self);
+        let mut pause = MEND_PAUSE;
         while let Ok(shelf) = self.seat.shelf() {
+            let opened = shelf.boot();
             if self.serve_from(&shelf) == Stop::Closed {
                 self.finish(&shelf);
                 return;
             }
+            let soon = self.seat.reopened() > 0 && shelf.boot().saturating_sub(opened) < MENDED;
+            if !soon {
+                pause = MEND_PAUSE;
+            }
             drop(shelf);
-            if self.mend() == Stop::Closed {
+            if self.mend(&mut pause, soon) == Stop::Closed {
                 break;
             }
         }
@@ -111,21 +119,24 @@ impl Committer {
 
     /// Refuses every call and tries to open the files again, until that succeeds or the store is closed. The
     /// pauses are of real time: a disk does not mend by a clock that somebody sets.
-    fn mend(&self) -> Stop {
+    ///
+    /// When it failed again `soon` after that, the cause may be a damaged file that the engine would merge. All files
+    /// are looked at then; with a damaged one the store only reads from now on, so that replays go on.
+    fn mend(&self, pause: &mut Duration, soon: bool) -> Stop {
         tracing::error!("the store takes no calls until its files could be opened again");
-        let (mut old, mut pause, mut said) = (self.seat.put_away(), MEND_PAUSE, String::new());
+        let (mut old, mut said) = (self.seat.put_away(), String::new());
         loop {
-            if self.refuse_for(pause) == Stop::Closed {
+            if self.refuse_for(*pause) == Stop::Closed {
                 return Stop::Closed;
             }
-            pause = (pause * 2).min(MEND_PAUSE_MAX);
+            *pause = (*pause * 2).min(MEND_PAUSE_MAX);
             // Closes the files, unless a call still reads from them.
             old = old.and_then(|it| Arc::try_unwrap(it).err());
             if old.is_some() {
                 continue;
             }
             let opened = match self.probe.reached(Point::BeforeReopen) {
-                Ok(()) => self.seat.reopen().map_err(|it| fault::chain(&it)),
+                Ok(()) => self.seat.reopen(soon).map_err(|it| fault::chain(&it)),
                 Err(it) => Err(it.to_string()),
             };
             match opened {

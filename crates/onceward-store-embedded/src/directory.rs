@@ -13,6 +13,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::disk;
 use crate::journal::Left;
 use crate::settings::Durability;
 
@@ -188,7 +189,12 @@ impl Directory {
     /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
     pub(crate) fn has_room(&self) -> Result<(), OpenError> {
         let path = self.root.join("ROOM");
+        let free = disk::file_system(&self.root).map_or(u64::MAX, |it| it.free_bytes);
         let write = || {
+            // So that a full disk is not filled to its last byte at every try.
+            if free < ROOM_BYTES as u64 {
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
             let mut file = File::create(&path)?;
             for _ in 0..ROOM_BYTES / ROOM_STEP.len() {
                 file.write_all(&ROOM_STEP)?;
@@ -196,7 +202,7 @@ impl Directory {
             file.sync_all()
         };
         let written = write();
-        let removed = fs::remove_file(&path);
+        let removed = if path.exists() { fs::remove_file(&path) } else { Ok(()) };
         written.and(removed).map_err(refused("make sure of the room that is needed, by writing", &path))
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn file_system(_: &Path) -> Option<FileSystem> {
 fn kind(path: &Path) -> String {
     let Ok(it) = rustix::fs::statfs(path) else { return "unknown".to_owned() };
     // The type of the number differs between machines; its lower half is what counts.
-    let Ok(number) = u32::try_from(it.f_type & 0xffff_ffff) else { return "unknown".to_owned() };
+    let Ok(number) = u32::try_from(i128::from(it.f_type) & 0xffff_ffff) else { return "unknown".to_owned() };
     let name = match number {
         0xef53 => "ext4",
         0x5846_5342 => "xfs",

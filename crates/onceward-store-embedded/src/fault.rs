@@ -27,6 +27,15 @@ impl Fault {
         Self { kind: ErrorKind::Uncertain, doing: "sync the store's journal", cause: cause.to_string() }
     }
 
+    /// Nothing is written because a file is damaged.
+    pub(crate) fn read_only() -> Self {
+        Self {
+            kind: ErrorKind::Unavailable,
+            doing: "write to the store",
+            cause: "a file is damaged: stop the gateway and run `onceward doctor --repair`".to_owned(),
+        }
+    }
+
     /// What the engine said to a batch. It looks whether it is out of order before it writes; every other
     /// error can come from the middle of the write or from the sync.
     pub(crate) fn committing(error: &fjall::Error) -> Self {

@@ -145,6 +145,9 @@ impl<'a> Group<'a> {
 
     /// Asks the engine whether one of its background tasks has failed. Writes nothing.
     fn check(&self) -> Result<()> {
+        if self.shelf.read_only {
+            return Err(Fault::read_only().error());
+        }
         self.shelf.database.persist(PersistMode::Buffer).map_err(|it| {
             self.shelf.fail();
             Fault::committing(&it).error()
@@ -188,10 +191,12 @@ impl<'a> Group<'a> {
         let promises = std::mem::take(&mut self.promises);
         // Ends before the promises do: whoever hears from a broken promise that his write may have landed
         // must not be shown a state without it.
-        let _fuse = Fuse(self.shelf);
+        let shelf = self.shelf;
+        let _fuse = Fuse(shelf);
         let wrote = !self.changes.is_empty();
         let fault = if wrote { self.write(mode, probe, promises.len()).err() } else { None };
-        if let Some(fault) = &fault {
+        // That nothing is written any more was said once.
+        if let Some(fault) = fault.as_ref().filter(|_| !shelf.read_only) {
             tracing::error!(cause = ?fault, calls = promises.len(), "a group of writes failed");
         }
         for promise in promises {
@@ -202,6 +207,9 @@ impl<'a> Group<'a> {
 
     fn write(self, mode: PersistMode, probe: &Arc<dyn Probe>, calls: usize) -> Result<(), Fault> {
         let (shelf, changes) = (self.shelf, self.changes.len());
+        if shelf.read_only {
+            return Err(Fault::read_only());
+        }
         probe.reached(Point::BeforeWrite { calls, changes }).map_err(|it| Fault::unwritten(&it))?;
         let committed = self.batch().durability(Some(mode)).commit();
         let fault = match committed {

@@ -32,9 +32,17 @@
 //!
 //! # When the disk fails
 //! The calls of the group in question get `Uncertain`, and from then on every call gets `Unavailable`, reading
-//! ones included, until the directory is opened again: after a failed sync the machine itself no longer knows
-//! what is on the disk. Nothing that was told before is lost. The same holds when the committer panics; calls
-//! that it had not taken up yet get `Unavailable`.
+//! ones included: after a failed sync the machine itself no longer knows what is on the disk. The store opens its
+//! files again by itself, with growing pauses up to 2 s, under the same lock, and writes all that it finds in its
+//! journal into new files before it takes calls. Nothing that was told before is lost; what got `Uncertain` is then
+//! there for good or not at all. When the committer panics, that is a defect: every call gets `Unavailable`
+//! until the store is opened anew; calls that it had not taken up yet get `Unavailable`, too.
+//!
+//! # When files are damaged
+//! The records in a damaged block are refused (`Corrupt`) and passed over by listings, `due` and `sweep`; all others
+//! go on. A damaged file that the engine has to merge ends writing, not replaying. Damage in a list of files or in
+//! a journal is refused at the opening and changes nothing. [`survey`] says what is damaged; [`repair`] says what it
+//! would do about it, and does it, without deleting anything.
 //!
 //! # When a future is dropped
 //! The call may or may not be carried out, like one whose reply was lost.

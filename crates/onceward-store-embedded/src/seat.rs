@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::{Clock, Result};
 
+use crate::contents;
 use crate::directory::{Directory, OpenError};
 use crate::fault;
 use crate::journal;
@@ -66,15 +67,24 @@ impl Seat {
     }
 
     /// Opens the files again and serves from them. The old tables must be gone: their journal could still be
-    /// written to while it is read.
-    pub(crate) fn reopen(&self) -> Result<(), OpenError> {
+    /// written to while it is read. When it is to `look` and finds a damaged file, nothing is written from then on.
+    pub(crate) fn reopen(&self, look: bool) -> Result<(), OpenError> {
         let directory = &self.base.directory;
         if journal::is_held(&directory.database()) {
             let cause = "the old journal is not closed yet".to_owned();
             return Err(OpenError::Files { path: directory.root().to_owned(), cause });
         }
         directory.has_room()?;
-        let shelf = Shelf::again(&self.base, &self.settings)?;
+        let damaged = if look { contents::damaged(&directory.database()) } else { Ok(Vec::new()) };
+        let damaged = damaged.unwrap_or_default();
+        for file in &damaged {
+            tracing::error!(
+                file = %file.display(),
+                "a file of the store is damaged and cannot be merged: stored answers are still replayed, but \
+                 nothing is written. Stop the gateway and see what `onceward doctor --repair` would do"
+            );
+        }
+        let shelf = Shelf::again(&self.base, &self.settings, !damaged.is_empty())?;
         *self.state() = State::Open(Arc::new(shelf));
         self.reopened.fetch_add(1, Ordering::Relaxed);
         Ok(())

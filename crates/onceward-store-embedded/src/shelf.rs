@@ -58,6 +58,8 @@ pub(crate) struct Shelf {
     pub(crate) records: Keyspace,
     pub(crate) agenda: Keyspace,
     failed: AtomicBool,
+    /// A file is damaged that the engine would merge: nothing more is written.
+    pub(crate) read_only: bool,
     /// What cannot be read, as far as calls have met it.
     pub(crate) spans: Mutex<Vec<Span>>,
     /// Last, so that the directory is unlocked after the engine is gone.
@@ -98,9 +100,13 @@ impl Shelf {
         Ok((Self::of(files, &base), base))
     }
 
-    /// Opens the tables again, from what is on the disk. Blocks.
-    pub(crate) fn again(base: &Arc<Base>, settings: &EmbeddedSettings) -> Result<Self, OpenError> {
-        Ok(Self::of(open(&base.directory, settings)?, base))
+    /// Opens the tables again, from what is on the disk, if need be only to read. Blocks.
+    pub(crate) fn again(
+        base: &Arc<Base>,
+        settings: &EmbeddedSettings,
+        read_only: bool,
+    ) -> Result<Self, OpenError> {
+        Ok(Self { read_only, ..Self::of(open(&base.directory, settings)?, base) })
     }
 
     pub(crate) fn of(files: Files, base: &Arc<Base>) -> Self {
@@ -110,6 +116,7 @@ impl Shelf {
             records,
             agenda,
             failed: AtomicBool::new(false),
+            read_only: false,
             spans: Mutex::default(),
             base: Arc::clone(base),
         }

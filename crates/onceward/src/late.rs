@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store};
+#[cfg(feature = "embedded")]
+use onceward_store_embedded::EmbeddedStore;
 
 use crate::open::OpenError;
 
@@ -15,13 +17,22 @@ use crate::open::OpenError;
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// A store that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    /// The same, where it is one.
+    #[cfg(feature = "embedded")]
+    pub(crate) embedded: Option<Arc<EmbeddedStore>>,
+}
+
 /// Opens the store, once per try.
-pub(crate) type Opener = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn Store>, OpenError>> + Send + Sync>;
+pub(crate) type Opener = Box<dyn Fn() -> BoxFuture<'static, Result<Opened, OpenError>> + Send + Sync>;
 
 /// Any store, opened late. Until then every call is `Unavailable`: nothing was written. From then on it is that
 /// store.
 pub struct LateStore {
-    store: OnceLock<Arc<dyn Store>>,
+    store: OnceLock<Opened>,
     traits: Traits,
     clock: Arc<dyn Clock>,
     open: Opener,
@@ -38,6 +49,13 @@ impl LateStore {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.store.get().is_some()
+    }
+
+    /// The embedded store, once it is open, if this is one: for its survey and its counters.
+    #[cfg(feature = "embedded")]
+    #[must_use]
+    pub fn embedded(&self) -> Option<&Arc<EmbeddedStore>> {
+        self.store.get()?.embedded.as_ref()
     }
 
     /// Tries to open the store until it is open, at once and then with pauses that grow from 100 ms to 5 s.
@@ -79,7 +97,7 @@ impl LateStore {
 
     fn get(&self) -> Result<&Arc<dyn Store>> {
         let away = || Error::new(ErrorKind::Unavailable, "use the store: it could not be opened yet");
-        self.store.get().ok_or_else(away)
+        self.store.get().map(|it| &it.store).ok_or_else(away)
     }
 }
 
@@ -142,10 +160,15 @@ mod tests {
     fn late(clock: &HandClock, nth: usize) -> (Arc<LateStore>, Arc<AtomicUsize>) {
         let tries = Arc::new(AtomicUsize::new(0));
         let (count, time) = (Arc::clone(&tries), clock.clone());
-        let open = move || -> BoxFuture<'static, Result<Arc<dyn Store>, OpenError>> {
+        let open = move || -> BoxFuture<'static, Result<Opened, OpenError>> {
             let ready = count.fetch_add(1, Ordering::SeqCst) + 1 >= nth;
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(time.clone())));
-            Box::pin(async move { if ready { Ok(store) } else { Err(OpenError::Memory) } })
+            let opened = Opened {
+                store,
+                #[cfg(feature = "embedded")]
+                embedded: None,
+            };
+            Box::pin(async move { if ready { Ok(opened) } else { Err(OpenError::Memory) } })
         };
         (Arc::new(LateStore::new(traits(), Arc::new(clock.clone()), Box::new(open))), tries)
     }

@@ -39,9 +39,11 @@ mod open;
 pub use onceward_core::*;
 
 pub use crate::late::LateStore;
+#[cfg(feature = "embedded")]
+pub use crate::open::embedded_settings;
 pub use crate::open::{OpenError, check, directory, open, open_when_possible};
 
-/// The store in one directory, and what there is to know about one.
+/// The store in one directory: its survey and its repair.
 #[cfg(feature = "embedded")]
 pub use onceward_store_embedded as embedded;
 

@@ -14,7 +14,7 @@ use onceward_store_embedded::{
     Durability, EmbeddedSettings, EmbeddedStore, OpenError as EmbeddedError, SettingsError,
 };
 
-use crate::late::LateStore;
+use crate::late::{LateStore, Opened};
 
 /// Why a store cannot be opened. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +91,12 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
             let traits = Traits { name: "memory", durable: false, shared: false };
             let time = Arc::clone(&clock);
             let open = move || -> Opening {
-                let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&time)));
-                Box::pin(std::future::ready(Ok(store)))
+                let opened = Opened {
+                    store: Arc::new(MemoryStore::new(Arc::clone(&time))),
+                    #[cfg(feature = "embedded")]
+                    embedded: None,
+                };
+                Box::pin(std::future::ready(Ok(opened)))
             };
             LateStore::new(traits, clock, Box::new(open))
         }
@@ -105,8 +109,8 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
             let open = move || -> Opening {
                 let (settings, time) = (settings.clone(), Arc::clone(&time));
                 Box::pin(async move {
-                    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open_async(settings, time).await?);
-                    Ok(store)
+                    let store = Arc::new(EmbeddedStore::open_async(settings, time).await?);
+                    Ok(Opened { store: Arc::clone(&store) as _, embedded: Some(store) })
                 })
             };
             LateStore::new(traits, clock, Box::new(open))
@@ -119,7 +123,7 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
     }
 }
 
-type Opening = BoxFuture<'static, Result<Arc<dyn Store>, OpenError>>;
+type Opening = BoxFuture<'static, Result<Opened, OpenError>>;
 
 /// Checks a store URL without opening anything.
 ///
@@ -127,6 +131,19 @@ type Opening = BoxFuture<'static, Result<Arc<dyn Store>, OpenError>>;
 /// What [`open`] would refuse before it touches anything.
 pub fn check(url: &str) -> Result<(), OpenError> {
     named(url).map(|_| ())
+}
+
+/// The settings of the embedded store that `url` names; `None` where it names another store. With them go
+/// [`survey`](onceward_store_embedded::survey) and [`repair`](onceward_store_embedded::repair).
+///
+/// # Errors
+/// The URL is wrong.
+#[cfg(feature = "embedded")]
+pub fn embedded_settings(url: &str) -> Result<Option<EmbeddedSettings>, OpenError> {
+    Ok(match named(url)? {
+        Named::Embedded(settings) => Some(settings),
+        Named::Memory => None,
+    })
 }
 
 /// The directory of the store that `url` names, if it has one.
@@ -179,8 +196,12 @@ mod tests {
         assert_eq!(store.traits(), holder.traits(), "what it will be is known before");
         assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
         drop(holder);
+        assert!(store.embedded().is_none());
         within(store.keep_trying()).await;
         store.check().await.unwrap();
+        let survey = store.embedded().expect("it is one").survey().await.unwrap();
+        assert_eq!(survey.path, directory.path());
+        assert_eq!(embedded_settings(&url).unwrap().unwrap().path, survey.path);
     }
 
     #[tokio::test]

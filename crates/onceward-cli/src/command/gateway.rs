@@ -9,11 +9,11 @@ use onceward::Store;
 use onceward_admin::{Build, Token};
 use onceward_gateway::doctor::check_files;
 use onceward_gateway::settings::{Log, Settings};
-use onceward_gateway::{Ended, Gateway, Process};
-use tokio::signal::unix::{SignalKind, signal};
+use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::command::doctor::store_look;
-use crate::command::source::{SettingsArgs, reasons};
+use crate::command::source::{Source, reasons};
 use crate::exit::Exit;
 use crate::say::{complain, say};
 
@@ -24,7 +24,7 @@ use crate::say::{complain, say};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: SettingsArgs,
+    source: Source,
     /// The form of log lines: json or human [default: json]
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
@@ -37,7 +37,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
-    let read = match args.source.read(args.log.as_deref()) {
+    // A reload reads the very same places again.
+    let read_again = move || args.source.read(args.log.as_deref());
+    let read = match read_again() {
         Ok(read) => read,
         Err(error) => return Exit::Usage.report(&reasons(&error)),
     };
@@ -63,25 +65,21 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         say("the settings are fine\n");
         return Exit::Done.code();
     }
-    serve(settings).await
+    serve(settings, SettingsSource::new(read_again)).await
 }
 
-async fn serve(settings: Settings) -> ExitCode {
+async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     start_log(settings.log);
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                return Exit::CannotStart.report(&format!("cannot listen for signals: {error}"));
-            }
-        };
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return Exit::CannotStart.report(&format!("cannot listen for signals: {error}")),
+    };
     let url = settings.store.as_str().to_owned();
     let directory = onceward::directory(&url);
     let is_new = directory.as_deref().is_none_or(is_empty);
     let opened = tokio::select! {
         opened = open(&url) => opened,
-        _ = terminate.recv() => return stopped_early("SIGTERM"),
-        _ = interrupt.recv() => return stopped_early("SIGINT"),
+        signal = signals.stop.next() => return stopped_early(signal),
     };
     let store = match opened {
         Ok(store) => store,
@@ -99,7 +97,7 @@ async fn serve(settings: Settings) -> ExitCode {
     let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
-    let process = Process { build, store_look: Some(store_look(&settings)), ..Process::default() };
+    let process = Process { source: Some(source), build, store_look: Some(store_look(&settings)) };
     let gateway = match Gateway::start_in(process, settings, store, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
@@ -132,9 +130,12 @@ async fn serve(settings: Settings) -> ExitCode {
     if !traits.durable {
         tracing::warn!("this store is not durable: a crash or a power cut can make an operation run twice");
     }
-    let first = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let first = loop {
+        tokio::select! {
+            signal = signals.stop.next() => break signal,
+            // What became of it is logged and counted by the gateway.
+            _ = signals.hang_up.recv() => drop(gateway.reload()),
+        }
     };
     tracing::info!(signal = first, "stopping; a second signal stops at once");
     tokio::select! {
@@ -148,8 +149,42 @@ async fn serve(settings: Settings) -> ExitCode {
                 Exit::Abandoned.code()
             }
         },
-        _ = terminate.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
-        _ = interrupt.recv() => Exit::Abandoned.report("stopped at once by a second signal"),
+        _ = signals.stop.next() => Exit::Abandoned.report("stopped at once by a second signal"),
+    }
+}
+
+/// The signals that the gateway obeys.
+struct Signals {
+    stop: Stop,
+    /// Read the settings again. Listened to from the start, since it would end the process otherwise.
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// The signals that tell it to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// The next one, by its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use onceward_gateway::settings::{Flags, Looked, Read, Settings, SettingsError};
 
 /// The flags that name settings.
 #[derive(Debug, clap::Args)]
-pub(crate) struct SettingsArgs {
+pub(crate) struct Source {
     /// The API to protect, for example http://127.0.0.1:9000
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
@@ -24,27 +24,26 @@ pub(crate) struct SettingsArgs {
     config: Option<PathBuf>,
 }
 
-impl SettingsArgs {
-    /// Like [`SettingsArgs::look`]; settings that cannot be used are an error.
+impl Source {
+    /// The settings that these flags, the environment and the file come to. `log` is the flag that only some
+    /// verbs have.
     pub(crate) fn read(&self, log: Option<&str>) -> Result<Read, SettingsError> {
-        let Looked { settings, problems, warnings } = self.look(log)?;
-        if problems.is_empty() {
-            Ok(Read { settings, warnings })
-        } else {
-            Err(SettingsError::Refused(problems))
-        }
+        Settings::read(self.config.as_deref(), environment(), self.flags(log))
     }
 
-    /// What these flags, the environment and the file come to. `log` is the flag that only some verbs have.
+    /// The same, as far as it can be read where something is wrong.
     pub(crate) fn look(&self, log: Option<&str>) -> Result<Looked, SettingsError> {
-        let flags = Flags {
+        Settings::look(self.config.as_deref(), environment(), self.flags(log))
+    }
+
+    fn flags(&self, log: Option<&str>) -> Flags {
+        Flags {
             upstream: self.upstream.clone(),
             listen: self.listen.clone(),
             admin: self.admin.clone(),
             store: self.store.clone(),
             log: log.map(str::to_owned),
-        };
-        Settings::look(self.config.as_deref(), environment(), flags)
+        }
     }
 }
 

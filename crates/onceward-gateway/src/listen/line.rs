@@ -1,7 +1,8 @@
 //! What the parts of one connection tell each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,10 +18,21 @@ pub(super) enum Fault {
     BodyTimeout,
 }
 
+/// What a caller speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+}
+
 /// The state of one connection, shared by its reader, its requests and whoever may close it.
 #[derive(Debug)]
 pub(super) struct Line {
     started: Instant,
+    /// Known since the first bytes.
+    speaks: OnceLock<Speaks>,
+    /// A head has begun and is not passed on.
+    head_begun: AtomicBool,
     /// Requests whose head has begun and whose answer is not handed over yet.
     busy: AtomicUsize,
     /// Since when there is none, in milliseconds from `started`.
@@ -31,8 +43,12 @@ pub(super) struct Line {
     requests: AtomicUsize,
     /// The bytes are none of HTTP any more.
     tunnel: AtomicBool,
+    /// A reader that waits for the end of a request.
+    reader: Mutex<Option<Waker>>,
     /// What became of the head or the body with this number.
     fault: Mutex<Option<(usize, Fault)>>,
+    /// The connection ends after the request that is under way.
+    pub(super) leaving: AtomicBool,
     /// Whether the last answer may have left a body unread.
     pub(super) unread: AtomicBool,
     /// Finish and close.
@@ -43,15 +59,28 @@ impl Line {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
+            speaks: OnceLock::new(),
+            head_begun: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
             quiet_since_ms: AtomicU64::new(0),
             heads: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             tunnel: AtomicBool::new(false),
+            reader: Mutex::new(None),
             fault: Mutex::new(None),
+            leaving: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             leave: CancellationToken::new(),
         })
+    }
+
+    pub(super) fn speaks(&self) -> Option<Speaks> {
+        self.speaks.get().copied()
+    }
+
+    /// Says what the caller speaks; the first word stands.
+    pub(super) fn set_speaks(&self, speaks: Speaks) {
+        let _ = self.speaks.set(speaks);
     }
 
     pub(super) fn begin(&self) {
@@ -62,6 +91,13 @@ impl Line {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.quiet_since_ms.store(now, Ordering::Release);
         self.busy.fetch_sub(1, Ordering::AcqRel);
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes the reader when a request ends.
+    pub(super) fn wake_at_end(&self, reader: &Waker) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader.clone());
     }
 
     /// Since when no request is under way.
@@ -85,11 +121,23 @@ impl Line {
     }
 
     /// Whether an answer is still to come for a head that was passed on.
-    pub(super) fn is_answering(&self, head_begun: bool) -> bool {
-        self.busy.load(Ordering::Acquire) > usize::from(head_begun)
+    pub(super) fn is_answering(&self) -> bool {
+        self.busy.load(Ordering::Acquire) > usize::from(self.is_head_begun())
     }
 
+    pub(super) fn is_head_begun(&self) -> bool {
+        self.head_begun.load(Ordering::Acquire)
+    }
+
+    /// The first byte of a head is here: a request is under way.
+    pub(super) fn head_began(&self) {
+        self.head_begun.store(true, Ordering::Release);
+        self.begin();
+    }
+
+    /// From here on its answer keeps the connection busy.
     pub(super) fn head_passed(&self) {
+        self.head_begun.store(false, Ordering::Release);
         self.heads.fetch_add(1, Ordering::AcqRel);
     }
 

@@ -130,11 +130,13 @@ impl OneRequest {
         self.pass(response, closes, ending)
     }
 
-    fn pass(&self, response: Response<Body>, unread: bool, ending: Ending) -> Response<Sent> {
+    fn pass(&self, mut response: Response<Body>, unread: bool, ending: Ending) -> Response<Sent> {
         // HTTP/2 can end one request and leave the connection as it is.
         self.line.unread.store(unread && !self.is_http2, Ordering::Relaxed);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.line.become_tunnel();
+        } else if !self.is_http2 && self.line.leaving.load(Ordering::Relaxed) {
+            close(&mut response);
         }
         let pace = PACE.try_with(Arc::clone).ok();
         response.map(|body| Sent::new(body, pace, ending))

@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -21,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::counters::Count;
-use super::line::Line;
+use super::line::{Line, Speaks};
 use super::linger::Lingering;
 use super::places::Place;
 use super::received::Received;
@@ -69,9 +71,7 @@ impl Connection {
         let (line, stop) = (Arc::clone(&self.line), self.stop.clone());
         let ended = tokio::select! {
             ended = self.begin(service, stream, place) => ended,
-            // Nothing was asked, so nothing is owed.
-            () = until_silent(&line, stop.graceful.cancelled()) => Ok(()),
-            () = until_silent(&line, line.leave.cancelled()) => Ok(()),
+            () = cut(&line, &stop) => Ok(()),
             () = stop.now.cancelled() => Ok(()),
         };
         if let Err(error) = ended {
@@ -97,7 +97,7 @@ impl Connection {
         let mut socket = self.socket(stream, place);
         if first[0] != TLS_HANDSHAKE {
             counters.note(Count::PlainOnTls);
-            self.line.unread.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.line.unread.store(true, Ordering::Relaxed);
             let answer = async {
                 socket.write_all(PLAIN_ON_TLS).await?;
                 socket.shutdown().await
@@ -157,11 +157,13 @@ impl Connection {
         };
         let line = Arc::clone(&self.line);
         if first.starts_with(HTTP2_PREFACE) {
+            line.set_speaks(Speaks::Http2);
             let io = TokioIo::new(Strict::open(io, first, limits, line, counters.clone()));
             let gone = CancellationToken::new();
             let _gone = gone.clone().drop_guard();
             return self.drive(self.http2(gone).serve_connection(io, requests)).await;
         }
+        line.set_speaks(Speaks::Http1);
         let io = TokioIo::new(Strict::new(io, first, deadline, limits, line, counters.clone()));
         self.drive(self.http1().serve_connection(io, requests).with_upgrades()).await
     }
@@ -175,8 +177,9 @@ impl Connection {
             .header_read_timeout(None)
             .max_headers(limits.headers_max)
             .max_buf_size(limits.head_bytes_max.saturating_add(400 << 10))
-            .half_close(false)
-            .pipeline_flush(true);
+            // Not `pipeline_flush`: where bytes of a refused body are unread, it takes them for a request to come
+            // and closes without having sent the answer.
+            .half_close(false);
         server
     }
 
@@ -212,6 +215,19 @@ impl Connection {
             () = self.stop.graceful.cancelled() => {}
             () = self.line.leave.cancelled() => {}
             () = quiet_for(&self.line, limits.idle_timeout) => counters.note(Count::IdleTimeout),
+        }
+        self.line.leaving.store(true, Ordering::Relaxed);
+        // The server knows nothing of a head that is not whole, and would close on it.
+        let head_is_whole = std::future::poll_fn(|cx| {
+            let ended = if self.line.is_head_begun() { connection.as_mut().poll(cx) } else { Poll::Pending };
+            match ended {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if self.line.is_head_begun() => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        });
+        if let Some(ended) = head_is_whole.await {
+            return Ok(ended?);
         }
         connection.as_mut().leave();
         tokio::select! {
@@ -258,12 +274,22 @@ where
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Waits for `told`, and then for ever if anything was asked on this connection by then.
-async fn until_silent(line: &Line, told: impl Future<Output = ()>) {
-    told.await;
-    if line.was_asked() {
-        std::future::pending().await
+/// Waits until the connection is told to end while nothing is owed to the caller; for ever if something is.
+async fn cut(line: &Line, stop: &Stop) {
+    tokio::select! {
+        () = stop.graceful.cancelled() => match line.speaks() {
+            // It has said nothing yet.
+            None => return,
+            Some(Speaks::Http1 | Speaks::Http2) => {}
+        },
+        () = line.leave.cancelled() => match line.speaks() {
+            // Whoever never asked is the first to make room.
+            None | Some(Speaks::Http1) if !line.was_asked() => return,
+            // HTTP/2 says goodbye, so that a request on its way is known not to be served.
+            None | Some(Speaks::Http1 | Speaks::Http2) => {}
+        },
     }
+    std::future::pending().await
 }
 
 /// Waits until no request has been under way for `patience`, counted from now on or from the last answer.

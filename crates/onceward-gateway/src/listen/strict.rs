@@ -36,8 +36,6 @@ pub(super) struct Strict<IO> {
     /// How many of them may be.
     cleared: usize,
     state: State,
-    /// A head has begun and is not passed on.
-    head_begun: bool,
     header_timeout: Duration,
     head_deadline: Option<Pin<Box<Sleep>>>,
     /// How much may be held before it is judged.
@@ -67,7 +65,7 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
         line: Arc<Line>,
         counters: Counters,
     ) -> Self {
-        line.begin();
+        line.head_began();
         Self {
             io,
             line,
@@ -76,7 +74,6 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
             held: first,
             cleared: 0,
             state: State::Judging,
-            head_begun: true,
             header_timeout: limits.header_timeout,
             head_deadline: Some(Box::pin(tokio::time::sleep_until(first_deadline))),
             held_bytes_max: limits.head_bytes_max + PIECE_BYTES,
@@ -99,7 +96,6 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
             cleared: first.len(),
             held: first,
             state: State::Open,
-            head_begun: false,
             header_timeout: limits.header_timeout,
             head_deadline: None,
             held_bytes_max: 0,
@@ -111,17 +107,14 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
         let mut cleared = 0;
         while self.state == State::Judging && cleared < bytes.len() {
             let at_head = self.framing.is_at_head();
-            if at_head && !self.head_begun {
-                self.head_begun = true;
-                self.line.begin();
+            if at_head && !self.line.is_head_begun() {
+                self.line.head_began();
             }
             match self.framing.judge(&bytes[cleared..]) {
                 Ok(Verdict::Pass(count)) => cleared += count,
                 Ok(Verdict::Head { bytes, upgrade }) => {
                     cleared += bytes;
                     self.line.head_passed();
-                    // From here on its answer keeps the connection busy.
-                    self.head_begun = false;
                     self.head_deadline = None;
                     if upgrade {
                         self.state = State::Asked;
@@ -140,7 +133,7 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
                 }
             }
         }
-        if self.head_begun && self.head_deadline.is_none() && self.state == State::Judging {
+        if self.line.is_head_begun() && self.head_deadline.is_none() && self.state == State::Judging {
             // Only a head that comes in pieces needs a timer.
             self.restart_timer();
         }
@@ -193,7 +186,7 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
     fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(deadline) = &mut self.head_deadline {
             ready!(deadline.as_mut().poll(cx));
-            if !self.line.is_answering(self.head_begun) {
+            if !self.line.is_answering() {
                 return Poll::Ready(());
             }
             // While an earlier request is answered nobody waits for the next one.
@@ -242,8 +235,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Strict<IO> {
             if this.line.is_tunnel() || this.state == State::Open {
                 return Pin::new(&mut this.io).poll_read(cx, into);
             }
+            if this.state == State::Asked {
+                // The server looks again only when it is woken, and all bytes may be here already.
+                this.line.wake_at_end(cx.waker());
+            }
             match this.state {
-                State::Asked if !this.line.is_answering(false) => this.state = State::Judging,
+                State::Asked if !this.line.is_answering() => this.state = State::Judging,
                 State::Asked if this.held.len() >= this.held_bytes_max => return Poll::Pending,
                 State::Judging | State::Asked | State::Open => {}
                 // Whoever reads here looks whether the caller has left; the answer comes first.

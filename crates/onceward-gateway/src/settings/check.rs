@@ -50,12 +50,9 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn upstream(&mut self, settings: &Settings) {
-        match settings.upstream.urls.len() {
-            0 => {
-                let says = "none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`";
-                self.problem("upstream.urls", "", says.into());
-            }
-            _ => {}
+        if settings.upstream.urls.is_empty() {
+            let says = "none given; add `--upstream http://HOST:PORT` or `[upstream] urls = […]`";
+            self.problem("upstream.urls", "", says.into());
         }
         let upstream = &settings.upstream;
         for (at, url) in upstream.urls.iter().enumerate() {

@@ -10,8 +10,11 @@ use tracing::debug;
 use super::fault::Fault;
 use super::names::Names;
 
-/// How soon a name is looked up again after nobody could be asked, while old addresses still serve.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long requests wait for an answer about a name whose old addresses could still serve.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How soon the name is looked up again after nobody could be asked.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// What the name of an upstream stands for.
 #[derive(Debug)]
@@ -38,10 +41,13 @@ impl Addresses {
     ///
     /// # Errors
     /// `Unreachable`: the name has no address, or none was found within `limit`.
+    /// # Cancel safety
+    /// Dropping this future leaves what was known.
     pub(super) async fn current(&self, names: &Names, limit: Duration) -> Result<Arc<[IpAddr]>, Fault> {
         if let Some(fresh) = self.fresh() {
             return Ok(fresh);
         }
+        let limit = if self.known().is_some() { limit.min(PATIENCE) } else { limit };
         let asked = tokio::time::timeout(limit, async {
             let _one = self.asking.lock().await;
             if let Some(fresh) = self.fresh() {

@@ -40,7 +40,7 @@ pub(super) async fn connect(
 ) -> Result<Connected, Fault> {
     let connecting = async {
         let tcp = first_of(addresses, target.port).await?;
-        let peer = tcp.peer_addr()?.ip().to_canonical();
+        let peer = tcp.peer_addr()?.ip();
         // A request is written whole; waiting for more bytes would only delay it.
         tcp.set_nodelay(true)?;
         let (Some(name), Some(config)) = (&target.certified, tls) else {

@@ -6,13 +6,16 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
 };
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::system_conf::read_system_conf;
 
 /// How long an answer counts at least and at most, whatever its time to live.
 const LIFE_MIN: Duration = Duration::from_secs(1);
@@ -27,7 +30,7 @@ pub struct Names(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Servers(TokioResolver),
+    Servers(Arc<TokioResolver>),
     /// The system's own resolver, which tells no time to live.
     System,
 }
@@ -42,16 +45,24 @@ pub(super) struct Resolved {
 }
 
 impl Names {
-    /// As the system is told to. Where its configuration (`/etc/resolv.conf`) cannot be read, its own resolver
+    /// As the system is told to. Where its configuration (`/etc/resolv.conf`) cannot be read or names no server, its own resolver
     /// is asked instead, which tells no time to live: its answers count for 30 s.
     #[must_use]
     pub fn system() -> Self {
-        let built = TokioResolver::builder_tokio().and_then(|mut it| {
-            configure(it.options_mut());
-            it.build()
-        });
+        Self::or_system(read_system_conf().and_then(|(config, options)| {
+            if config.name_servers().is_empty() {
+                return Err(NetError::from("no name server is configured"));
+            }
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            *builder.options_mut() = options;
+            configure(builder.options_mut());
+            builder.build()
+        }))
+    }
+
+    fn or_system(built: Result<TokioResolver, NetError>) -> Self {
         match built {
-            Ok(resolver) => Self(Kind::Servers(resolver)),
+            Ok(resolver) => Self(Kind::Servers(Arc::new(resolver))),
             Err(error) => {
                 tracing::info!(
                     %error,
@@ -75,7 +86,8 @@ impl Names {
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         configure(builder.options_mut());
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
-        Self(Kind::Servers(builder.build().expect("a resolver without TLS needs nothing")))
+        let built = builder.build().expect("a resolver without TLS needs nothing");
+        Self(Kind::Servers(Arc::new(built)))
     }
 
     /// The addresses of `host`, which may be an address itself.
@@ -181,12 +193,10 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_configuration_the_systems_resolver_is_asked() {
-        let names = Names(Kind::System);
-        // `ip6-localhost` and the like differ between systems; the host's own name needs no network.
-        let resolved = names.resolve("localhost.localdomain").await;
-        if let Ok(resolved) = resolved {
-            assert_eq!(resolved.life, Some(LIFE_UNTOLD));
-        }
+        let names = Names::or_system(Err(NetError::from("no such file")));
+        assert!(matches!(names.0, Kind::System));
+        // Every system resolves what looks like an address to its own resolver, and no system this name.
+        assert_eq!(names.resolve("127.1").await.unwrap().life, Some(LIFE_UNTOLD));
         assert!(names.resolve("no-such-name.invalid").await.is_err());
     }
 }

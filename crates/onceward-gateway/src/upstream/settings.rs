@@ -78,7 +78,7 @@ pub struct UpstreamSettings {
     /// answer comes within the same time again, it is closed. Default: 10 s.
     pub ping_every: Duration,
     /// How many requests may be in flight at one upstream, from their choice to the end of their response;
-    /// zero is no limit. Default: 1024.
+    /// event streams and tunnels count for as long as they are open. Zero is no limit. Default: 1024.
     pub in_flight_max: usize,
     /// After how many failures in a row an upstream is ejected; zero is never. A failure is no connection, no
     /// TLS, no response head in time or a broken connection. The last one is never ejected. Default: 5.

@@ -113,3 +113,26 @@ fn none_found() -> InvalidSetting {
          (package ca-certificates), or name a PEM file here",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_sent_before_the_handshake_is_complete_and_each_protocol_offers_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let certificate = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap();
+        std::fs::write(&file, certificate.cert.pem()).unwrap();
+        for (protocol, offered) in [
+            (Protocol::Auto, vec![HTTP2, HTTP1]),
+            (Protocol::Http1, vec![HTTP1]),
+            (Protocol::H2, vec![HTTP2]),
+        ] {
+            let tls = Tls::load(Some(&file), protocol).unwrap();
+            assert!(!tls.any.enable_early_data && !tls.http1.enable_early_data);
+            assert_eq!(tls.any.alpn_protocols, offered);
+            assert_eq!(tls.http1.alpn_protocols, [HTTP1]);
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod key;
 mod origin;
 mod outcome;
 mod pass;
+mod reload;
 mod replay;
 mod routes;
 mod sent_once;

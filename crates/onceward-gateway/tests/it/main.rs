@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod listen;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod scripted;

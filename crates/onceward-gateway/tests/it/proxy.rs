@@ -1,11 +1,23 @@
 //! The reverse proxy: what is sent, how often, and what is said when no answer comes.
 
+mod balance;
+mod certificates;
+mod checks;
+mod ejection;
 mod faults;
 mod front;
+mod h2_peer;
 mod h2c;
+mod http2;
 mod messages;
+mod names;
+mod observe;
 mod pool;
+mod reload;
+mod several;
 mod streaming;
+mod tls;
+mod tls_peer;
 mod tunnel;
 
 use std::net::SocketAddr;

@@ -59,7 +59,15 @@ impl Scripted {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", script).await
+    }
+
+    /// As [`Scripted::start`], at this address.
+    pub(crate) async fn at<F>(addr: &str, script: impl Fn(Peer) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (seen, connections) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::<AtomicUsize>::default());
         let (log, count) = (Arc::clone(&seen), Arc::clone(&connections));

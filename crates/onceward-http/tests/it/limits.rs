@@ -15,6 +15,14 @@ fn by(ask: Ask, who: &str) -> Ask {
     ask.header("x-api-key", who)
 }
 
+/// A caller that is gone once its request has had its effect, the `nth` of the world.
+async fn leave_at(world: &World, ask: Ask, nth: usize) {
+    tokio::select! {
+        got = world.send(ask) => panic!("it stands at the turnstile: {got:?}"),
+        () = world.until_effects(nth) => {}
+    }
+}
+
 /// Nobody's places are taken.
 async fn assert_free(world: &World) {
     eventually(async || world.layer.principals_in_flight() == 0).await;
@@ -97,9 +105,7 @@ async fn work_whose_caller_has_left_keeps_its_place_until_it_ends() {
     let gate = turnstile();
     let world = World::new(paid_after(&gate));
     world.layer.set_keys_in_flight(1);
-    let leaves = world.send_aside(by(pay("k1"), "a"));
-    world.until_effects(1).await;
-    drop(leaves);
+    leave_at(&world, by(pay("k1"), "a"), 1).await;
     world.send(by(pay("k2"), "a")).await.assert_problem(429, "too-many-in-flight");
     let_through(&gate);
     assert_free(&world).await;
@@ -169,5 +175,9 @@ async fn an_unprotected_run_takes_a_place_too_where_the_caller_is_known() {
     world.send(by(pay("k2"), "a")).await.assert_problem(429, "too-many-in-flight");
     let_through(&gate);
     assert_eq!(first.got().await.told(), Told::FailedOpen);
+    assert_free(&world).await;
+    leave_at(&world, by(pay("k3"), "a"), 2).await;
+    world.send(by(pay("k4"), "a")).await.assert_problem(429, "too-many-in-flight");
+    let_through(&gate);
     assert_free(&world).await;
 }

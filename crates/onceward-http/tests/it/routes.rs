@@ -9,13 +9,13 @@ use futures_util::StreamExt as _;
 use http::Method;
 use http_body_util::{BodyExt as _, Full};
 use onceward_core::record::RULES;
-use onceward_http::{HttpPolicy, KeyRule, Routes, Told};
+use onceward_http::{HttpPolicy, KeyRule, Oversize, Routes, Told};
 use onceward_testkit::within;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use crate::wire::Server;
-use crate::world::{World, ask, paid, policy, post, required, route};
+use crate::world::{World, ask, paid, paid_after, pay, policy, post, required, route, turnstile};
 
 #[tokio::test]
 async fn post_and_patch_are_operations_and_others_only_where_a_route_says_so() {
@@ -297,4 +297,27 @@ async fn hosts_that_differ_in_bytes_outside_ascii_are_two() {
         world.send(post("/a").key("k").host(host)).await;
         assert_eq!(world.effects(), effects, "{host:?}");
     }
+}
+
+#[tokio::test]
+async fn after_a_reload_what_runs_and_what_is_stored_keep_the_policy_they_began_with() {
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+    let gate = turnstile();
+    let world = World::under(policy(|it| it.policy.retention = hour), paid_after(&gate));
+    let running = world.send_aside(pay("k1"));
+    world.until_effects(1).await;
+    let reloaded = policy(|it| {
+        it.policy.retention = day;
+        it.max_answer_bytes = 1;
+        it.oversize = Oversize::Refuse;
+    });
+    world.layer.set_routes(Routes::new(Vec::new(), reloaded));
+    gate.add_permits(2);
+    running.got().await.assert_first(201);
+    world.send(pay("k1")).await.assert_replay(201);
+    world.send(pay("k2")).await.assert_problem(502, "answer-too-large");
+    world.clock.advance(hour);
+    world.send(pay("k1")).await.assert_problem(410, "answer-gone");
+    world.send(pay("k2")).await.assert_problem(409, "answer-not-kept");
+    assert_eq!(world.effects(), 2);
 }

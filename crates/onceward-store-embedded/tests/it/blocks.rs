@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onceward_core::store::{Cursor, Due, Filter, SETTLE};
-use onceward_core::{ErrorKind, Policy, RecordId, Store};
+use onceward_core::store::{Cursor, Due, Filter, Insert, Put, SETTLE};
+use onceward_core::{Answer, ErrorKind, Policy, RecordId, State, Store};
 use onceward_store_embedded::{EmbeddedStore, OpenError};
-use onceward_testkit::HandClock;
+use onceward_testkit::{HandClock, eventually};
 
 use crate::sample::{Raw, claim, completion, id, inserted, open_at, swapped, try_open};
 
@@ -121,6 +121,40 @@ async fn a_damaged_block_of_the_agenda_stops_only_what_it_lists() {
     assert_eq!(due, 300);
     assert_eq!(store.damaged(), 1);
     assert_eq!(listed(&store).await.len(), usize::from(RECORDS) - usize::try_from(removed).unwrap());
+}
+
+/// The engine cannot merge a file with a damaged block and takes no more writes then, however often it is opened.
+#[tokio::test]
+async fn a_damaged_file_that_has_to_be_merged_ends_writing_but_not_replaying() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    sunk(folder.path(), &clock).await;
+    flip(&tables(folder.path(), 1)[0], |len| len / 3);
+    let store = open_at(folder.path(), clock.clone());
+    let long = Put { state: State::Done(Answer::new("test", vec![5; 200_000])), ..claim() };
+    let (mut number, mut told) = (0_u32, Vec::new());
+    // Spread over all ids, so that the merge touches the damaged block.
+    eventually(async || {
+        number += 1;
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        let id = RecordId::from_bytes(bytes);
+        match store.insert(id, &long).await {
+            Ok(it) => told.push((id, it)),
+            Err(it) => assert_eq!(it.kind(), ErrorKind::Unavailable, "nothing may have landed: {it}"),
+        }
+        store.insert(id, &claim()).await.is_err_and(|it| {
+            std::error::Error::source(&it).is_some_and(|it| it.to_string().contains("doctor --repair"))
+        })
+    })
+    .await;
+    assert!(told.len() > 10);
+    for (id, kept) in told {
+        let Insert::Kept(kept) = kept else { panic!("{kept:?}") };
+        let again = store.insert(id, &claim()).await.unwrap();
+        assert!(matches!(again, Insert::Found(found, _) if found == kept), "{id:?} is replayed");
+    }
+    assert!(store.load(id(1)).await.unwrap().record.is_some());
+    assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 /// Whatever bit of the files that say what there is: an error that names a file, not an abort, and nothing is deleted.

@@ -175,6 +175,13 @@ async fn a_full_disk_costs_errors_and_no_restart() {
     traffic.until_it_fails(&store).await;
     let error = store.load(id(0)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    // A little room is not enough: it would be full again at once.
+    let file = File::options().write(true).open(&filler).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (3 << 20)).unwrap();
+    drop(file);
+    let before = traffic.count().1;
+    eventually(async || traffic.count().1 > before + 1500).await;
+    assert_eq!(store.reopened(), 0);
     fs::remove_file(filler).unwrap();
     traffic.until_it_works(&store).await;
     assert!(store.reopened() > 0);

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use onceward_admin::Token;
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{Store, SystemClock};
-use onceward_gateway::Gateway;
-use onceward_gateway::settings::{Protocol, Settings};
+use onceward_gateway::settings::{Protocol, Read, Settings};
+use onceward_gateway::{Gateway, Process, SettingsSource};
 use onceward_testkit::{FaultyStore, Op};
 
 pub(crate) use super::caller::{Aside, Ask, Caller, Got, Wire, ask, pay, pay_other, post};
@@ -70,6 +70,26 @@ impl World {
     ) -> Self {
         let store = FaultyStore::new(Arc::new(MemoryStore::new(Arc::new(SystemClock))));
         Self::over(Arc::new(store), origin, pair, toml, tune).await
+    }
+
+    /// A gateway whose settings can be read again: they are what `file` holds, and `{url}` in it is the origin.
+    pub(crate) async fn reloadable(origin: Origin, file: &Arc<Mutex<String>>) -> Self {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new(Arc::new(SystemClock)))));
+        let (text, url) = (Arc::clone(file), format!("http://{}", origin.addr));
+        let read = move || {
+            let text = text.lock().unwrap().replace("{url}", &url);
+            let any = "listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n";
+            let settings = Settings::parse_toml(&format!("{any}{text}"))?;
+            Ok(Read { settings, warnings: Vec::new() })
+        };
+        let settings = read().unwrap().settings;
+        let process = Process { source: Some(SettingsSource::new(read)), ..Process::default() };
+        let token = Token::parse(TOKEN).unwrap();
+        let over = Arc::clone(&store) as Arc<dyn Store>;
+        let gateway = Gateway::start_in(process, settings, over, token).await.unwrap();
+        let caller = Caller { addr: gateway.address(), wire: Wire::H1 };
+        let admin = Caller { addr: gateway.admin_address(), wire: Wire::H1 };
+        Self { gateway, store, origin, caller, admin }
     }
 
     /// A gateway over a store that was used before, or is used by another one too.

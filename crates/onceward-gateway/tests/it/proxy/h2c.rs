@@ -129,7 +129,7 @@ fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Reads frames until the request's headers have come.
-async fn read_headers(peer: &mut Peer) {
+pub(super) async fn read_headers(peer: &mut Peer) {
     let mut preface = [0; 24];
     peer.stream.read_exact(&mut preface).await.unwrap();
     peer.send(frame(4, 0, &[])).await;
@@ -163,11 +163,11 @@ async fn answered_with(bytes: Vec<u8>) -> (StatusCode, Option<Outcome>) {
     found
 }
 
-fn goaway(last_stream: u32, reason: u32) -> Vec<u8> {
+pub(super) fn goaway(last_stream: u32, reason: u32) -> Vec<u8> {
     frame(7, 0, &[last_stream.to_be_bytes(), reason.to_be_bytes()].concat())
 }
 
-const NO_ERROR: u32 = 0;
+pub(super) const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;

@@ -109,6 +109,45 @@ async fn events_reach_the_client_one_by_one() {
 }
 
 #[tokio::test]
+async fn events_may_be_silent_for_longer_than_other_bodies() {
+    for (media_type, is_cut) in
+        [("text/event-stream; charset=utf-8", false), ("Text/Event-Stream", false), ("text/plain", true)]
+    {
+        let (speak, spoken) = tokio::sync::watch::channel(false);
+        let scripted = Scripted::start(move |mut peer| {
+            let mut spoken = spoken.clone();
+            async move {
+                peer.request().await;
+                peer.send(format!("HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\n\r\n")).await;
+                if spoken.wait_for(|it| *it).await.is_ok() {
+                    peer.send("data: late\n\n").await;
+                }
+            }
+        })
+        .await;
+        let response = send(&upstream(settings(scripted.addr)), pass_through("/events")).await;
+        let mut body = Box::pin(response.into_body().collect());
+        // Looked at once, so that its time runs; then an hour goes by at once.
+        assert!(look_at(&mut body).is_none());
+        super::ejection::pass(std::time::Duration::from_secs(3600)).await;
+        speak.send(true).unwrap();
+        match within(&mut body).await {
+            Ok(body) => assert!(!is_cut && body.to_bytes() == "data: late\n\n", "{media_type}"),
+            Err(error) => assert!(is_cut, "{media_type}: {error}"),
+        }
+    }
+}
+
+/// Looks at a future once.
+fn look_at<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut cx) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
 async fn a_cut_body_reaches_the_client_as_cut() {
     let scripted = Scripted::start(|mut peer| async move {
         peer.request().await;

@@ -52,6 +52,18 @@ async fn both_sides_talk_until_one_of_them_ends() {
 }
 
 #[tokio::test]
+async fn a_tunnel_is_in_flight_until_it_ends() {
+    let scripted = chat().await;
+    let upstream = upstream(settings(scripted.addr));
+    let mut client = Raw::connect(serve(upstream.clone()).await).await;
+    client.send(ASK).await;
+    client.read_until("hello\n").await;
+    assert_eq!(upstream.states()[0].in_flight, 1);
+    drop(client);
+    crate::scripted::until(|| upstream.states()[0].in_flight == 0).await;
+}
+
+#[tokio::test]
 async fn shutdown_cuts_a_tunnel() {
     let scripted = chat().await;
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());

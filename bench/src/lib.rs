@@ -1,0 +1,23 @@
+//! Measures and attacks the real gateway process from outside: nothing of Onceward is linked in.
+//!
+//! Three commands stand on this library; `docs/benchmarks.md` says how to run them and how to read them.
+//! - `isolation`: does one bad neighbour make other callers slower?
+//! - `hostile`: do honest callers notice an attack, and does the gateway come back to what it was?
+//! - `big`: does memory stay flat while long bodies stream through?
+
+pub mod args;
+pub mod caller;
+pub mod client;
+pub mod disturb;
+pub mod gateway;
+pub mod hostile;
+pub mod latency;
+pub mod nginx;
+pub mod upstream;
+pub mod usage;
+
+/// Why a tool could not go on. Tools end with it, so a text is enough.
+pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+/// What most functions here give.
+pub type Result<T> = std::result::Result<T, Trouble>;
