@@ -13,7 +13,7 @@ use onceward_gateway::doctor::{self, Facts, Finding, Findings, Level, Rate, Stat
 use onceward_gateway::settings::{Place, Problem, Settings, SettingsError};
 
 use crate::command::admin::{Admin, Failed};
-use crate::command::source::{SettingsArgs, reasons};
+use crate::command::source::{Source, reasons};
 use crate::exit::Exit;
 use crate::say::say;
 
@@ -24,7 +24,7 @@ use crate::say::say;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: SettingsArgs,
+    source: Source,
     /// The file with the token of a running gateway [default: the variable ONCEWARD_ADMIN_TOKEN, else the
     /// admin.token_file of the settings]
     #[arg(long, value_name = "FILE")]

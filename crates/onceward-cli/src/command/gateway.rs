@@ -13,7 +13,7 @@ use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::command::doctor::store_look;
-use crate::command::source::{SettingsArgs, reasons};
+use crate::command::source::{Source, reasons};
 use crate::exit::Exit;
 use crate::say::{complain, say};
 
@@ -24,7 +24,7 @@ use crate::say::{complain, say};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: SettingsArgs,
+    source: Source,
     /// The form of log lines: json or human [default: json]
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
@@ -97,7 +97,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
-    let process = Process { build, store_look: Some(store_look(&settings)), source: Some(source) };
+    let process = Process { source: Some(source), build, store_look: Some(store_look(&settings)) };
     let gateway = match Gateway::start_in(process, settings, store, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
