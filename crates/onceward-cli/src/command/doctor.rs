@@ -6,8 +6,10 @@ mod repair;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use http::Method;
+use onceward::LateStore;
 use onceward_gateway::StoreLook;
 use onceward_gateway::doctor::{self, Facts, Finding, Findings, Level, Rate, State};
 use onceward_gateway::settings::{Place, Problem, Settings, SettingsError};
@@ -86,9 +88,13 @@ async fn look(args: &Args) -> Result<Findings, Failed> {
 }
 
 /// What a gateway of this process can say of its store, when doctor asks it.
-pub(crate) fn store_look(settings: &Settings) -> StoreLook {
-    let settings = settings.clone();
-    StoreLook::new(move || std::future::ready(gather::outside(&settings)))
+pub(crate) fn store_look(settings: &Settings, store: &Arc<LateStore>) -> StoreLook {
+    // Whoever looks must not keep a store open that is being closed.
+    let (settings, store) = (settings.clone(), Arc::downgrade(store));
+    StoreLook::new(move || {
+        let (settings, store) = (settings.clone(), store.upgrade());
+        async move { gather::inside(&settings, store).await }
+    })
 }
 
 /// What the flags, the environment and the file say.
