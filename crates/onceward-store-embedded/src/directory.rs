@@ -5,6 +5,7 @@
 //! FORMAT   the version of this layout
 //! IN-USE   there from opening to an orderly close; says which durability writes have meanwhile
 //! TABLES   there once the engine's tables were made, with their numbers: from then on none may be missing
+//! ROOM     there for a moment after a fault: whether the disk has room again
 //! db/      the engine's files
 //! ```
 
@@ -21,6 +22,7 @@ use crate::settings::Durability;
 const FORMAT: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
 const TABLES: &str = "TABLES";
+const ROOM: &str = "ROOM";
 /// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
@@ -214,7 +216,7 @@ impl Directory {
 
     /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
     pub(crate) fn has_room(&self) -> Result<(), OpenError> {
-        let path = self.root.join("ROOM");
+        let path = self.root.join(ROOM);
         let free = disk::file_system(&self.root).map_or(u64::MAX, |it| it.free_bytes);
         let write = || {
             // So that a full disk is not filled to its last byte at every try.
@@ -228,8 +230,18 @@ impl Directory {
             file.sync_all()
         };
         let written = write();
-        let removed = if path.exists() { fs::remove_file(&path) } else { Ok(()) };
-        written.and(removed).map_err(refused("make sure of the room that is needed, by writing", &path))
+        let removed = self.give_back_room();
+        written.map_err(refused("make sure of the room that is needed, by writing", &path))?;
+        removed
+    }
+
+    /// Removes what a kill in [`Directory::has_room`] left.
+    pub(crate) fn give_back_room(&self) -> Result<(), OpenError> {
+        let path = self.root.join(ROOM);
+        match fs::remove_file(&path) {
+            Err(it) if it.kind() != io::ErrorKind::NotFound => Err(refused("remove", &path)(it)),
+            _ => Ok(()),
+        }
     }
 
     /// Like [`Directory::leave`], however the directory was left before.

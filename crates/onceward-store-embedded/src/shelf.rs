@@ -214,6 +214,7 @@ fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, Ope
         .map_err(|it| wrong(format!("{}: {}", it.file.display(), it.what)))?;
     let left = directory.left()?;
     journal::check(&path, left).map_err(wrong)?;
+    directory.give_back_room()?;
     if left == Left::InOrder {
         // Only now: damage that was refused must not look like the remains of a crash at the next try.
         directory.settle(settings.durability)?;

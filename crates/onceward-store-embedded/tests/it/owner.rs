@@ -83,9 +83,10 @@ pub(crate) fn cut_off_at_birth(made: &str) -> TempDir {
     let database = folder.path().join("db");
     fs::remove_dir_all(&database).unwrap();
     let engine = fjall::Database::builder(&database).open().unwrap();
-    let count = made.split_whitespace().map(|it| engine.keyspace(it, Default::default).unwrap()).count();
-    drop(engine);
-    let next = database.join(format!("keyspaces/{}", count + 1));
+    let made: Vec<_> =
+        made.split_whitespace().map(|it| engine.keyspace(it, Default::default).unwrap()).collect();
+    let next = database.join(format!("keyspaces/{}", made.len() + 1));
+    drop((made, engine));
     fs::rename(donor.path().join("db/keyspaces/1"), next).unwrap();
     folder
 }
@@ -117,6 +118,16 @@ async fn a_kill_between_the_first_tables_changes_their_numbers_and_nothing_else(
             drop(open(folder.path()));
         }
     }
+}
+
+#[test]
+fn a_kill_while_the_store_looks_for_room_costs_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let room = folder.path().join("ROOM");
+    fs::write(&room, vec![0xa5; 1 << 20]).unwrap();
+    drop(open(folder.path()));
+    assert!(!room.exists());
 }
 
 #[test]
