@@ -45,7 +45,10 @@ pub enum Decision {
 /// Decides what an attempt may do with what it found. The order of the arms is the contract.
 #[must_use]
 pub fn decide(found: &Record, claim: &Claim, now: Timestamp) -> Decision {
-    let same = found.fingerprint.as_ref() == Some(&claim.fingerprint);
+    // Only a record that a repair stands in for has none: nobody knows what was asked, so there is nothing to
+    // compare, and only an operator may let it run again.
+    let known = found.fingerprint.is_some();
+    let same = found.fingerprint.is_none_or(|it| it == claim.fingerprint);
     let unfinished =
         Policy { unresolved: found.policy.unresolved.stricter(claim.policy.unresolved), ..claim.policy };
     match &found.state {
@@ -64,8 +67,8 @@ pub fn decide(found: &Record, claim: &Claim, now: Timestamp) -> Decision {
         State::Done(_) | State::Tombstone => Decision::Gone,
         State::Running if now < found.lease_until => Decision::Busy { until: found.lease_until },
         State::Running | State::Abandoned { .. } => match unfinished.unresolved {
-            Unresolved::Hold => Decision::Unresolved,
-            Unresolved::Rerun => Decision::TakeOver { new_life: false, policy: unfinished },
+            Unresolved::Rerun if known => Decision::TakeOver { new_life: false, policy: unfinished },
+            Unresolved::Hold | Unresolved::Rerun => Decision::Unresolved,
         },
     }
 }

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::numbers::{self, Born};
+
 const TRAILER_LEN: usize = 38;
 /// No table of contents of the engine comes near this.
 const CONTENTS_LEN_MAX: u64 = 1 << 20;
@@ -39,11 +41,11 @@ pub(crate) struct Listed {
     checksum: u128,
 }
 
-/// What must hold before the engine may open `database`. `born` says that its tables were once made.
+/// What must hold before the engine may open `database`, of whose tables so much is known.
 ///
 /// # Errors
 /// The first file that is wrong.
-pub(crate) fn check(database: &Path, born: bool) -> Result<(), Wrong> {
+pub(crate) fn check(database: &Path, born: Born) -> Result<(), Wrong> {
     let mut all = tables(database, born)?;
     all.try_for_each(|folder| {
         for table in listed(&folder?)? {
@@ -56,7 +58,7 @@ pub(crate) fn check(database: &Path, born: bool) -> Result<(), Wrong> {
 /// Every table file that is not as it was written, or cannot be read. Reads all of them.
 pub(crate) fn damaged(database: &Path) -> Result<Vec<PathBuf>, Wrong> {
     let mut damaged = Vec::new();
-    for folder in tables(database, false)? {
+    for folder in tables(database, Born::No)? {
         let files = listed(&folder?)?.into_iter();
         damaged.extend(files.filter(|it| !it.is_whole().unwrap_or(false)).map(|it| it.file));
     }
@@ -66,22 +68,15 @@ pub(crate) fn damaged(database: &Path) -> Result<Vec<PathBuf>, Wrong> {
 /// The directories of the tables, each with its `current`.
 pub(crate) fn tables(
     database: &Path,
-    born: bool,
+    born: Born,
 ) -> Result<impl Iterator<Item = Result<PathBuf, Wrong>>, Wrong> {
     let root = database.join("keyspaces");
     let mut folders = numbered(&root)?;
-    if born {
-        for number in 0..=2_u64 {
-            let folder = root.join(number.to_string());
-            if !folder.exists() {
-                return Err(wrong(&folder, "it is missing, with all that was in it"));
-            }
-        }
-    }
+    numbers::check(&root, folders.len(), born)?;
     folders.sort();
     // The engine deletes such a table; that is right only where nothing was ever in it.
     let unborn = move |it: &PathBuf| {
-        !born
+        born == Born::No
             && !it.join("current").exists()
             && fs::read_dir(it.join("tables")).map_or(0, Iterator::count) == 0
     };
@@ -314,6 +309,6 @@ fn sum(bytes: &mut &[u8]) -> Option<u128> {
     take(bytes).map(u128::from_le_bytes)
 }
 
-fn wrong(file: &Path, what: &str) -> Wrong {
+pub(crate) fn wrong(file: &Path, what: &str) -> Wrong {
     Wrong { file: file.to_owned(), what: what.to_owned() }
 }

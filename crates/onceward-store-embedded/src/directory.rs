@@ -4,7 +4,8 @@
 //! LOCK     locked by the process that uses the directory; holds its process id
 //! FORMAT   the version of this layout
 //! IN-USE   there from opening to an orderly close; says which durability writes have meanwhile
-//! TABLES   there once the engine's tables were made: from then on none of them may be missing
+//! TABLES   there once the engine's tables were made, with their numbers: from then on none may be missing
+//! ROOM     there for a moment after a fault: whether the disk has room again
 //! db/      the engine's files
 //! ```
 
@@ -15,11 +16,13 @@ use std::time::Duration;
 
 use crate::disk;
 use crate::journal::Left;
+use crate::numbers::{Born, Numbers};
 use crate::settings::Durability;
 
 const FORMAT: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
 const TABLES: &str = "TABLES";
+const ROOM: &str = "ROOM";
 /// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
@@ -165,7 +168,8 @@ impl Directory {
     fn discard_unborn(&self) -> Result<(), OpenError> {
         let database = self.database();
         let tables = fs::read_dir(database.join("keyspaces")).map_or(0, Iterator::count);
-        if !self.is_born() && database.exists() && !database.join("version").exists() && tables == 0 {
+        if self.born()? == Born::No && database.exists() && !database.join("version").exists() && tables == 0
+        {
             fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
         }
         Ok(())
@@ -176,19 +180,43 @@ impl Directory {
         self.replace(IN_USE, word(durability))
     }
 
-    /// Whether the tables were made. Until then a kill can leave any part of them.
-    pub(crate) fn is_born(&self) -> bool {
-        self.root.join(TABLES).exists()
+    /// Whether the tables were made, and under which numbers. Until then a kill can leave any part of them.
+    pub(crate) fn born(&self) -> Result<Born, OpenError> {
+        let path = self.root.join(TABLES);
+        match fs::read(&path) {
+            // Another text is from before the numbers were noted.
+            Ok(it) => Ok(str::from_utf8(&it).ok().and_then(Numbers::parse).map_or(Born::Somehow, Born::As)),
+            Err(it) if it.kind() == io::ErrorKind::NotFound => Ok(Born::No),
+            Err(source) => Err(refused("read", &path)(source)),
+        }
     }
 
-    /// Notes that the tables were made.
-    pub(crate) fn bear(&self) -> Result<(), OpenError> {
-        if self.is_born() { Ok(()) } else { self.replace(TABLES, "records, agenda\n") }
+    /// The numbers of the tables, noted or not.
+    pub(crate) fn numbers(&self) -> Result<Numbers, OpenError> {
+        match self.born()? {
+            Born::As(it) => Ok(it),
+            Born::No | Born::Somehow => Ok(Numbers::found(&self.database())),
+        }
+    }
+
+    /// Notes that the tables were made under these numbers.
+    ///
+    /// # Errors
+    /// Also when others are noted: then these are new and empty ones, made in place of those.
+    pub(crate) fn bear(&self, numbers: Numbers) -> Result<(), OpenError> {
+        match self.born()? {
+            Born::As(noted) if noted == numbers => Ok(()),
+            Born::As(noted) => {
+                let cause = format!("the tables {:?} are gone; {:?} are new", noted.both(), numbers.both());
+                Err(OpenError::Files { path: self.root.clone(), cause })
+            }
+            Born::No | Born::Somehow => self.replace(TABLES, &numbers.to_text()),
+        }
     }
 
     /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
     pub(crate) fn has_room(&self) -> Result<(), OpenError> {
-        let path = self.root.join("ROOM");
+        let path = self.root.join(ROOM);
         let free = disk::file_system(&self.root).map_or(u64::MAX, |it| it.free_bytes);
         let write = || {
             // So that a full disk is not filled to its last byte at every try.
@@ -202,8 +230,18 @@ impl Directory {
             file.sync_all()
         };
         let written = write();
-        let removed = if path.exists() { fs::remove_file(&path) } else { Ok(()) };
-        written.and(removed).map_err(refused("make sure of the room that is needed, by writing", &path))
+        let removed = self.give_back_room();
+        written.map_err(refused("make sure of the room that is needed, by writing", &path))?;
+        removed
+    }
+
+    /// Removes what a kill in [`Directory::has_room`] left.
+    pub(crate) fn give_back_room(&self) -> Result<(), OpenError> {
+        let path = self.root.join(ROOM);
+        match fs::remove_file(&path) {
+            Err(it) if it.kind() != io::ErrorKind::NotFound => Err(refused("remove", &path)(it)),
+            _ => Ok(()),
+        }
     }
 
     /// Like [`Directory::leave`], however the directory was left before.

@@ -66,6 +66,7 @@ mod fault;
 mod group;
 mod journal;
 mod look;
+mod numbers;
 mod past;
 mod probe;
 mod repair;

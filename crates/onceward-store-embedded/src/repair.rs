@@ -118,7 +118,10 @@ fn work(
     }
     let time = StoreTime::begin(clock, found.latest);
     let new = place.join("new");
-    write(&shelf, &found, time.now(), &new, settings)?;
+    // The same numbers again: a cut between here and the end finds the file `TABLES` right.
+    let numbers = base.directory.numbers()?;
+    let written = numbers.lend(&new, || write(&shelf, &found, time.now(), &new, settings));
+    written.map_err(refused("prepare", &new))??;
     drop(shelf);
     let aside = root.join(&name);
     fs::create_dir(&aside).map_err(refused("make", &aside))?;
@@ -126,7 +129,7 @@ fn work(
     fs::rename(&new, &database)
         .map_err(refused("move the repaired files (the old ones are aside) to", &database))?;
     sync_directory(&aside).and_then(|()| sync_directory(&root)).map_err(refused("sync", &root))?;
-    base.directory.bear()?;
+    base.directory.bear(numbers)?;
     base.directory.leave_if_in_use().map_err(refused("note the orderly end in", &root))?;
     repair.done = true;
     Ok(repair)

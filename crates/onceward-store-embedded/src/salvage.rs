@@ -14,11 +14,9 @@ use crate::contents::{self, Listed};
 use crate::directory::{OpenError, refused};
 use crate::fault;
 use crate::journal;
+use crate::numbers::Numbers;
 use crate::settings::EmbeddedSettings;
 use crate::shelf::{self, Base, Files, Shelf};
-
-/// The tables of records and of the agenda, by their numbers.
-const TABLES: [&str; 2] = ["1", "2"];
 
 /// What of the old files cannot be used at all.
 #[derive(Debug, Default)]
@@ -37,9 +35,10 @@ pub(crate) fn open(
     settings: &EmbeddedSettings,
 ) -> Result<(Shelf, Unusable), OpenError> {
     let mut unusable = Unusable::default();
+    let numbers = base.directory.numbers()?;
     let mut chosen: [Vec<Listed>; 2] = [Vec::new(), Vec::new()];
-    for (at, table) in TABLES.into_iter().enumerate() {
-        let folder = database.join("keyspaces").join(table);
+    for (at, table) in numbers.both().into_iter().enumerate() {
+        let folder = database.join("keyspaces").join(table.to_string());
         let files = match contents::listed(&folder) {
             Ok(files) => files,
             Err(wrong) => {
@@ -49,14 +48,14 @@ pub(crate) fn open(
         };
         for file in files {
             let whole = file.is_whole().unwrap_or(false);
-            if whole || can_be_used(&file, at, place, settings)? {
+            if whole || can_be_used(&file, at, numbers, place, settings)? {
                 chosen[at].push(file);
             } else {
                 unusable.files.push(file.file);
             }
         }
     }
-    prepare(place, &chosen, settings)?;
+    prepare(place, numbers, &chosen, settings)?;
     remove_journals(place)
         .and_then(|()| journal::copy_whole(database, place))
         .map_err(refused("copy", place))?;
@@ -68,6 +67,7 @@ pub(crate) fn open(
 fn can_be_used(
     file: &Listed,
     table: usize,
+    numbers: Numbers,
     place: &Path,
     settings: &EmbeddedSettings,
 ) -> Result<bool, OpenError> {
@@ -76,17 +76,23 @@ fn can_be_used(
     }
     let mut alone = [Vec::new(), Vec::new()];
     alone[table].push(file.clone());
-    prepare(place, &alone, settings)?;
+    prepare(place, numbers, &alone, settings)?;
     let opens = engine(place, settings).is_ok();
     fs::remove_dir_all(place).map_err(refused("remove", place))?;
     Ok(opens)
 }
 
 /// A database at `place` that consists of the chosen table files.
-fn prepare(place: &Path, chosen: &[Vec<Listed>; 2], settings: &EmbeddedSettings) -> Result<(), OpenError> {
-    drop(engine(place, settings)?);
-    for (table, files) in TABLES.into_iter().zip(chosen) {
-        let folder = place.join("keyspaces").join(table);
+fn prepare(
+    place: &Path,
+    numbers: Numbers,
+    chosen: &[Vec<Listed>; 2],
+    settings: &EmbeddedSettings,
+) -> Result<(), OpenError> {
+    // The journals name the tables by their old numbers.
+    drop(numbers.lend(place, || engine(place, settings)).map_err(refused("prepare", place))??);
+    for (table, files) in numbers.both().into_iter().zip(chosen) {
+        let folder = place.join("keyspaces").join(table.to_string());
         for Listed { file, .. } in files {
             let Some(name) = file.file_name() else { continue };
             let link = folder.join("tables").join(name);

@@ -24,6 +24,7 @@ use crate::contents;
 use crate::directory::{Directory, OpenError};
 use crate::fault;
 use crate::journal::{self, Left};
+use crate::numbers::Numbers;
 use crate::past::Span;
 use crate::row::{self, AgendaKey};
 use crate::settings::EmbeddedSettings;
@@ -209,10 +210,11 @@ impl Base {
 fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, OpenError> {
     let path = directory.database();
     let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
-    contents::check(&path, directory.is_born())
+    contents::check(&path, directory.born()?)
         .map_err(|it| wrong(format!("{}: {}", it.file.display(), it.what)))?;
     let left = directory.left()?;
     journal::check(&path, left).map_err(wrong)?;
+    directory.give_back_room()?;
     if left == Left::InOrder {
         // Only now: damage that was refused must not look like the remains of a crash at the next try.
         directory.settle(settings.durability)?;
@@ -230,7 +232,8 @@ fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, Ope
         write_out(&files).map_err(|it| wrong(fault::describe(&it)))?;
         directory.settle(settings.durability)?;
     }
-    directory.bear()?;
+    let numbers = Numbers::of(&files).ok_or_else(|| wrong("the engine made a lost table anew".to_owned()))?;
+    directory.bear(numbers)?;
     Ok(files)
 }
 

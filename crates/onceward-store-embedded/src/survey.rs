@@ -114,8 +114,9 @@ pub fn survey(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Surv
 pub(crate) fn damaged_files(directory: &Directory, left: Left) -> Vec<(PathBuf, String)> {
     let database = directory.database();
     let mut damaged = Vec::new();
-    if let Err(it) = contents::check(&database, directory.is_born()) {
-        damaged.push((it.file, it.what));
+    match directory.born() {
+        Ok(born) => damaged.extend(contents::check(&database, born).err().map(|it| (it.file, it.what))),
+        Err(it) => damaged.push((directory.root().to_owned(), fault::chain(&it))),
     }
     let files = contents::damaged(&database).unwrap_or_default();
     for file in files {

@@ -120,6 +120,33 @@ fn an_unknown_outcome_is_rerun_only_when_record_and_attempt_both_say_so() {
 }
 
 #[test]
+fn where_nobody_knows_what_was_asked_only_an_operator_lets_it_run_again() {
+    use Unresolved::{Hold, Rerun};
+    #[rustfmt::skip]
+    let table = [
+        // found          age  recorded asked  expected
+        (abandoned(),       0, Hold,  Hold,  Decision::Unresolved),
+        (abandoned(),   99999, Hold,  Rerun, Decision::Unresolved),
+        (abandoned(),       0, Rerun, Rerun, Decision::Unresolved),
+        (abandoned(),   99999, Rerun, Rerun, Decision::Unresolved),
+        (State::Running,    0, Rerun, Rerun, Decision::Busy { until: at(10) }),
+        (State::Running,   99, Rerun, Rerun, Decision::Unresolved),
+        // What an operator made of it.
+        (done(),            0, Hold,  Hold,  Decision::Replay(answer())),
+        (done(),          100, Hold,  Hold,  Decision::Gone),
+        (State::Tombstone, 150, Hold, Hold,  Decision::Gone),
+        (State::Tombstone, 200, Hold, Hold,  Decision::TakeOver { new_life: true, policy: policy(Hold) }),
+        (State::Released,   0, Hold,  Rerun, Decision::TakeOver { new_life: false, policy: policy(Rerun) }),
+    ];
+    for (state, age, recorded, asked, expected) in table {
+        let found = Record { fingerprint: None, ..record(state, age, recorded) };
+        assert_eq!(decide(&found, &claim(SAME, asked), at(0)), expected, "{found:?} after {age} s");
+        let verdict = judge_verdict(&found, &Verdict::Rerun, false, at(0));
+        assert_eq!(verdict == Verdicts::Allowed, expected == Decision::Unresolved, "{found:?}");
+    }
+}
+
+#[test]
 fn only_the_begin_that_was_granted_gets_its_permit_back() {
     let found = record(State::Running, 5, Unresolved::Hold);
     let mine = Claim { owner: OTHER, ..claim(SAME, Unresolved::Hold) };

@@ -10,4 +10,5 @@ mod group;
 mod owner;
 mod reopen;
 mod repair;
+mod resolve;
 mod sample;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::SystemClock;
-use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
+use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError, survey};
+use tempfile::TempDir;
 
 use crate::sample::{claim, id, inserted, open, settings, stored, try_open};
 
@@ -71,6 +72,62 @@ fn a_kill_during_the_very_first_opening_does_not_spoil_the_directory() {
     fs::create_dir_all(database.join("keyspaces")).unwrap();
     fs::write(database.join("0.jnl"), []).unwrap();
     drop(open(folder.path()));
+}
+
+/// A directory as a kill in the middle of the very first opening leaves it: with the tables `made` (their names with
+/// a blank between), and the directory of one more, which the engine does not know yet.
+pub(crate) fn cut_off_at_birth(made: &str) -> TempDir {
+    let (folder, donor) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop((open(folder.path()), open(donor.path())));
+    fs::remove_file(folder.path().join("TABLES")).unwrap();
+    let database = folder.path().join("db");
+    fs::remove_dir_all(&database).unwrap();
+    let engine = fjall::Database::builder(&database).open().unwrap();
+    let made: Vec<_> =
+        made.split_whitespace().map(|it| engine.keyspace(it, Default::default).unwrap()).collect();
+    let next = database.join(format!("keyspaces/{}", made.len() + 1));
+    drop((made, engine));
+    fs::rename(donor.path().join("db/keyspaces/1"), next).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_kill_between_the_first_tables_changes_their_numbers_and_nothing_else() {
+    for (made, numbers) in [("", [2, 3]), ("records", [1, 3]), ("records agenda", [1, 2])] {
+        let folder = cut_off_at_birth(made);
+        let kept = inserted(&open(folder.path()), id(1), &claim()).await;
+        let noted = || fs::read_to_string(folder.path().join("TABLES")).unwrap();
+        let right = format!("records {}\nagenda {}\n", numbers[0], numbers[1]);
+        assert_eq!(noted(), right);
+        assert_eq!(stored(&open(folder.path()), id(1)).await, Some(kept.clone()), "{made:?}");
+        // Written before the numbers were noted.
+        fs::write(folder.path().join("TABLES"), "records, agenda\n").unwrap();
+        let survey = survey(&settings(folder.path()), Arc::new(SystemClock)).unwrap();
+        assert!(survey.census.is_some() && survey.damaged_files.is_empty(), "{survey:?}");
+        assert_eq!(noted(), right, "they are noted now");
+        assert_eq!(stored(&open(folder.path()), id(1)).await, Some(kept), "{made:?}");
+        for number in numbers {
+            let table = folder.path().join(format!("db/keyspaces/{number}"));
+            fs::rename(&table, folder.path().join("away")).unwrap();
+            for text in [noted(), "records, agenda\n".to_owned()] {
+                fs::write(folder.path().join("TABLES"), text).unwrap();
+                let error = try_open(folder.path()).unwrap_err();
+                assert!(error.to_string().contains("with all that was in it"), "{error}");
+            }
+            fs::rename(folder.path().join("away"), &table).unwrap();
+            drop(open(folder.path()));
+        }
+    }
+}
+
+#[test]
+fn a_kill_while_the_store_looks_for_room_costs_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let room = folder.path().join("ROOM");
+    fs::write(&room, vec![0xa5; 1 << 20]).unwrap();
+    drop(open(folder.path()));
+    assert!(!room.exists());
 }
 
 #[test]

@@ -12,9 +12,11 @@ use onceward_store_embedded::{
     Durability, EmbeddedSettings, EmbeddedStore, OpenError, Repair, Severity, repair, survey,
 };
 use onceward_testkit::HandClock;
+use tempfile::TempDir;
 
 use crate::blocks::{flip, sunk, tables};
-use crate::sample::{Raw, claim, id, inserted, open_at, settings, swapped, try_open};
+use crate::owner::cut_off_at_birth;
+use crate::sample::{Raw, claim, id, inserted, open, open_at, settings, swapped, try_open};
 
 type Records = BTreeMap<RecordId, Record>;
 
@@ -53,7 +55,11 @@ struct Mended {
 
 /// Damages a store of 3000 records, looks, repairs it, looks again.
 async fn mended(damage: impl FnOnce(&Path)) -> Mended {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    mended_in(tempfile::tempdir().unwrap(), damage).await
+}
+
+async fn mended_in(folder: TempDir, damage: impl FnOnce(&Path)) -> Mended {
+    let clock = HandClock::new();
     sunk(folder.path(), &clock).await;
     let store = open_at(folder.path(), clock.clone());
     // One of each kind that has no row in the agenda, and the hash key.
@@ -159,6 +165,45 @@ async fn a_lost_list_of_table_files_is_made_anew() {
 async fn a_lost_table_of_tables_costs_nothing() {
     let it = mended(|folder| fs::remove_dir_all(folder.join("db/keyspaces/0")).unwrap()).await;
     assert_eq!(it.before, it.after);
+}
+
+/// Damage of every kind, in a store whose tables have these numbers.
+async fn other_numbers(records: u8, agenda: u8, made: &str) {
+    let all_is_kept = async |damage: &dyn Fn(&Path)| {
+        let folder = cut_off_at_birth(made);
+        drop(open(folder.path()));
+        let noted = fs::read_to_string(folder.path().join("TABLES")).unwrap();
+        assert_eq!(noted, format!("records {records}\nagenda {agenda}\n"));
+        let it = mended_in(folder, damage).await;
+        assert_eq!(it.before, it.after);
+    };
+    let lose_list = |folder: &Path, table: u8| {
+        fs::write(folder.join(format!("db/keyspaces/{table}/current")), "nonsense").unwrap();
+    };
+    all_is_kept(&|folder| flip(&tables(folder, agenda)[0], |len| len / 2)).await;
+    all_is_kept(&|folder| lose_list(folder, records)).await;
+    // Also where nobody noted the numbers.
+    let forget = |folder: &Path| fs::write(folder.join("TABLES"), "records, agenda\n").unwrap();
+    all_is_kept(&|folder| {
+        forget(folder);
+        lose_list(folder, agenda);
+    })
+    .await;
+    all_is_kept(&|folder| {
+        fs::remove_file(folder.join("TABLES")).unwrap();
+        lose_list(folder, records);
+    })
+    .await;
+    // Nothing of the journal, which has the records a second time: here are they alone.
+    let it =
+        mended_in(cut_off_at_birth(made), |folder| flip(&tables(folder, records)[0], |len| len / 3)).await;
+    assert!(!it.repair.unresolved.is_empty() && it.forgotten().is_empty(), "{}", it.repair);
+}
+
+#[tokio::test]
+async fn tables_with_other_numbers_are_repaired_like_the_usual_ones() {
+    other_numbers(2, 3, "").await;
+    other_numbers(1, 3, "records").await;
 }
 
 fn cut_in_half(file: &Path) {
