@@ -1,5 +1,6 @@
 //! Picks the backend that a URL names.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "embedded")]
@@ -95,7 +96,7 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
 /// `lock_wait` for that one to leave, and fails when it does not.
 ///
 /// # Errors
-/// What only another URL or another build can cure, and a directory that is in use.
+/// What only another URL or another build can cure, a directory that is in use, and one that cannot be made.
 pub async fn open_once_left(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
     open_late(url, clock, true).await
 }
@@ -145,7 +146,17 @@ async fn open_late(
         Err(error @ OpenError::Embedded(EmbeddedError::Layout { .. })) => Err(error),
         #[cfg(feature = "embedded")]
         Err(error @ OpenError::Embedded(EmbeddedError::Locked { .. })) if must_be_left => Err(error),
+        Err(error) if must_be_left && !was_there(url) => Err(error),
         Ok(()) | Err(_) => Ok(Arc::new(late)),
+    }
+}
+
+/// Whether there was a store once: a path that was mistyped, or that nobody can write, is not one that is away.
+fn was_there(url: &str) -> bool {
+    let Some(path) = directory(url) else { return false };
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     }
 }
 
@@ -184,7 +195,7 @@ pub fn directory(url: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use onceward_core::ErrorKind;
+    use onceward_core::ErrorKind as CallErrorKind;
     use onceward_testkit::{HandClock, within};
 
     use super::*;
@@ -222,7 +233,7 @@ mod tests {
         let refused = open_once_left(&format!("{url}?lock_wait=1ms"), Arc::new(SystemClock)).await;
         assert!(matches!(refused, Err(OpenError::Embedded(EmbeddedError::Locked { .. }))), "{refused:?}");
         assert_eq!(store.traits(), holder.traits(), "what it will be is known before");
-        assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(store.check().await.unwrap_err().kind(), CallErrorKind::Unavailable);
         drop(holder);
         assert!(store.embedded().is_none());
         within(store.keep_trying()).await;
@@ -245,6 +256,7 @@ mod tests {
         // A file in the way of a directory may be moved.
         let url = format!("embedded:{}/FORMAT/data", directory.path().display());
         assert!(!open_when_possible(&url, clock()).await.unwrap().is_open());
+        assert!(open_once_left(&url, clock()).await.is_err(), "a store that never was is not away");
         assert!(open_when_possible("memory:", clock()).await.unwrap().is_open());
     }
 }
