@@ -10,7 +10,7 @@ pub struct EmbeddedSettings {
     pub path: PathBuf,
     /// What a returned write survives.
     pub durability: Durability,
-    /// How long to wait for another process to leave the directory. Default 30 s, enough for a rolling restart.
+    /// How long to wait for another process to leave the directory. Default 45 s, longer than a gateway takes to stop with its defaults.
     pub lock_wait: Duration,
     /// How many calls one sync may cover. 1 to 65 536, default 512.
     pub max_group: usize,
@@ -77,7 +77,7 @@ impl EmbeddedSettings {
         Self {
             path: path.into(),
             durability: Durability::Durable,
-            lock_wait: Duration::from_secs(30),
+            lock_wait: Duration::from_secs(45),
             max_group: 512,
             max_queue: 1024,
             cache_bytes: 8 << 20,
