@@ -10,6 +10,7 @@ use onceward_admin::{Build, Token};
 use onceward_gateway::doctor::check_files;
 use onceward_gateway::settings::{Log, Settings};
 use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::command::doctor::store_look;
@@ -70,6 +71,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
 
 async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     start_log(settings.log);
+    raise_file_limit();
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return Exit::CannotStart.report(&format!("cannot listen for signals: {error}")),
@@ -217,6 +219,18 @@ async fn open(url: &str) -> Result<Arc<LateStore>, onceward::OpenError> {
 fn stopped_early(signal: &str) -> ExitCode {
     tracing::info!(signal, "stopped before the store was open");
     Exit::Done.code()
+}
+
+/// Takes all the files and sockets that the system grants: the soft limit is often 1024, for programs that cannot
+/// handle more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files and sockets stays where it is");
+    }
 }
 
 fn start_log(log: Log) {
