@@ -6,6 +6,7 @@ mod crash;
 mod doctor;
 mod drain;
 mod foreign;
+mod full;
 mod help;
 mod keys;
 mod lease;
