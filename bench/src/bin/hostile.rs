@@ -36,6 +36,9 @@ struct Args {
     /// How much more memory, in MiB, the gateway may hold afterwards
     #[arg(long, default_value_t = 32)]
     growth: u64,
+    /// How much more memory, in MiB, the gateway may hold at any moment of the attack
+    #[arg(long, default_value_t = 256)]
+    peak: u64,
 }
 
 /// How long the honest callers go on alone, before the attack and after it.
@@ -137,7 +140,9 @@ async fn run(args: Args) -> Result<bool> {
     let seen = Observed {
         before,
         end,
+        most,
         growth_mib: args.growth,
+        peak_mib: args.peak,
         honest: [("before", &alone), ("during", &tally), ("after", &after)],
         strange: upstream.strange(),
         panics: gateway.panics()?,

@@ -152,3 +152,24 @@ fn operation(rng: &mut Rng, path: &str, headers: &str, body: &str) -> String {
          idempotency-key: hostile-{key}\r\n{headers}\r\n{body}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_before_a_close_is_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 5];
+            stream.read_exact(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        };
+        let (said, ()) = tokio::join!(talk(to, b"hello"), serve);
+        assert_eq!(said.unwrap(), b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    }
+}

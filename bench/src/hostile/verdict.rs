@@ -15,8 +15,12 @@ pub struct Observed<'a> {
     pub before: Usage,
     /// What it held after a rest.
     pub end: Usage,
-    /// How many MiB more it may hold.
+    /// The most it was seen to hold during the attack.
+    pub most: Usage,
+    /// How many MiB more it may hold after the rest.
     pub growth_mib: u64,
+    /// How many MiB more it may hold during the attack.
+    pub peak_mib: u64,
     /// Honest callers, by when they called.
     pub honest: [(&'static str, &'a Tally); 3],
     /// Requests that reached the upstream and should not have.
@@ -55,6 +59,9 @@ pub fn failures(seen: &Observed<'_>) -> Vec<String> {
     if grown_mib(seen.before, seen.end) > seen.growth_mib {
         failures.push(format!("memory grew by {} MiB", grown_mib(seen.before, seen.end)));
     }
+    if grown_mib(seen.before, seen.most) > seen.peak_mib {
+        failures.push(format!("memory rose by {} MiB during the attack", grown_mib(seen.before, seen.most)));
+    }
     if !seen.strange.is_empty() {
         failures.push(format!("reached the upstream and should not have: {:?}", seen.strange));
     }
@@ -83,7 +90,9 @@ mod tests {
         let mut seen = Observed {
             before: BEFORE,
             end: BEFORE,
+            most: BEFORE,
             growth_mib: 32,
+            peak_mib: 256,
             honest: [("before", fine), ("during", fine), ("after", fine)],
             strange: BTreeSet::new(),
             panics: Vec::new(),
@@ -104,6 +113,8 @@ mod tests {
         check(|_| {}, "");
         check(|it| it.end.rss += 32 << 20, "");
         check(|it| it.end.rss += 33 << 20, "memory grew by 33 MiB");
+        check(|it| it.most.rss += 256 << 20, "");
+        check(|it| it.most.rss += 257 << 20, "memory rose by 257 MiB");
         check(|it| it.end.descriptors += DESCRIPTORS, "");
         check(|it| it.end.descriptors += DESCRIPTORS + 1, "57 descriptors are left");
         check(|it| it.honest[1].1 = leak(9999, 1), "during: 1 wrong");

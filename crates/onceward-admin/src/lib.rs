@@ -84,7 +84,7 @@ pub use crate::audit::AUDIT;
 pub use crate::built::Build;
 pub use crate::doctor::{Doctor, Finding, Findings, Level};
 pub use crate::metered::MeteredStore;
-pub use crate::metrics::{Metrics, OpenConnection, ReloadResult, Served};
+pub use crate::metrics::{ListenerView, Metrics, ReloadResult, Served};
 pub use crate::reload::{Refusal, Reload, ReloadRefused, Reloaded};
 pub use crate::router::{AdminState, router};
 pub use crate::serve::serve;

@@ -22,7 +22,7 @@ use crate::built::Build;
 use crate::upstreams::Upstreams;
 use labels::{DecisionLabel, FinishLabel, OutcomeLabel, StoreLabel, SweptLabel, bounded};
 use listener::ListenerMetrics;
-pub use listener::{OpenConnection, ReloadResult};
+pub use listener::{ListenerView, ReloadResult};
 pub use served::Served;
 use served::ServedMetrics;
 use upstreams::UpstreamMetrics;
@@ -198,37 +198,15 @@ impl Metrics {
         self.inner.upstreams.ejected(url);
     }
 
-    /// Measures how long it took until a connection to an upstream could be used, TLS included.
-    pub fn upstream_connected(&self, url: &str, elapsed: Duration) {
-        self.inner.upstreams.connected(url, elapsed);
-    }
-
     /// Shows how many requests each upstream has under way and whether it is ejected, as asked whenever the
     /// page is made. [`router`](crate::router()) does this with its own. The first call wins.
     pub fn show_upstreams(&self, upstreams: Upstreams) {
         self.inner.upstreams.show(upstreams);
     }
 
-    /// Counts a connection of a caller that was accepted: open until what is returned is dropped.
-    #[must_use]
-    pub fn connection_accepted(&self) -> OpenConnection {
-        self.inner.listener.accepted()
-    }
-
-    /// Counts a connection that was closed unserved, for this reason: a word of the code, such as `limit`.
-    pub fn connection_refused(&self, reason: &'static str) {
-        self.inner.listener.refused(reason);
-    }
-
-    /// Counts a TLS handshake that failed, for this reason: a word of the code, such as `timeout`.
-    pub fn tls_handshake_failed(&self, reason: &'static str) {
-        self.inner.listener.handshake_failed(reason);
-    }
-
-    /// Counts a request that was refused because it breaks a rule: a word of the code, such as
-    /// `two-lengths`.
-    pub fn request_violating(&self, violation: &'static str) {
-        self.inner.listener.violation(violation);
+    /// Shows what the listener of callers counts, as asked whenever the page is made. The first call wins.
+    pub fn show_listener(&self, look: impl Fn() -> ListenerView + Send + Sync + 'static) {
+        self.inner.listener.show(look);
     }
 
     /// Counts a reload, whoever asked for it. One where there is no settings file is none.

@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::to_upstream::ToUpstream;
 use crate::upkeep::upkeep;
 use crate::upstream::{InvalidSetting, Surroundings, Upstream};
-use crate::watch::Watch;
+use crate::watch::{Watch, listener_view};
 
 /// How long writing the last abandonments may take when the gateway stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -175,7 +175,10 @@ impl Gateway {
             metrics: metrics.clone(),
             engine: engine.clone(),
         };
-        let listening = Listening { limits, tls, counters: Counters::default() };
+        let counters = Counters::default();
+        let counted = counters.clone();
+        metrics.show_listener(move || listener_view(&counted));
+        let listening = Listening { limits, tls, counters };
         connections.spawn(accept(listener, service, listening, stop.clone(), connections.clone()));
         background.spawn(upkeep(engine, metrics, background_stop.clone()));
         let admin_stop = background_stop.clone();

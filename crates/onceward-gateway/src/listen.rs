@@ -44,10 +44,6 @@ use self::serve::{Connection, is_about_one_connection};
 pub use self::tls::{ReloadableTls, Tls, TlsError, TlsWarning};
 pub use self::violation::Violation;
 
-/// Request extension: the request came over TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OverTls;
-
 /// How a listener listens.
 #[derive(Debug, Clone, Default)]
 pub struct Listening {
@@ -72,7 +68,7 @@ pub struct Stop {
 
 /// Accepts until told to stop. Each connection is served on `connections`, by a clone of `service`.
 ///
-/// Each request carries [`ClientAddr`](crate::ClientAddr) and, over TLS, [`OverTls`] as extensions.
+/// Each request carries [`ClientAddr`](crate::ClientAddr) and, over TLS, [`SecureClient`](crate::SecureClient) as extensions.
 ///
 /// # Cancel safety
 /// Dropping this stops accepting; connections go on.

@@ -81,6 +81,7 @@ pub(crate) fn upstream(settings: &Settings) -> UpstreamSettings {
         response_timeout: it.response_timeout,
         body_idle_timeout: it.response_timeout,
         idle_max: it.idle,
+        trust_refused_stream: it.trust_refused_stream,
         in_flight_max: count(it.in_flight),
         eject_after: it.eject_after,
         eject: it.eject,

@@ -172,6 +172,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// How long a pooled connection may lie idle before it is not used again. Zero keeps none.
     pub idle: Duration,
+    /// Whether an HTTP/2 upstream that refuses a stream is believed not to have processed it.
+    pub trust_refused_stream: bool,
     /// Requests under way at once, of each upstream. Zero: no limit.
     pub in_flight: u32,
     /// After how many failures in a row an upstream is left out for a while. Zero: never.

@@ -1,12 +1,13 @@
-//! What happens at each upstream, for metrics, the log and the admin API.
+//! What happens at each upstream and at the listener, for metrics, the log and the admin API.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use onceward_admin::{Metrics, UpstreamState, UpstreamView};
+use onceward_admin::{ListenerView, Metrics, UpstreamState, UpstreamView};
 
+use crate::listen::{Count, Counters, Violation};
 use crate::upstream::{Fault, Upstream, UpstreamEvent, UpstreamObserver, UpstreamOutcome};
 
 /// Counts what happens at upstreams and remembers the last failure of each.
@@ -101,5 +102,16 @@ pub(crate) fn status_class(status: StatusCode) -> &'static str {
         3 => "3xx",
         4 => "4xx",
         _ => "5xx",
+    }
+}
+
+/// The listener as it is now.
+pub(crate) fn listener_view(counters: &Counters) -> ListenerView {
+    ListenerView {
+        accepted: counters.accepted(),
+        open: counters.open(),
+        under_way: counters.under_way(),
+        ended: Count::ALL.iter().map(|it| (it.as_str(), counters.count(*it))).collect(),
+        violations: Violation::ALL.iter().map(|it| (it.as_str(), counters.violations(*it))).collect(),
     }
 }

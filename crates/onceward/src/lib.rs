@@ -41,7 +41,7 @@ pub use onceward_core::*;
 pub use crate::late::LateStore;
 #[cfg(feature = "embedded")]
 pub use crate::open::embedded_settings;
-pub use crate::open::{OpenError, check, directory, open, open_when_possible};
+pub use crate::open::{OpenError, check, directory, open, open_once_left, open_when_possible};
 
 /// The store in one directory: its survey and its repair.
 #[cfg(feature = "embedded")]

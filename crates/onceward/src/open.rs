@@ -1,7 +1,10 @@
 //! Picks the backend that a URL names.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "embedded")]
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "embedded")]
 use std::time::Duration;
 
@@ -86,6 +89,24 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
 /// What only another URL or another build can cure: the URL is wrong, or the directory has a layout that this
 /// build does not know.
 pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
+    open_late(url, clock, false).await
+}
+
+/// As [`open_when_possible`], for a process that must not run beside another one on the same directory: it waits
+/// `lock_wait` for that one to leave, and fails when it does not.
+///
+/// # Errors
+/// What only another URL or another build can cure, a directory that is in use, and one that cannot be made.
+pub async fn open_once_left(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
+    open_late(url, clock, true).await
+}
+
+#[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "only a directory can be in use"))]
+async fn open_late(
+    url: &str,
+    clock: Arc<dyn Clock>,
+    must_be_left: bool,
+) -> Result<Arc<LateStore>, OpenError> {
     let late = match named(url)? {
         Named::Memory => {
             let traits = Traits { name: "memory", durable: false, shared: false };
@@ -102,12 +123,16 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
         }
         #[cfg(feature = "embedded")]
         Named::Embedded(settings) => {
-            let settings = EmbeddedSettings { lock_wait: Duration::ZERO, ..settings };
+            let patience = AtomicBool::new(must_be_left);
             let durable = settings.durability == Durability::Durable;
             let traits = Traits { name: "embedded", durable, shared: false };
             let time = Arc::clone(&clock);
             let open = move || -> Opening {
-                let (settings, time) = (settings.clone(), Arc::clone(&time));
+                // Only the first try waits: later ones come again by themselves.
+                let waits = patience.swap(false, Ordering::Relaxed);
+                let lock_wait = if waits { settings.lock_wait } else { Duration::ZERO };
+                let settings = EmbeddedSettings { lock_wait, ..settings.clone() };
+                let time = Arc::clone(&time);
                 Box::pin(async move {
                     let store = Arc::new(EmbeddedStore::open_async(settings, time).await?);
                     Ok(Opened { store: Arc::clone(&store) as _, embedded: Some(store) })
@@ -119,7 +144,19 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
     match late.try_once().await {
         #[cfg(feature = "embedded")]
         Err(error @ OpenError::Embedded(EmbeddedError::Layout { .. })) => Err(error),
+        #[cfg(feature = "embedded")]
+        Err(error @ OpenError::Embedded(EmbeddedError::Locked { .. })) if must_be_left => Err(error),
+        Err(error) if must_be_left && !was_there(url) => Err(error),
         Ok(()) | Err(_) => Ok(Arc::new(late)),
+    }
+}
+
+/// Whether there was a store once: a path that was mistyped, or that nobody can write, is not one that is away.
+fn was_there(url: &str) -> bool {
+    let Some(path) = directory(url) else { return false };
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     }
 }
 
@@ -158,7 +195,7 @@ pub fn directory(url: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use onceward_core::ErrorKind;
+    use onceward_core::ErrorKind as CallErrorKind;
     use onceward_testkit::{HandClock, within};
 
     use super::*;
@@ -193,8 +230,10 @@ mod tests {
         let clock = HandClock::new();
         let store = open_when_possible(&url, Arc::new(clock.clone())).await.unwrap();
         assert!(!store.is_open());
+        let refused = open_once_left(&format!("{url}?lock_wait=1ms"), Arc::new(SystemClock)).await;
+        assert!(matches!(refused, Err(OpenError::Embedded(EmbeddedError::Locked { .. }))), "{refused:?}");
         assert_eq!(store.traits(), holder.traits(), "what it will be is known before");
-        assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(store.check().await.unwrap_err().kind(), CallErrorKind::Unavailable);
         drop(holder);
         assert!(store.embedded().is_none());
         within(store.keep_trying()).await;
@@ -217,6 +256,7 @@ mod tests {
         // A file in the way of a directory may be moved.
         let url = format!("embedded:{}/FORMAT/data", directory.path().display());
         assert!(!open_when_possible(&url, clock()).await.unwrap().is_open());
+        assert!(open_once_left(&url, clock()).await.is_err(), "a store that never was is not away");
         assert!(open_when_possible("memory:", clock()).await.unwrap().is_open());
     }
 }

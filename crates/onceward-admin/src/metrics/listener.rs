@@ -1,18 +1,18 @@
-//! What is counted of the connections of callers, of their TLS, and of reloads.
+//! What is told of the connections of callers, of their TLS, and of reloads.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{ReasonLabel, ResultLabel, ViolationLabel};
-use super::{counter, counters, registered};
+use super::{counters, registered};
 
 /// How a reload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,64 +32,35 @@ impl ReloadResult {
     }
 }
 
-/// A connection that is counted as open until this is dropped.
-#[derive(Debug)]
-pub struct OpenConnection {
-    open: Gauge,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
+/// The listener of callers at this moment. The words are those of its code, so there are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerView {
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Requests that are under way.
+    pub under_way: u64,
+    /// How often the listener itself ended a connection or refused a request, by its reason.
+    pub ended: Vec<(&'static str, u64)>,
+    /// Requests that were refused because they break a rule of HTTP or a limit, by the rule.
+    pub violations: Vec<(&'static str, u64)>,
 }
 
 #[derive(Debug)]
 pub(super) struct ListenerMetrics {
-    accepted: Counter,
-    open: Gauge,
-    refused: Family<ReasonLabel, Counter>,
-    handshakes_failed: Family<ReasonLabel, Counter>,
-    violations: Family<ViolationLabel, Counter>,
     reloads: Family<ResultLabel, Counter>,
     stale: Gauge,
     certificate: Certificate,
+    shown: Shown,
 }
 
 impl ListenerMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let certificate = Certificate::default();
+        let (certificate, shown) = (Certificate::default(), Shown::default());
         registry.register_collector(Box::new(certificate.clone()));
+        registry.register_collector(Box::new(shown.clone()));
         Self {
-            accepted: counter(registry, "connections_accepted", "Connections of callers that were accepted"),
-            open: registered(
-                registry,
-                "connections_open",
-                "Connections of callers that are open now",
-                None,
-                Gauge::default(),
-            ),
-            refused: registered(
-                registry,
-                "connections_refused",
-                "Connections of callers that were closed unserved",
-                None,
-                Family::default(),
-            ),
-            handshakes_failed: registered(
-                registry,
-                "tls_handshakes_failed",
-                "Connections that ended before their TLS handshake did",
-                None,
-                Family::default(),
-            ),
-            violations: registered(
-                registry,
-                "requests_violating",
-                "Requests that were refused because they break a rule of HTTP or a limit",
-                None,
-                Family::default(),
-            ),
             reloads: counters(
                 registry,
                 "reloads",
@@ -104,25 +75,13 @@ impl ListenerMetrics {
                 Gauge::default(),
             ),
             certificate,
+            shown,
         }
     }
 
-    pub(super) fn accepted(&self) -> OpenConnection {
-        self.accepted.inc();
-        self.open.inc();
-        OpenConnection { open: self.open.clone() }
-    }
-
-    pub(super) fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&ReasonLabel { reason }).inc();
-    }
-
-    pub(super) fn handshake_failed(&self, reason: &'static str) {
-        self.handshakes_failed.get_or_create(&ReasonLabel { reason }).inc();
-    }
-
-    pub(super) fn violation(&self, violation: &'static str) {
-        self.violations.get_or_create(&ViolationLabel { violation }).inc();
+    pub(super) fn show(&self, look: impl Fn() -> ListenerView + Send + Sync + 'static) {
+        // A second one would be another gateway in the same process; it must not silence the first.
+        let _ = self.shown.look.set(Look(Box::new(look)));
     }
 
     pub(super) fn reloaded(&self, result: ReloadResult) {
@@ -133,6 +92,57 @@ impl ListenerMetrics {
     pub(super) fn certificate_ends(&self, unix_seconds: i64) {
         *self.certificate.ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(unix_seconds);
     }
+}
+
+struct Look(Box<dyn Fn() -> ListenerView + Send + Sync>);
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
+}
+
+/// The listener's own counts, asked when the page is made.
+#[derive(Debug, Clone, Default)]
+struct Shown {
+    look: Arc<OnceLock<Look>>,
+}
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let view = self.look.get().map(|it| (it.0)()).unwrap_or_default();
+        let help = "Connections of callers that were accepted.";
+        let metric = encoder.encode_descriptor("connections_accepted", help, None, MetricType::Counter)?;
+        ConstCounter::new(view.accepted).encode(metric)?;
+        let gauges = [
+            ("connections_open", "Connections of callers that are open now.", view.open),
+            ("requests_under_way", "Requests of callers that are under way.", view.under_way),
+        ];
+        for (name, help, value) in gauges {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
+        }
+        let help = "Times that the listener itself ended a connection or refused a request.";
+        let ended = view.ended.into_iter().map(|(reason, count)| (ReasonLabel { reason }, count));
+        family(&mut encoder, "listener_ended", help, ended)?;
+        let help = "Requests that were refused because they break a rule of HTTP or a limit.";
+        let broken =
+            view.violations.into_iter().map(|(violation, count)| (ViolationLabel { violation }, count));
+        family(&mut encoder, "requests_violating", help, broken)
+    }
+}
+
+fn family<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: impl Iterator<Item = (L, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (label, count) in series {
+        ConstCounter::new(count).encode(family.encode_family(&label)?)?;
+    }
+    Ok(())
 }
 
 /// When the certificate of the listener ends, in seconds since 1970; says nothing where there is none.

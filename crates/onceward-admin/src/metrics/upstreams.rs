@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -13,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::labels::{Known, UpstreamLabel, UpstreamOutcomeLabel, bounded};
-use super::{Histograms, UPSTREAM_OUTCOMES, fast_seconds, registered, timed};
+use super::{UPSTREAM_OUTCOMES, registered};
 use crate::upstreams::{UpstreamState, UpstreamView, Upstreams};
 
 #[derive(Debug)]
@@ -21,7 +20,6 @@ pub(super) struct UpstreamMetrics {
     pub(super) known: Known,
     requests: Family<UpstreamOutcomeLabel, Counter>,
     ejections: Family<UpstreamLabel, Counter>,
-    connects: Histograms<UpstreamLabel>,
     shown: Shown,
 }
 
@@ -45,12 +43,6 @@ impl UpstreamMetrics {
                 None,
                 Family::default(),
             ),
-            connects: timed(
-                registry,
-                "upstream_connect_duration",
-                "Time until a connection to an upstream could be used",
-                fast_seconds,
-            ),
             shown,
         }
     }
@@ -69,11 +61,6 @@ impl UpstreamMetrics {
 
     pub(super) fn ejected(&self, url: &str) {
         self.ejections.get_or_create(&UpstreamLabel { upstream: self.known.label(url) }).inc();
-    }
-
-    pub(super) fn connected(&self, url: &str, elapsed: Duration) {
-        let label = UpstreamLabel { upstream: self.known.label(url) };
-        self.connects.get_or_create(&label).observe(elapsed.as_secs_f64());
     }
 
     pub(super) fn show(&self, upstreams: Upstreams) {

@@ -1,9 +1,12 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
-use onceward_admin::{Build, Metrics, ReloadResult, Served, UpstreamState, UpstreamView, Upstreams};
+use onceward_admin::{
+    Build, ListenerView, Metrics, ReloadResult, Served, UpstreamState, UpstreamView, Upstreams,
+};
 use onceward_core::{Event, Observer as _};
 use onceward_testkit::{Fault, Op};
 
@@ -54,11 +57,13 @@ fn count_everything(metrics: &Metrics) {
     metrics.upstream_requested(UPSTREAM, "2xx");
     metrics.upstream_requested(UPSTREAM, "unreachable");
     metrics.upstream_ejected(UPSTREAM);
-    metrics.upstream_connected(UPSTREAM, Duration::from_millis(1));
-    drop(metrics.connection_accepted());
-    metrics.connection_refused("limit");
-    metrics.tls_handshake_failed("timeout");
-    metrics.request_violating("two-lengths");
+    metrics.show_listener(|| ListenerView {
+        accepted: 3,
+        open: 2,
+        under_way: 1,
+        ended: vec![("full", 4)],
+        violations: vec![("two_lengths", 5)],
+    });
     metrics.reloaded(ReloadResult::Done);
     metrics.reloaded(ReloadResult::Refused);
     metrics.tls_certificate_ends(1_900_000_000);
@@ -134,10 +139,11 @@ async fn every_event_is_counted() {
         "onceward_upstream_requests_total{upstream=\"http://10.0.0.1:80\",outcome=\"2xx\"} 1",
         "onceward_upstream_requests_total{upstream=\"http://10.0.0.1:80\",outcome=\"unreachable\"} 1",
         "onceward_upstream_ejections_total{upstream=\"http://10.0.0.1:80\"} 1",
-        "onceward_upstream_connect_duration_seconds_sum{upstream=\"http://10.0.0.1:80\"} 0.001",
-        "onceward_connections_refused_total{reason=\"limit\"} 1",
-        "onceward_tls_handshakes_failed_total{reason=\"timeout\"} 1",
-        "onceward_requests_violating_total{violation=\"two-lengths\"} 1",
+        "onceward_connections_accepted_total 3",
+        "onceward_connections_open 2",
+        "onceward_requests_under_way 1",
+        "onceward_listener_ended_total{reason=\"full\"} 4",
+        "onceward_requests_violating_total{violation=\"two_lengths\"} 5",
         "onceward_reloads_total{result=\"done\"} 1",
         "onceward_reloads_total{result=\"refused\"} 1",
         "onceward_settings_stale 1",
@@ -245,16 +251,21 @@ fn a_reload_may_add_routes_and_upstreams_but_not_without_bound() {
 }
 
 #[test]
-fn a_connection_is_open_until_it_is_dropped() {
+fn the_listener_is_asked_whenever_the_page_is_made() {
     let metrics = Metrics::new([""; 0]);
     let has = |line: &str| metrics.page().lines().any(|it| it == line);
-    let (one, two) = (metrics.connection_accepted(), metrics.connection_accepted());
-    assert!(has("onceward_connections_open 2"));
-    drop(one);
-    assert!(has("onceward_connections_open 1"));
-    drop(two);
     assert!(has("onceward_connections_open 0"));
-    assert!(has("onceward_connections_accepted_total 2"));
+    let open = Arc::new(AtomicU64::new(2));
+    let now = Arc::clone(&open);
+    metrics.show_listener(move || ListenerView {
+        open: now.load(Ordering::Relaxed),
+        violations: vec![("two_lengths", 5)],
+        ..ListenerView::default()
+    });
+    assert!(has("onceward_connections_open 2"));
+    assert!(has("onceward_requests_violating_total{violation=\"two_lengths\"} 5"));
+    open.store(1, Ordering::Relaxed);
+    assert!(has("onceward_connections_open 1"));
 }
 
 #[test]
@@ -300,14 +311,12 @@ fn no_request_can_add_a_series() {
     metrics.served(&tame);
     metrics.upstream("teapot", Duration::ZERO);
     metrics.upstream_requested("http://nobody", "teapot");
-    metrics.upstream_connected("http://nobody", Duration::ZERO);
     metrics.upstream_ejected("http://nobody");
     let before = measure(&metrics);
     for word in &wild {
         metrics.served(&Served { route: Some(word), method: word, ..tame });
         metrics.upstream(word, Duration::ZERO);
         metrics.upstream_requested(word, word);
-        metrics.upstream_connected(word, Duration::ZERO);
         metrics.upstream_ejected(word);
     }
     for status in 600..u16::MAX {

@@ -6,14 +6,16 @@ mod repair;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use http::Method;
+use onceward::LateStore;
 use onceward_gateway::StoreLook;
 use onceward_gateway::doctor::{self, Facts, Finding, Findings, Level, Rate, State};
 use onceward_gateway::settings::{Place, Problem, Settings, SettingsError};
 
 use crate::command::admin::{Admin, Failed};
-use crate::command::source::{SettingsArgs, reasons};
+use crate::command::source::{Source, reasons};
 use crate::exit::Exit;
 use crate::say::say;
 
@@ -24,7 +26,7 @@ use crate::say::say;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: SettingsArgs,
+    source: Source,
     /// The file with the token of a running gateway [default: the variable ONCEWARD_ADMIN_TOKEN, else the
     /// admin.token_file of the settings]
     #[arg(long, value_name = "FILE")]
@@ -86,9 +88,13 @@ async fn look(args: &Args) -> Result<Findings, Failed> {
 }
 
 /// What a gateway of this process can say of its store, when doctor asks it.
-pub(crate) fn store_look(settings: &Settings) -> StoreLook {
-    let settings = settings.clone();
-    StoreLook::new(move || std::future::ready(gather::outside(&settings)))
+pub(crate) fn store_look(settings: &Settings, store: &Arc<LateStore>) -> StoreLook {
+    // Whoever looks must not keep a store open that is being closed.
+    let (settings, store) = (settings.clone(), Arc::downgrade(store));
+    StoreLook::new(move || {
+        let (settings, store) = (settings.clone(), store.upgrade());
+        async move { gather::inside(&settings, store).await }
+    })
 }
 
 /// What the flags, the environment and the file say.

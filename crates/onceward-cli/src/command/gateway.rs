@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward::Store;
+use onceward::{LateStore, Store as _, SystemClock};
 use onceward_admin::{Build, Token};
 use onceward_gateway::doctor::check_files;
 use onceward_gateway::settings::{Log, Settings};
@@ -13,7 +13,7 @@ use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::command::doctor::store_look;
-use crate::command::source::{SettingsArgs, reasons};
+use crate::command::source::{Source, reasons};
 use crate::exit::Exit;
 use crate::say::{complain, say};
 
@@ -24,7 +24,7 @@ use crate::say::{complain, say};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: SettingsArgs,
+    source: Source,
     /// The form of log lines: json or human [default: json]
     #[arg(long, value_name = "FORM")]
     log: Option<String>,
@@ -97,8 +97,9 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
-    let process = Process { build, store_look: Some(store_look(&settings)), source: Some(source) };
-    let gateway = match Gateway::start_in(process, settings, store, token).await {
+    let store_look = Some(store_look(&settings, &store));
+    let process = Process { source: Some(source), build, store_look };
+    let gateway = match Gateway::start_in(process, settings, Arc::clone(&store) as _, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
@@ -116,7 +117,9 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     tracing::info!(
         directory = place.as_ref().map(|it| it.display().to_string()),
         "{}",
-        if is_new {
+        if !store.is_open() {
+            "the store is not there yet: operations are refused with 503 until it is"
+        } else if is_new {
             "the store is new and empty: no earlier key is known"
         } else {
             "the store has earlier records"
@@ -130,8 +133,13 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     if !traits.durable {
         tracing::warn!("this store is not durable: a crash or a power cut can make an operation run twice");
     }
+    let late = Arc::clone(&store);
+    let mut opening = std::pin::pin!(async move { late.keep_trying().await });
+    drop(store);
+    let mut is_open = false;
     let first = loop {
         tokio::select! {
+            () = &mut opening, if !is_open => is_open = true,
             signal = signals.stop.next() => break signal,
             // What became of it is logged and counted by the gateway.
             _ = signals.hang_up.recv() => drop(gateway.reload()),
@@ -193,9 +201,10 @@ fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).map_or(true, |mut it| it.next().is_none())
 }
 
-/// Opens the store. Another gateway may still have it; that is said when it takes a while.
-async fn open(url: &str) -> Result<Arc<dyn Store>, onceward::OpenError> {
-    let mut opening = std::pin::pin!(onceward::open(url));
+/// Opens the store, or lets it be opened as soon as that works. Another gateway may still have it; that is said
+/// when it takes a while.
+async fn open(url: &str) -> Result<Arc<LateStore>, onceward::OpenError> {
+    let mut opening = std::pin::pin!(onceward::open_once_left(url, Arc::new(SystemClock)));
     tokio::select! {
         opened = &mut opening => return opened,
         () = tokio::time::sleep(Duration::from_millis(500)) => {}

@@ -6,7 +6,7 @@ use onceward_gateway::settings::{Flags, Looked, Read, Settings, SettingsError};
 
 /// The flags that name settings.
 #[derive(Debug, clap::Args)]
-pub(crate) struct SettingsArgs {
+pub(crate) struct Source {
     /// The API to protect, for example http://127.0.0.1:9000
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
@@ -24,7 +24,7 @@ pub(crate) struct SettingsArgs {
     config: Option<PathBuf>,
 }
 
-impl SettingsArgs {
+impl Source {
     /// The settings that these flags, the environment and the file come to. `log` is the flag that only some
     /// verbs have.
     pub(crate) fn read(&self, log: Option<&str>) -> Result<Read, SettingsError> {

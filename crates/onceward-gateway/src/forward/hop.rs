@@ -2,35 +2,16 @@
 
 use http::HeaderValue;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, TE,
 };
-use onceward_http::IDEMPOTENCY_KEY;
+use onceward_http::{HOP_BY_HOP, IDEMPOTENCY_KEY};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-/// Part of the `Upgrade: h2c` handshake, which we never pass on.
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// The two proxy authentication fields are here because this gateway is an origin to its clients, not their
-/// proxy: such credentials are not meant for the upstream, and its challenge not for them.
-const DROPPED: [HeaderName; 9] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HTTP2_SETTINGS,
-];
 
 /// Copies what is meant for the far end, every line in its order, except what `drops` names.
 pub(crate) fn copy(from: &HeaderMap, to: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(from);
-    let dropped = |name: &HeaderName| DROPPED.contains(name) || named.contains(name) || drops(name);
+    let dropped = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name) || drops(name);
     for name in from.keys().filter(|it| !dropped(it)) {
         for value in from.get_all(name) {
             to.append(name, value.clone());

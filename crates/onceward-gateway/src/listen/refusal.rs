@@ -1,6 +1,6 @@
 //! What the listener itself says when a request does not reach the service.
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use onceward_http::{Body, Problem};
 
@@ -13,17 +13,15 @@ pub(super) fn refusal(fault: Fault) -> Response<Body> {
         Fault::Violation(violation) if violation.status() == StatusCode::BAD_REQUEST => {
             Problem::RequestAmbiguous(violation.sentence()).response()
         }
+        Fault::Violation(Violation::HeadTooLarge) => Problem::HeaderTooLarge.response(),
         Fault::Violation(violation) => plain(violation.status(), violation.sentence()),
-        Fault::HeaderTimeout => plain(StatusCode::REQUEST_TIMEOUT, "The head of the request took too long"),
-        Fault::BodyTimeout => plain(StatusCode::REQUEST_TIMEOUT, "The body of the request stalled"),
+        Fault::HeaderTimeout | Fault::BodyTimeout => Problem::RequestTimeout.response(),
     }
 }
 
 /// The answer when too many requests are under way.
 pub(super) fn overloaded() -> Response<Body> {
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way");
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
+    Problem::Overloaded.response()
 }
 
 /// HTTP/1 ends the connection after this answer.

@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use onceward_http::{Body, Exchange, Told};
 use tower_service::Service;
 
-use super::OverTls;
 use super::counters::{Count, Counters};
 use super::limits::Limits;
 use super::line::{Fault, Line};
@@ -21,7 +20,7 @@ use super::received::{Received, Spoiled, Watch};
 use super::refusal::{check_http2, close, overloaded, refusal};
 use super::sent::{Ending, Sent};
 use super::streams::PACE;
-use crate::forward::ClientAddr;
+use crate::forward::{ClientAddr, SecureClient};
 
 /// The service of one connection.
 #[derive(Debug, Clone)]
@@ -79,7 +78,7 @@ where
         let mut request = request.map(|body| Received::new(body, watch));
         request.extensions_mut().insert(ClientAddr(self.peer));
         if self.tls {
-            request.extensions_mut().insert(OverTls);
+            request.extensions_mut().insert(SecureClient);
         }
         let answer = self.inner.clone().call(request);
         Box::pin(async move {

@@ -58,6 +58,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             idle: Duration::from_secs(4),
+            trust_refused_stream: false,
             in_flight: 1024,
             eject_after: 5,
             eject: Duration::from_secs(10),

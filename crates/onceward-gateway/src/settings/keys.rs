@@ -76,6 +76,7 @@ keys! {
         connect_timeout: "a duration with a unit, more than 0", r#""5s""#, more_than_zero;
         response_timeout: "a duration with a unit, more than 0", r#""60s""#, more_than_zero;
         idle: "a duration with a unit, or 0", r#""4s""#;
+        trust_refused_stream: "true or false", "true";
         in_flight: "a whole number, 0 for no limit", "1024";
         eject_after: "a whole number, 0 for never", "5";
         eject: "a duration with a unit, more than 0", r#""10s""#, more_than_zero;

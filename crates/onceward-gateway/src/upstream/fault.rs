@@ -1,6 +1,6 @@
 //! What is said when the upstream gave no response head.
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use onceward_http::{Body, Outcome, Problem, Reason};
 
@@ -67,8 +67,7 @@ impl Failed {
 
 /// Every upstream that could be tried has as many requests in flight as it may have. Nothing was sent.
 pub(super) fn all_full(pass_through: bool) -> Response<Body> {
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests in flight\n");
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let mut response = Problem::Overloaded.response();
     response.extensions_mut().insert(Reason("every upstream has as many requests in flight as it may have"));
     if pass_through { response } else { with_outcome(response, Outcome::Release) }
 }

@@ -148,7 +148,8 @@ impl Http2 {
                 debug!(%error, "the upstream gave no response");
                 Err(match () {
                     () if unsent => Failed::Unsent,
-                    () if refused || went_away(&error) => Failed::NotProcessed,
+                    () if went_away(&error) => Failed::NotProcessed,
+                    () if refused && settings.trust_refused_stream => Failed::NotProcessed,
                     () => Failed::Ended(Fault::Broken),
                 })
             }
@@ -182,7 +183,7 @@ where
     }
 }
 
-/// Whether the upstream refused the stream, and so vouches that it did not process the request.
+/// Whether the upstream refused the stream. Whether that vouches for anything is for the settings to say.
 fn refused_stream(error: &hyper::Error) -> bool {
     said(error).is_some_and(|it| it.is_reset() && it.reason() == Some(h2::Reason::REFUSED_STREAM))
 }

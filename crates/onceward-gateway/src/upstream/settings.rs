@@ -77,6 +77,10 @@ pub struct UpstreamSettings {
     /// How often an HTTP/2 connection with requests under way is asked whether it is still there; when no
     /// answer comes within the same time again, it is closed. Default: 10 s.
     pub ping_every: Duration,
+    /// Whether an HTTP/2 upstream that refuses a stream (`REFUSED_STREAM`) is believed not to have processed its
+    /// request, as RFC 9113 section 8.7 says. Some proxies refuse streams that their server has processed; behind
+    /// one of those a request would run twice. Not believed, the outcome is unknown. Default: no.
+    pub trust_refused_stream: bool,
     /// How many requests may be in flight at one upstream, from their choice to the end of their response;
     /// event streams and tunnels count for as long as they are open. Zero is no limit. Default: 1024.
     pub in_flight_max: usize,
@@ -124,6 +128,7 @@ impl UpstreamSettings {
             idle_max: Duration::from_secs(4),
             idle_connections_max: 128,
             ping_every: Duration::from_secs(10),
+            trust_refused_stream: false,
             in_flight_max: 1024,
             eject_after: 5,
             eject: Duration::from_secs(10),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward::embedded::{Durability, EmbeddedSettings, OpenError, Survey, survey};
-use onceward::{Clock as _, Status, SystemClock};
+use onceward::{Clock as _, LateStore, Status, SystemClock};
 use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
 use onceward_gateway::settings::Settings;
 
@@ -61,6 +61,16 @@ pub(super) async fn store(settings: &Settings) -> StoreFacts {
         Ok(Err(OpenError::Locked { holder, .. })) => StoreFacts { state: State::InUse { holder }, ..facts },
         Ok(Err(error)) => StoreFacts { state: State::Refused { reason: reasons(&error) }, ..facts },
         Err(error) => StoreFacts { state: State::Refused { reason: error.to_string() }, ..facts },
+    }
+}
+
+/// The store that this very process has, from outside and from inside. Whether it answers is found out elsewhere.
+pub(super) async fn inside(settings: &Settings, store: Option<Arc<LateStore>>) -> StoreFacts {
+    let facts = StoreFacts { state: State::Unknown, ..outside(settings) };
+    let Some(embedded) = store.as_ref().and_then(|it| it.embedded()) else { return facts };
+    match embedded.survey().await {
+        Ok(survey) => StoreFacts { state: State::Unknown, ..from_survey(facts, &survey) },
+        Err(_) => facts,
     }
 }
 

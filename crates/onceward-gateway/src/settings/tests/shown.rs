@@ -77,6 +77,7 @@ trust_forwarded = false
 connect_timeout = "5s"
 response_timeout = "60s"
 idle = "4s"
+trust_refused_stream = false
 in_flight = 1024
 eject_after = 5
 eject = "10s"

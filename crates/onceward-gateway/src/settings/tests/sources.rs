@@ -94,6 +94,7 @@ fn a_variable_can_set_every_key_outside_the_routes() {
         ("ONCEWARD_UPSTREAM__BALANCE", "least-busy"),
         ("ONCEWARD_UPSTREAM__CA_FILE", "/run/ca.crt"),
         ("ONCEWARD_UPSTREAM__TRUST_FORWARDED", "true"),
+        ("ONCEWARD_UPSTREAM__TRUST_REFUSED_STREAM", "true"),
         ("ONCEWARD_UPSTREAM__IN_FLIGHT", "9"),
         ("ONCEWARD_UPSTREAM__EJECT_AFTER", "0"),
         ("ONCEWARD_UPSTREAM__EJECT", "1s"),

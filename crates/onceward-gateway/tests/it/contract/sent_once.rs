@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use onceward_gateway::settings::Settings;
 use onceward_http::Body;
 use tokio::net::TcpListener;
 
@@ -149,9 +150,9 @@ async fn an_upstream_that_closes_connections_as_they_are_reused_sees_each_operat
 }
 
 #[tokio::test]
-async fn a_refused_stream_and_a_goaway_below_ours_free_the_key() {
+async fn a_refused_stream_that_is_believed_and_a_goaway_below_ours_free_the_key() {
     for front in [Wire::H1, Wire::H2c] {
-        for goes_away in [false, true] {
+        for (goes_away, believed) in [(false, true), (false, false), (true, false)] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let tasks = tokio_util::task::TaskTracker::new();
@@ -168,8 +169,15 @@ async fn a_refused_stream_and_a_goaway_below_ours_free_the_key() {
                 let _ = std::future::poll_fn(|cx| refusing.poll_closed(cx)).await;
             });
             let pair = Pair { front, back: Wire::H2c };
-            let world = World::before(Origin::elsewhere(addr), pair, "", |_| {}).await;
-            world.send(pay("k")).await.assert_problem(502, "upstream-unreachable");
+            let tune = |it: &mut Settings| it.upstream.trust_refused_stream = believed;
+            let world = World::before(Origin::elsewhere(addr), pair, "", tune).await;
+            let got = world.send(pay("k")).await;
+            if goes_away || believed {
+                got.assert_problem(502, "upstream-unreachable");
+            } else {
+                got.assert_problem(504, "outcome-unresolved");
+                world.send(pay("k")).await.assert_problem(409, "unresolved");
+            }
         }
     }
 }

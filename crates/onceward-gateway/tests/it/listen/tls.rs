@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use onceward_gateway::listen::{Listening, OverTls, ReloadableTls, Tls, TlsError, TlsWarning};
+use onceward_gateway::SecureClient;
+use onceward_gateway::listen::{Listening, ReloadableTls, Tls, TlsError, TlsWarning};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -81,7 +82,7 @@ async fn world(tls: Tls, limits: Limits) -> (World, ReloadableTls) {
     let tls = ReloadableTls::new(tls);
     let listening = Listening { limits, tls: Some(tls.clone()), ..Listening::default() };
     let world = World::start(listening, |asked: Asked| async move {
-        assert_eq!(asked.extensions().get(), Some(&OverTls));
+        assert_eq!(asked.extensions().get(), Some(&SecureClient));
         answer(200, "over TLS")
     })
     .await;

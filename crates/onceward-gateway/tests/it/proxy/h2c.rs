@@ -147,6 +147,11 @@ pub(super) async fn read_headers(peer: &mut Peer) {
 
 /// The upstream answers the first stream with these bytes and then closes.
 async fn answered_with(bytes: Vec<u8>) -> (StatusCode, Option<Outcome>) {
+    answered_and_believed(bytes, false).await
+}
+
+/// The same, and a refusal is believed or not.
+async fn answered_and_believed(bytes: Vec<u8>, believes: bool) -> (StatusCode, Option<Outcome>) {
     let scripted = Scripted::start(move |mut peer| {
         let bytes = bytes.clone();
         async move {
@@ -158,7 +163,10 @@ async fn answered_with(bytes: Vec<u8>) -> (StatusCode, Option<Outcome>) {
         }
     })
     .await;
-    let found = outcome(&send(&h2c(scripted.addr), operation("pay")).await);
+    let mut settings = settings(scripted.addr);
+    settings.protocol = Protocol::H2c;
+    settings.trust_refused_stream = believes;
+    let found = outcome(&send(&upstream(settings), operation("pay")).await);
     assert_eq!(scripted.connections(), 1, "it was sent again");
     found
 }
@@ -173,8 +181,10 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 
 #[tokio::test]
-async fn a_refused_stream_frees_the_key() {
-    assert_eq!(answered_with(frame(3, 1, &REFUSED_STREAM.to_be_bytes())).await, RELEASED);
+async fn a_refused_stream_frees_the_key_only_where_it_is_believed() {
+    let refused = || frame(3, 1, &REFUSED_STREAM.to_be_bytes());
+    assert_eq!(answered_and_believed(refused(), true).await, RELEASED);
+    assert_eq!(answered_with(refused()).await, UNRESOLVED);
 }
 
 #[tokio::test]

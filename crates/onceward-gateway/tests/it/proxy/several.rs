@@ -79,6 +79,7 @@ async fn after(deed: Deed, request: Request<Body>) -> (Response<Body>, H2Peer, H
     let (first, second) = (H2Peer::start(move |_, _| deed).await, H2Peer::start(|_, _| Deed::Answer).await);
     let mut settings = UpstreamSettings::several(vec![first.url(), second.url()]);
     settings.protocol = onceward_gateway::Protocol::H2c;
+    settings.trust_refused_stream = true;
     let response = send(&upstream(settings), request).await;
     (response, first, second)
 }
