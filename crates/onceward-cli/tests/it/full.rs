@@ -85,12 +85,12 @@ fn a_full_disk_costs_refusals_and_no_restart_and_every_answer_that_was_seen_is_r
         let read = gateway.ask(&get("/payments/1"));
         assert_eq!(read.status, 201, "what is no operation passes: {read:?}");
         gateway.ask(&pay("early")).assert_replay_of(&early);
-        assert_eq!(gateway.page("/readyz").status, 503);
+        until_true("it is not ready", || gateway.page("/readyz").status == 503);
         fs::remove_file(filler).unwrap();
         let before = callers.told();
         until_true("operations are answered again", || callers.told() > before + 50);
     });
-    assert_eq!(gateway.page("/readyz").status, 200);
+    until_true("it is ready again", || gateway.page("/readyz").status == 200);
     let (told, refused) = (callers.told.into_inner().unwrap(), callers.refused.into_inner().unwrap());
     let unavailable = refused.iter().filter(|it| it.1.problem() == "store-unavailable").count();
     assert!(unavailable > refused.len() / 2, "{unavailable} of {}", refused.len());

@@ -1,6 +1,7 @@
 //! The `onceward` command as its users meet it: the real binary, real processes, real signals.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod away;
 mod client;
 mod crash;
 mod doctor;
