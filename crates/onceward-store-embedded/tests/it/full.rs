@@ -152,7 +152,11 @@ async fn wherever_the_room_ends_nothing_that_was_told_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_system_that_turned_read_only_is_used_again_once_it_is_writable() {
-    let Some(disk) = small_disk("full::a_file_system_that_turned_read_only_is_used_again_once_it_is_writable") else { return };
+    let Some(disk) =
+        small_disk("full::a_file_system_that_turned_read_only_is_used_again_once_it_is_writable")
+    else {
+        return;
+    };
     let data = disk.join("data");
     let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
     let callers = traffic.start(&store, 900);
