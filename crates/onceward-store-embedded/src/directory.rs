@@ -10,12 +10,13 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::disk;
 use crate::journal::Left;
+use crate::lock::lock;
 use crate::numbers::{Born, Numbers};
 use crate::settings::Durability;
 
@@ -27,7 +28,6 @@ const ROOM: &str = "ROOM";
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
 static ROOM_STEP: [u8; 1 << 16] = [0xa5; 1 << 16];
-const LOCK_POLL: Duration = Duration::from_millis(25);
 
 /// Why a directory could not be opened. Nothing in it was changed, unless it was new.
 #[derive(Debug, thiserror::Error)]
@@ -283,49 +283,10 @@ fn private(path: &Path) -> io::Result<()> {
     fs::create_dir(path)
 }
 
-/// Our lock is taken before the engine looks at anything; its own lock gives up after 300 ms.
-fn lock(root: &Path, wait: Duration) -> Result<File, OpenError> {
-    let path = root.join("LOCK");
-    let for_writing = || File::options().create(true).truncate(false).write(true).open(&path);
-    drop(for_writing().map_err(refused("open", &path))?);
-    // Held for reading only: a store that is out of order keeps no file open for writing, so that its file
-    // system can be mounted anew, checked or remounted beneath it.
-    let mut file = File::open(&path).map_err(refused("open", &path))?;
-    let mut waited = Duration::ZERO;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(fs::TryLockError::WouldBlock) if waited < wait => {
-                let pause = LOCK_POLL.min(wait - waited);
-                std::thread::sleep(pause);
-                waited += pause;
-            }
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked { path: root.to_owned(), holder: holder(&mut file), waited });
-            }
-            Err(fs::TryLockError::Error(source)) => return Err(refused("lock", &path)(source)),
-        }
-    }
-    // The process id only serves messages; a disk too full for it shows soon enough.
-    let _ =
-        for_writing().and_then(|mut it| it.set_len(0).and_then(|()| writeln!(it, "{}", std::process::id())));
-    Ok(file)
-}
-
 fn word(durability: Durability) -> &'static str {
     match durability {
         Durability::Durable => "durable\n",
         Durability::Relaxed => "relaxed\n",
-    }
-}
-
-fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-    match (read, text.trim().parse::<u32>()) {
-        (Ok(_), Ok(it)) if it == std::process::id() => "this very process".to_owned(),
-        (Ok(_), Ok(it)) => format!("process {it}"),
-        _ => "another process".to_owned(),
     }
 }
 

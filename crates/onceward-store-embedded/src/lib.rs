@@ -65,6 +65,7 @@ mod disk;
 mod fault;
 mod group;
 mod journal;
+mod lock;
 mod look;
 mod numbers;
 mod past;

@@ -10,15 +10,20 @@
 //! - [`conformance`]: every law of a store as one named case, and the fixture that a backend writes.
 //! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
 //! - [`FaultyStore`]: any store, made to fail on cue.
+//! - [`small_disk`]: a file system that can be filled up or made read-only.
 //! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
 
 mod clock;
 pub mod conformance;
+#[cfg(unix)]
+mod disk;
 mod entropy;
 pub mod faulty;
 mod patience;
 
 pub use crate::clock::HandClock;
+#[cfg(unix)]
+pub use crate::disk::{fill, remount, small_disk};
 pub use crate::entropy::SeededEntropy;
 pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
 pub use crate::patience::{eventually, for_polls, within};

@@ -1,11 +1,13 @@
 //! The `onceward` command as its users meet it: the real binary, real processes, real signals.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod away;
 mod client;
 mod crash;
 mod doctor;
 mod drain;
 mod foreign;
+mod full;
 mod help;
 mod keys;
 mod lease;

@@ -1,10 +1,7 @@
-//! A disk that is really full, or really read-only: a small file system of its own, mounted in a mount namespace
-//! of its own, in another process.
+//! A disk that is really full, or really read-only.
 
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,62 +9,10 @@ use std::time::Duration;
 use onceward_core::store::{Insert, Put, Replace};
 use onceward_core::{Answer, Error, ErrorKind, Record, RecordId, State, Store};
 use onceward_store_embedded::{EmbeddedStore, OpenError};
-use onceward_testkit::eventually;
+use onceward_testkit::{eventually, fill, remount, small_disk};
 use tokio::task::JoinSet;
 
 use crate::sample::{claim, completion, open, stored, try_open};
-
-/// Set in the environment of the other process: where its small file system is.
-const DISK: &str = "ONCEWARD_TEST_SMALL_DISK";
-const DISK_MIB: usize = 64;
-
-/// Runs the test `name` of this binary again, with a small file system mounted at a directory of its own. As root
-/// a mount namespace is enough; anybody else needs a user namespace, too.
-fn on_a_small_disk(name: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o size={DISK_MIB}m,mode=700 none \"${DISK}\"");
-    let namespace = ["--mount", "-Urm"].into_iter().find(|it| {
-        let tried = Command::new("unshare").args([it, "sh", "-c", &mount]).env(DISK, folder.path()).status();
-        tried.is_ok_and(|it| it.success())
-    });
-    let Some(namespace) = namespace else {
-        panic!(
-            "this test needs a small file system of its own: run it as root, or where unprivileged user \
-             namespaces are allowed (`unshare -Urm true` must work), with the commands unshare and mount"
-        );
-    };
-    let ended = Command::new("unshare")
-        .args([namespace, "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")])
-        .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(DISK, folder.path())
-        .output()
-        .unwrap();
-    let said = [ended.stdout, ended.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// The small disk, when this is the other process.
-fn disk() -> Option<PathBuf> {
-    std::env::var_os(DISK).map(PathBuf::from)
-}
-
-/// Takes all the room but `spare` MiB.
-fn fill(disk: &Path, spare: usize) -> PathBuf {
-    let (filler, step) = (disk.join("filler"), vec![7; 1 << 20]);
-    let mut file = File::create(&filler).unwrap();
-    while file.write_all(&step).is_ok() {}
-    let length = file.metadata().unwrap().len();
-    file.set_len(length.saturating_sub((spare as u64) << 20)).unwrap();
-    filler
-}
-
-/// The mount, not the file system beneath it (`bind`): that also works in a user namespace.
-fn remount(disk: &Path, how: &str) -> bool {
-    let told = Command::new("mount").args(["-o", &format!("remount,bind,{how}")]).arg(disk).output();
-    told.unwrap().status.success()
-}
 
 /// More of them than a `u16` counts.
 fn id(number: u32) -> RecordId {
@@ -166,7 +111,7 @@ async fn finish(traffic: &Traffic, mut callers: JoinSet<()>, store: Arc<Embedded
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_errors_and_no_restart() {
-    let Some(disk) = disk() else { return on_a_small_disk("full::a_full_disk_costs_errors_and_no_restart") };
+    let Some(disk) = small_disk("full::a_full_disk_costs_errors_and_no_restart") else { return };
     let data = disk.join("data");
     let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
     let callers = traffic.start(&store, 900);
@@ -191,9 +136,7 @@ async fn a_full_disk_costs_errors_and_no_restart() {
 /// With some room left it is not the journal that fails first but a table file that is written out or merged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_the_room_ends_nothing_that_was_told_is_lost() {
-    let Some(disk) = disk() else {
-        return on_a_small_disk("full::wherever_the_room_ends_nothing_that_was_told_is_lost");
-    };
+    let Some(disk) = small_disk("full::wherever_the_room_ends_nothing_that_was_told_is_lost") else { return };
     let data = disk.join("data");
     let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
     let callers = traffic.start(&store, 20_000);
@@ -209,10 +152,10 @@ async fn wherever_the_room_ends_nothing_that_was_told_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_system_that_turned_read_only_is_used_again_once_it_is_writable() {
-    let Some(disk) = disk() else {
-        return on_a_small_disk(
-            "full::a_file_system_that_turned_read_only_is_used_again_once_it_is_writable",
-        );
+    let Some(disk) =
+        small_disk("full::a_file_system_that_turned_read_only_is_used_again_once_it_is_writable")
+    else {
+        return;
     };
     let data = disk.join("data");
     let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
