@@ -84,7 +84,7 @@ pub enum OpenError {
 pub(crate) struct Directory {
     root: PathBuf,
     /// The lock ends when the file is closed, also by the end of the process.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -92,7 +92,7 @@ impl Directory {
     pub(crate) fn claim(root: &Path, wait: Duration) -> Result<Self, OpenError> {
         make(root)?;
         let lock = lock(root, wait)?;
-        let it = Self { root: root.to_owned(), _lock: lock };
+        let it = Self { root: root.to_owned(), lock };
         it.check_format()?;
         Ok(it)
     }
@@ -107,6 +107,20 @@ impl Directory {
             });
         }
         Self::claim(root, wait)
+    }
+
+    /// Whether what now lies at its path is still the directory that was claimed. An empty place where a file system
+    /// was mounted, or a copy from before, knows nothing of what callers were told.
+    pub(crate) fn is_in_place(&self) -> Result<(), OpenError> {
+        let path = self.root.join("LOCK");
+        let found = fs::metadata(&path).map_err(refused("find the directory again by", &path))?;
+        let held = self.lock.metadata().map_err(refused("look at", &path))?;
+        if is_same(&held, &found) && self.born()? != Born::No {
+            return Ok(());
+        }
+        let cause = "another directory lies in its place; put back the one that the store was using, or restart \
+                     to use this one, which knows nothing of the operations that it does not hold";
+        Err(OpenError::Files { path: self.root.clone(), cause: cause.to_owned() })
     }
 
     /// How the directory was left the last time. Changes nothing.
@@ -281,6 +295,18 @@ fn private(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn private(path: &Path) -> io::Result<()> {
     fs::create_dir(path)
+}
+
+#[cfg(unix)]
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Elsewhere a directory whose files are in use cannot be moved away.
+#[cfg(not(unix))]
+fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
 }
 
 fn word(durability: Durability) -> &'static str {

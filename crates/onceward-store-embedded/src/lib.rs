@@ -63,6 +63,7 @@ mod contents;
 mod directory;
 mod disk;
 mod fault;
+mod found;
 mod group;
 mod journal;
 mod lock;

@@ -1,7 +1,6 @@
 //! Makes a damaged store usable again: everything that can be read goes into new files, the old ones are moved
 //! aside and kept.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use onceward_core::{Clock, Listing, Policy, Principal, Record, RecordId, State, 
 use crate::directory::{Directory, OpenError, refused, sync_directory};
 use crate::disk;
 use crate::fault;
+use crate::found::{Found, Torn};
 use crate::journal::{self, Left};
 use crate::row;
 use crate::salvage::{self, Unusable};
@@ -100,7 +100,7 @@ fn work(
     // The time of what is found is worked out below; until then the wall clock will do.
     let base = Base::new(directory, StoreTime::begin(Arc::clone(&clock), Timestamp::ZERO));
     let (shelf, unusable) = salvage::open(&database, &place.join("old"), &base, settings)?;
-    let found = Found::scan(&shelf)
+    let found = Found::scan(&shelf, Torn::by(&database, &base.directory, left, &unusable)?)
         .map_err(|it| OpenError::Files { path: root.clone(), cause: fault::chain(&it) })?;
     let mut repair = Repair {
         path: root.clone(),
@@ -135,58 +135,6 @@ fn work(
     Ok(repair)
 }
 
-/// What is in the old files.
-struct Found {
-    kept: u64,
-    /// Known ids without a readable record.
-    lost: BTreeSet<RecordId>,
-    /// The hash key is there and cannot be read.
-    secret_is_bad: bool,
-    /// No hash key was found.
-    secret_is_gone: bool,
-    latest: Timestamp,
-}
-
-impl Found {
-    fn scan(shelf: &Shelf) -> onceward_core::Result<Self> {
-        let secret = RecordId::reserved("hash key");
-        let mut found = Self {
-            kept: 0,
-            lost: BTreeSet::new(),
-            secret_is_bad: false,
-            secret_is_gone: true,
-            latest: Timestamp::ZERO,
-        };
-        let snapshot = shelf.snapshot();
-        if let Ok(Some(it)) = shelf.agenda.get(row::HIGH_WATER) {
-            found.latest = row::time(&it).unwrap_or(Timestamp::ZERO);
-        }
-        for row in shelf.record_rows(&snapshot, [0; 32]) {
-            let (key, stored) = row?;
-            let id = RecordId::from_bytes(key);
-            match shelf.decode(id, &stored) {
-                Ok(record) => {
-                    found.kept += 1;
-                    found.latest = found.latest.max(record.updated);
-                    found.secret_is_gone &= id != secret;
-                }
-                Err(_) if id == secret => found.secret_is_bad = true,
-                Err(_) => drop(found.lost.insert(id)),
-            }
-        }
-        for row in shelf.agenda_rows(&snapshot, row::FIRST, row::LAST) {
-            let (key, _) = row?;
-            let Some(id) = row::record_id(&key) else { continue };
-            match shelf.read_at(&snapshot, id) {
-                Ok(Some(_)) => {}
-                // Rows of the agenda and records are written together: a row without its record lost it.
-                Ok(None) | Err(_) => drop(found.lost.insert(id)),
-            }
-        }
-        Ok(found)
-    }
-}
-
 /// Writes everything that can be read to `place`, and an unresolved record for each that cannot.
 fn write(
     shelf: &Shelf,
@@ -200,10 +148,15 @@ fn write(
     let files = shelf::files(place, settings, shelf::WORKERS).map_err(engine)?;
     let snapshot = shelf.snapshot();
     let readable = shelf.record_rows(&snapshot, [0; 32]).filter_map(|row| match row {
-        Ok((key, stored)) => shelf.decode(RecordId::from_bytes(key), &stored).ok().map(Ok),
+        Ok((key, stored)) => {
+            let id = Some(RecordId::from_bytes(key)).filter(|it| !found.lost.contains(it));
+            id.and_then(|it| shelf.decode(it, &stored).ok()).map(Ok)
+        }
         Err(it) => Some(Err(it)),
     });
-    let mut all = readable.chain(found.lost.iter().map(|it| Ok(unresolved(*it, now)))).peekable();
+    let beside = found.beside.iter().filter_map(|it| shelf.read_at(&snapshot, *it).transpose());
+    let lost = found.lost.iter().map(|it| Ok(unresolved(*it, now)));
+    let mut all = readable.chain(beside).chain(lost).peekable();
     while all.peek().is_some() {
         let mut batch = OwnedWriteBatch::with_capacity(files.database.clone(), BATCH * 3);
         batch.insert(&files.agenda, row::HIGH_WATER, now.as_millis().to_be_bytes());
@@ -293,7 +246,10 @@ fn steps(
     }
     if !found.lost.is_empty() {
         step(
-            format!("mark {} records that cannot be read as unresolved", found.lost.len()),
+            format!(
+                "mark {} records that cannot be read, or only as they once were, as unresolved",
+                found.lost.len()
+            ),
             "their answers; repeats are refused until you decide each with `onceward keys resolve`",
         );
     }

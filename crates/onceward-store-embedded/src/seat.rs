@@ -70,6 +70,7 @@ impl Seat {
     /// written to while it is read. When it is to `look` and finds a damaged file, nothing is written from then on.
     pub(crate) fn reopen(&self, look: bool) -> Result<(), OpenError> {
         let directory = &self.base.directory;
+        directory.is_in_place()?;
         if journal::is_held(&directory.database()) {
             let cause = "the old journal is not closed yet".to_owned();
             return Err(OpenError::Files { path: directory.root().to_owned(), cause });

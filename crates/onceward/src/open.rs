@@ -127,7 +127,11 @@ async fn open_late(
             let durable = settings.durability == Durability::Durable;
             let traits = Traits { name: "embedded", durable, shared: false };
             let time = Arc::clone(&clock);
+            let was_filled = is_filled(&settings);
             let open = move || -> Opening {
+                if was_filled && !is_filled(&settings) {
+                    return Box::pin(std::future::ready(Err(emptied(&settings))));
+                }
                 // Only the first try waits: later ones come again by themselves.
                 let waits = patience.swap(false, Ordering::Relaxed);
                 let lock_wait = if waits { settings.lock_wait } else { Duration::ZERO };
@@ -149,6 +153,22 @@ async fn open_late(
         Err(error) if must_be_left && !was_there(url) => Err(error),
         Ok(()) | Err(_) => Ok(Arc::new(late)),
     }
+}
+
+/// Whether the directory holds a store, or may hold one as far as can be seen.
+#[cfg(feature = "embedded")]
+fn is_filled(settings: &EmbeddedSettings) -> bool {
+    settings.path.join("TABLES").try_exists().unwrap_or(true)
+}
+
+/// While a process waits for its store, the directory may be moved away, to be repaired or put back from a copy. An
+/// empty store that is made there meanwhile would have forgotten every operation.
+#[cfg(feature = "embedded")]
+fn emptied(settings: &EmbeddedSettings) -> OpenError {
+    let (path, found) = (settings.path.clone(), "no stored files any more".to_owned());
+    let remedy =
+        "put them back, or restart to begin with an empty store, under which every repeat runs again";
+    OpenError::Embedded(EmbeddedError::Layout { path, found, remedy })
 }
 
 /// Whether there was a store once: a path that was mistyped, or that nobody can write, is not one that is away.
@@ -241,6 +261,33 @@ mod tests {
         let survey = store.embedded().expect("it is one").survey().await.unwrap();
         assert_eq!(survey.path, directory.path());
         assert_eq!(embedded_settings(&url).unwrap().unwrap().path, survey.path);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_moved_away_while_it_is_waited_for_is_not_begun_anew() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, aside) = (parent.path().join("data"), parent.path().join("aside"));
+        let url = format!("embedded:{}", folder.display());
+        drop(open(&url).await.unwrap());
+        let tables = folder.join("TABLES");
+        let noted = std::fs::read(&tables).unwrap();
+        std::fs::write(&tables, "records 7\nagenda 8\n").unwrap();
+        let store = open_when_possible(&url, Arc::new(HandClock::new())).await.unwrap();
+        assert!(!store.is_open(), "its files are damaged");
+        std::fs::rename(&folder, &aside).unwrap();
+        for is_there in [false, true] {
+            if is_there {
+                std::fs::create_dir(&folder).unwrap();
+            }
+            let error = store.try_once().await.unwrap_err().to_string();
+            assert!(error.contains("put them back"), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing was made there");
+        std::fs::remove_dir(&folder).unwrap();
+        std::fs::write(aside.join("TABLES"), noted).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        within(store.keep_trying()).await;
+        store.check().await.unwrap();
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ struct GateState {
     fail_before: bool,
     fail_after: bool,
     fail_reopen: bool,
+    reopenings: usize,
     panics: Option<Point>,
     groups: usize,
     calls: usize,
@@ -58,6 +59,7 @@ impl Probe for Gate {
             state.groups += 1;
             state.calls += calls;
         }
+        state.reopenings += usize::from(point == Point::BeforeReopen);
         let stop = |it: &GateState| match point {
             Point::BeforeWrite { .. } => it.stop_before,
             Point::AfterWrite => it.stop_after,
@@ -207,6 +209,39 @@ async fn after_a_failed_sync_nobody_is_shown_anything_until_the_files_are_open_a
     let store = open(folder.path());
     for number in [1, 2, 4] {
         assert!(stored(&store, id(number)).await.is_some(), "{number}");
+    }
+}
+
+/// An empty place, or an older copy, has forgotten what was claimed: whatever the operator moves there meanwhile.
+#[tokio::test]
+async fn after_a_fault_only_the_very_directory_is_opened_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, aside) = (parent.path().join("data"), parent.path().join("aside"));
+    let copy = parent.path().join("copy");
+    let gate = Gate::with(|_| ());
+    drop(open(&folder));
+    for older in [false, true] {
+        let store = open_with(settings(&folder), &gate);
+        if older {
+            drop(open(&copy));
+        } else {
+            inserted(&store, id(1), &claim()).await;
+        }
+        gate.change(|it| (it.fail_after, it.fail_reopen, it.reopenings) = (true, true, 0));
+        store.insert(id(2 + u16::from(older)), &claim()).await.unwrap_err();
+        std::fs::rename(&folder, &aside).unwrap();
+        if older {
+            std::fs::rename(&copy, &folder).unwrap();
+        } else {
+            std::fs::create_dir(&folder).unwrap();
+        }
+        gate.change(|it| (it.fail_after, it.fail_reopen, it.reopenings) = (false, false, 0));
+        eventually(async || store.reopened() > 0 || gate.change(|it| it.reopenings) >= 3).await;
+        assert_eq!(store.reopened(), 0, "another directory is taken for the store's, older: {older}");
+        std::fs::rename(&folder, parent.path().join(format!("other-{older}"))).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        eventually(async || store.check().await.is_ok()).await;
+        assert!(stored(&store, id(1)).await.is_some(), "what was told stands");
     }
 }
 

@@ -7,6 +7,7 @@ mod damage;
 mod expiry;
 mod full;
 mod group;
+mod layers;
 mod owner;
 mod reopen;
 mod repair;
