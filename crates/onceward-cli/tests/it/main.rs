@@ -4,6 +4,7 @@
 mod client;
 mod crash;
 mod doctor;
+mod doctor_asks;
 mod drain;
 mod foreign;
 mod help;
@@ -12,8 +13,10 @@ mod lease;
 mod logs;
 mod manners;
 mod metrics;
+mod ops;
 mod owner;
 mod process;
+mod reload;
 mod settings;
 mod snapshot;
 mod start;
