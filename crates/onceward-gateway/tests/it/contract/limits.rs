@@ -26,8 +26,8 @@ async fn who_has_too_many_operations_in_flight_is_refused_and_others_are_not() {
         refused.assert_problem(429, "too-many-in-flight");
         assert!(refused.header("retry-after").is_some(), "{refused:?}");
         assert_eq!(world.claims(), claims);
-        // A duplicate of what runs is told what it is.
-        world.send(as_alice(pay("a"))).await.assert_problem(409, "in-progress");
+        // So is a duplicate: who it is comes before what it asks.
+        world.send(as_alice(pay("a"))).await.assert_problem(429, "too-many-in-flight");
         held.push(world.send_aside(pay("a").header("authorization", "Bearer bob")));
         held.extend(["a", "b", "c"].map(|key| world.send_aside(pay(key))));
         until(|| world.effects() == 6).await;
@@ -69,17 +69,14 @@ async fn one_request_more_than_may_be_under_way_is_refused_before_anything_is_cl
 #[tokio::test]
 async fn a_head_with_too_many_lines_or_bytes_claims_nothing() {
     each(async |pair| {
-        let world = World::start(pair, "[limits]\nheader_count = 20\nheader_bytes = \"4KiB\"\n", paid).await;
+        let world = World::start(pair, "[limits]\nheader_count = 20\nheader_bytes = \"8KiB\"\n", paid).await;
         let many = (0..30).fold(pay("k"), |it, at| it.header(&format!("x-{at}"), "y"));
-        let long = pay("k").header("x-long", "y".repeat(5000));
-        for ask in [many, long] {
-            let got = world.send(ask).await;
-            assert_eq!(
-                (got.status.as_u16(), got.problem().as_deref()),
-                (431, Some("header-too-large")),
-                "{got:?}"
-            );
-        }
+        let long = pay("k").header("x-long", "y".repeat(9000));
+        world.send(many).await.assert_problem(431, "header-too-large");
+        let got = world.send(long).await;
+        // Of HTTP/2, the library that unpacks the head says so by itself, without a body.
+        let code = (pair.front == Wire::H1).then_some("header-too-large");
+        assert_eq!((got.status.as_u16(), got.problem().as_deref()), (431, code), "{got:?}");
         assert_eq!((world.claims(), world.effects()), (0, 0));
         world.send(pay("k")).await.assert_first(201);
     })
@@ -91,12 +88,15 @@ async fn a_body_that_stalls_claims_nothing() {
     each(async |pair| {
         let tune = |it: &mut Settings| it.limits.body_timeout = SOON;
         let world = World::before(Origin::start(paid).await, pair, "", tune).await;
+        // The first operation of all has the store make its hash key.
+        world.send(pay("other")).await.assert_first(201);
+        let before = (world.claims(), world.effects());
         let (mut sender, body) = fed();
         sender.send_data("half".into()).await.unwrap();
         let got = world.send(post("/payments").key("k").body(body)).await;
         got.assert_problem(408, "request-timeout");
         drop(sender);
-        assert_eq!((world.claims(), world.effects()), (0, 0));
+        assert_eq!((world.claims(), world.effects()), before);
         world.send(pay("k")).await.assert_first(201);
     })
     .await;
