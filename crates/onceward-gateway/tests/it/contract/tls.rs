@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -93,7 +94,8 @@ async fn a_reload_shows_the_new_certificate_to_new_connections_and_leaves_the_ol
     let mut lines = Vec::new();
     for wire in [Wire::H1, Wire::H2c] {
         let mut line = connect(&world, &authority, wire).await;
-        let running = tokio::spawn(line.send(pay(alpn(wire))));
+        let mut running = JoinSet::new();
+        running.spawn(line.send(pay(alpn(wire))));
         lines.push((line, running));
     }
     until(|| world.effects() == 2).await;
@@ -106,8 +108,8 @@ async fn a_reload_shows_the_new_certificate_to_new_connections_and_leaves_the_ol
     assert_ne!(new, old);
 
     gate.add_permits(3);
-    for (mut line, running) in lines {
-        Got::read(within(running).await.unwrap().unwrap()).await.assert_first(201);
+    for (mut line, mut running) in lines {
+        Got::read(within(running.join_next()).await.unwrap().unwrap().unwrap()).await.assert_first(201);
         send(&mut line, pay("h2")).await.assert_replay(201);
     }
     assert_eq!(world.effects(), 2);
