@@ -1,4 +1,4 @@
-//! What happens at each upstream and at the listener, for metrics, the log and the admin API.
+//! What happens at each upstream and at the listener, for metrics and the admin API.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -63,12 +63,9 @@ impl UpstreamObserver for Watch {
                     last.insert(url.to_owned(), word);
                 }
             }
-            UpstreamEvent::Ejected { url, pause } => {
-                self.metrics.upstream_ejected(url);
-                let seconds = pause.as_secs();
-                tracing::warn!(upstream = url, seconds, "an upstream fails and is left out for a while");
-            }
-            UpstreamEvent::Returned { url } => tracing::info!(upstream = url, "an upstream is back"),
+            UpstreamEvent::Ejected { url, .. } => self.metrics.upstream_ejected(url),
+            // Who tells of it has logged it.
+            UpstreamEvent::Returned { .. } => {}
             UpstreamEvent::Full { url } => {
                 tracing::debug!(upstream = url, "an upstream has as many requests under way as it may have");
             }

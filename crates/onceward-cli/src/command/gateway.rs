@@ -96,7 +96,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
     let traits = store.traits();
-    let upstream = settings.upstream.urls.first().map(ToString::to_string).unwrap_or_default();
+    let upstreams: Vec<_> = settings.upstream.urls.iter().map(ToString::to_string).collect();
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
     let store_look = Some(store_look(&settings, &store));
@@ -108,7 +108,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     tracing::info!(
         listen = %gateway.address(),
         admin = %gateway.admin_address(),
-        upstream,
+        upstreams = upstreams.join(" "),
         store = traits.name,
         durable = traits.durable,
         token_file = %token_file.display(),

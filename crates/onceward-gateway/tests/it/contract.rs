@@ -4,12 +4,14 @@
 mod admin;
 mod big;
 mod caller;
+mod cors;
 mod disconnect;
 mod durable;
 mod fingerprint;
 mod forwarded;
 mod identity;
 mod key;
+mod limits;
 mod origin;
 mod outcome;
 mod pass;
@@ -17,8 +19,10 @@ mod reload;
 mod replay;
 mod routes;
 mod sent_once;
+mod several;
 mod stop;
 mod store_faults;
+mod tls;
 mod waiting;
 mod world;
 

@@ -1,7 +1,7 @@
 //! The reverse proxy: what is sent, how often, and what is said when no answer comes.
 
 mod balance;
-mod certificates;
+pub(crate) mod certificates;
 mod checks;
 mod ejection;
 mod faults;
@@ -17,7 +17,7 @@ mod reload;
 mod several;
 mod streaming;
 mod tls;
-mod tls_peer;
+pub(crate) mod tls_peer;
 mod tunnel;
 
 use std::net::SocketAddr;

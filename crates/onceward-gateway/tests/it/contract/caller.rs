@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use onceward_http::Body;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -41,21 +41,7 @@ impl Caller {
     pub(crate) async fn connect(self) -> Line {
         let stream = TcpStream::connect(self.addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let io = TokioIo::new(stream);
-        let mut driver = JoinSet::new();
-        let sender = match self.wire {
-            Wire::H1 => {
-                let (sender, connection) = http1::handshake(io).await.unwrap();
-                driver.spawn(connection);
-                Sender::H1(sender)
-            }
-            Wire::H2c => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
-                driver.spawn(connection);
-                Sender::H2c(sender)
-            }
-        };
-        Line { sender, wire: self.wire, driver }
+        Line::over(stream, self.wire, "http").await
     }
 
     /// Sends a request and reads its answer to the end. Dropping the future closes the connection.
@@ -91,6 +77,7 @@ impl Aside {
 pub(crate) struct Line {
     sender: Sender,
     wire: Wire,
+    scheme: &'static str,
     driver: JoinSet<hyper::Result<()>>,
 }
 
@@ -100,13 +87,35 @@ enum Sender {
 }
 
 impl Line {
+    /// On a stream that is there already.
+    pub(crate) async fn over<S>(stream: S, wire: Wire, scheme: &'static str) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(stream);
+        let mut driver = JoinSet::new();
+        let sender = match wire {
+            Wire::H1 => {
+                let (sender, connection) = http1::handshake(io).await.unwrap();
+                driver.spawn(connection);
+                Sender::H1(sender)
+            }
+            Wire::H2c => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+                driver.spawn(connection);
+                Sender::H2c(sender)
+            }
+        };
+        Self { sender, wire, scheme, driver }
+    }
+
     /// Sends a request; resolves at the head of its answer. Dropping the future of an HTTP/2 request resets
     /// its stream and leaves the connection open.
     pub(crate) fn send(
         &mut self,
         ask: Ask,
     ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + Send + 'static + use<> {
-        let request = ask.request(self.wire);
+        let request = ask.request(self.wire, self.scheme);
         let answer: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = match &mut self.sender {
             Sender::H1(it) => Box::pin(it.send_request(request)),
             Sender::H2c(it) => Box::pin(it.send_request(request)),
@@ -186,7 +195,7 @@ impl Ask {
         self
     }
 
-    fn request(self, wire: Wire) -> Request<Body> {
+    fn request(self, wire: Wire, scheme: &str) -> Request<Body> {
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.headers_mut() = self.headers;
@@ -195,7 +204,7 @@ impl Ask {
                 request.headers_mut().insert(HOST, self.host.parse().unwrap());
                 self.target.parse().unwrap()
             }
-            Wire::H2c => format!("http://{}{}", self.host, self.target).parse().unwrap(),
+            Wire::H2c => format!("{scheme}://{}{}", self.host, self.target).parse().unwrap(),
         };
         request
     }

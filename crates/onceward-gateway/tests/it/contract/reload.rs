@@ -6,10 +6,6 @@ use super::world::*;
 
 const UPSTREAM: &str = "upstream.urls = [\"{url}\"]\n";
 
-fn reload() -> Ask {
-    post("/api/v1/reload").header("authorization", format!("Bearer {TOKEN}"))
-}
-
 /// A gateway that reads `text` again, and the place of that text.
 async fn world(text: &str) -> (World, Arc<Mutex<String>>) {
     let file = Arc::new(Mutex::new(text.to_owned()));
@@ -18,12 +14,6 @@ async fn world(text: &str) -> (World, Arc<Mutex<String>>) {
 
 fn write(file: &Mutex<String>, text: &str) {
     text.clone_into(&mut file.lock().unwrap());
-}
-
-async fn metric(world: &World, name: &str) -> String {
-    let page = world.admin.send(ask("GET", "/metrics")).await;
-    let page = String::from_utf8(page.body.to_vec()).unwrap();
-    page.lines().find_map(|it| it.strip_prefix(name)).unwrap_or("none").trim().to_owned()
 }
 
 /// When the record of the only operation stops to give its answer.
@@ -39,10 +29,10 @@ async fn a_changed_policy_holds_for_what_comes_next() {
     let (world, file) = world(UPSTREAM).await;
     world.send(post("/payments").body("1")).await.assert_first(201);
     write(&file, &format!("{UPSTREAM}[[route]]\npath = \"/payments\"\nkey = \"required\"\n"));
-    let told = world.admin.send(reload()).await;
+    let told = world.reload().await;
     assert_eq!((told.status.as_u16(), &told.json()["changed"]), (200, &serde_json::json!(["route"])));
     world.send(post("/payments").body("1")).await.assert_problem(400, "key-missing");
-    assert_eq!(metric(&world, "onceward_reloads_total{result=\"done\"}").await, "1");
+    assert_eq!(world.metric("onceward_reloads_total{result=\"done\"}").await, "1");
 }
 
 #[tokio::test]
@@ -51,7 +41,7 @@ async fn records_keep_the_retention_they_were_made_with() {
     world.send(pay("k")).await.assert_first(201);
     let before = answer_until(&world).await;
     write(&file, &format!("{UPSTREAM}policy.retention = \"1s\"\npolicy.tombstone = \"0\"\n"));
-    assert_eq!(world.admin.send(reload()).await.status, 200);
+    assert_eq!(world.reload().await.status, 200);
     world.send(pay("k")).await.assert_replay(201);
     assert_eq!(answer_until(&world).await, before);
 }
@@ -60,17 +50,17 @@ async fn records_keep_the_retention_they_were_made_with() {
 async fn a_file_with_a_mistake_changes_nothing_and_every_mistake_is_named() {
     let (world, file) = world(&format!("{UPSTREAM}policy.key = \"required\"\n")).await;
     write(&file, &format!("{UPSTREAM}policy.lease = \"soon\"\npolicy.keys = 1\n"));
-    let told = world.admin.send(reload()).await;
+    let told = world.reload().await;
     told.assert_problem(422, "reload-refused");
     let text = String::from_utf8(told.body.to_vec()).unwrap();
     for named in ["policy.lease", "policy.keys", "nearest valid key: policy.key"] {
         assert!(text.contains(named), "{named} is not in {text}");
     }
     world.send(post("/payments").body("1")).await.assert_problem(400, "key-missing");
-    assert_eq!(metric(&world, "onceward_settings_stale").await, "1");
+    assert_eq!(world.metric("onceward_settings_stale").await, "1");
     write(&file, UPSTREAM);
-    assert_eq!(world.admin.send(reload()).await.status, 200);
-    assert_eq!(metric(&world, "onceward_settings_stale").await, "0");
+    assert_eq!(world.reload().await.status, 200);
+    assert_eq!(world.metric("onceward_settings_stale").await, "0");
 }
 
 #[tokio::test]
@@ -88,7 +78,7 @@ async fn what_is_read_at_the_start_only_is_refused_by_name_and_nothing_else_is_t
             &file,
             &format!("{line}\n{UPSTREAM}policy.key = \"required\"\n").replace("memory:?x=1", "memory:"),
         );
-        let told = world.admin.send(reload()).await;
+        let told = world.reload().await;
         told.assert_problem(422, "reload-refused");
         let told = told.json().to_string();
         assert!(told.contains(&format!("\"{name}\"")) && told.contains("needs a restart"), "{told}");
@@ -106,7 +96,7 @@ async fn another_upstream_gets_what_comes_next_and_what_runs_ends_where_it_is() 
     let running = world.send_aside(pay("slow"));
     until(|| world.effects() == 1).await;
     write(&file, &format!("upstream.urls = [\"http://{}\"]\n", fast.addr));
-    assert_eq!(world.admin.send(reload()).await.status, 200);
+    assert_eq!(world.reload().await.status, 200);
     world.send(pay("fast")).await.assert_first(201);
     assert_eq!((fast.effects(), world.effects()), (1, 1));
     gate.add_permits(1);
@@ -122,7 +112,7 @@ async fn an_upstream_that_cannot_be_used_changes_nothing() {
         &file,
         "upstream.urls = [\"https://127.0.0.1:1\"]\nupstream.ca_file = \"/no/such/ca.pem\"\npolicy.key = \"required\"\n",
     );
-    let told = world.admin.send(reload()).await;
+    let told = world.reload().await;
     told.assert_problem(422, "reload-refused");
     assert!(told.json().to_string().contains("upstream.ca_file"), "{:?}", told.json());
     world.send(post("/payments").body("1")).await.assert_first(201);
@@ -131,5 +121,5 @@ async fn an_upstream_that_cannot_be_used_changes_nothing() {
 #[tokio::test]
 async fn a_gateway_that_cannot_read_its_settings_again_says_so() {
     let world = World::start(H1, "", paid).await;
-    assert_eq!(world.admin.send(reload()).await.problem().as_deref(), Some("no-settings-file"));
+    assert_eq!(world.reload().await.problem().as_deref(), Some("no-settings-file"));
 }

@@ -11,7 +11,7 @@ use onceward_gateway::settings::{Protocol, Read, Settings};
 use onceward_gateway::{Gateway, Process, SettingsSource};
 use onceward_testkit::{FaultyStore, Op};
 
-pub(crate) use super::caller::{Aside, Ask, Caller, Got, Wire, ask, pay, pay_other, post};
+pub(crate) use super::caller::{Aside, Ask, Caller, Got, Line, Wire, ask, pay, pay_other, post};
 pub(crate) use super::origin::{Origin, Reply, Seen, always, paid, paid_after, reply, turnstile};
 pub(crate) use crate::scripted::{until, within};
 
@@ -132,6 +132,18 @@ impl World {
     /// How many inserts the store was asked for; nothing but a claim and the hash key needs one.
     pub(crate) fn claims(&self) -> usize {
         self.store.ops().iter().filter(|it| **it == Op::Insert).count()
+    }
+
+    /// The value of the only series that begins so, or `none`.
+    pub(crate) async fn metric(&self, series: &str) -> String {
+        let page = self.admin.send(ask("GET", "/metrics")).await;
+        let page = String::from_utf8(page.body.to_vec()).unwrap();
+        page.lines().find_map(|it| it.strip_prefix(series)).unwrap_or("none").trim().to_owned()
+    }
+
+    /// Has the settings read again.
+    pub(crate) async fn reload(&self) -> Got {
+        self.admin.send(post("/api/v1/reload").header("authorization", format!("Bearer {TOKEN}"))).await
     }
 
     /// Sends the payment again until `done`; gives that answer.

@@ -15,24 +15,24 @@ use super::*;
 
 /// What a request looked like behind TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) version: Version,
+pub(crate) struct Asked {
+    pub(crate) version: Version,
     /// The name that the client asked for in its handshake.
-    pub(super) sni: Option<String>,
+    pub(crate) sni: Option<String>,
     /// The host that it asked for in its request.
-    pub(super) host: String,
-    pub(super) body: Bytes,
-    pub(super) connection: usize,
+    pub(crate) host: String,
+    pub(crate) body: Bytes,
+    pub(crate) connection: usize,
 }
 
-pub(super) struct TlsPeer {
-    pub(super) addr: SocketAddr,
+pub(crate) struct TlsPeer {
+    pub(crate) addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     handshakes: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl TlsPeer {
-    pub(super) async fn start(config: Arc<ServerConfig>) -> Self {
+    pub(crate) async fn start(config: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (asked, handshakes) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<Mutex<Vec<_>>>::default());
@@ -62,16 +62,16 @@ impl TlsPeer {
     }
 
     /// Its URL under this name.
-    pub(super) fn url(&self, host: &str) -> http::Uri {
+    pub(crate) fn url(&self, host: &str) -> http::Uri {
         format!("https://{host}:{}", self.addr.port()).parse().unwrap()
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// How each handshake ended: None is well.
-    pub(super) fn handshakes(&self) -> Vec<Option<String>> {
+    pub(crate) fn handshakes(&self) -> Vec<Option<String>> {
         self.handshakes.lock().unwrap().clone()
     }
 }
