@@ -11,7 +11,7 @@ use crate::say::say;
 /// Print the script that makes a shell complete verbs and flags
 ///
 /// bash: onceward completions bash > /etc/bash_completion.d/onceward
-/// zsh: onceward completions zsh > "${fpath[1]}/_onceward"
+/// zsh: onceward completions zsh > ~/.zfunc/_onceward, with ~/.zfunc in fpath
 /// fish: onceward completions fish > ~/.config/fish/completions/onceward.fish
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]

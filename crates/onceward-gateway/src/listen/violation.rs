@@ -39,7 +39,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// Every kind, in the order of [`Self::index`].
+    /// Every kind, in the order in which they are declared.
     pub const ALL: [Self; 15] = [
         Self::RequestLine,
         Self::Target,
