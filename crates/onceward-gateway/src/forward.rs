@@ -19,9 +19,10 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
 
+pub use self::forwarded::ClientAddr;
 use self::forwarded::Seen;
-pub use self::forwarded::{ClientAddr, SecureClient};
 use crate::upstream::{HostMode, Refusal, Target};
+pub use onceward_http::SecureClient;
 
 /// The protocol of the connection that a request goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

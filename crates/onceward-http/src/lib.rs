@@ -76,5 +76,5 @@ pub use crate::policy::{HttpPolicy, KeyRule, Oversize};
 pub use crate::principal::PrincipalRule;
 pub use crate::problem::Problem;
 pub use crate::route::{Route, Routes, may_be_operation};
-pub use crate::service::{FreshConnection, Idempotency, Operation};
+pub use crate::service::{FreshConnection, Idempotency, Operation, SecureClient};
 pub use crate::token::{ShortTokens, token_life};

@@ -24,7 +24,7 @@ use crate::layer::Shared;
 use crate::principal::principal_of;
 use crate::problem::Problem;
 use crate::route::Route;
-use crate::service::{FreshConnection, Operation, tell};
+use crate::service::{FreshConnection, Operation, SecureClient, tell};
 
 const ONCEWARD_FENCE: HeaderName = HeaderName::from_static("onceward-fence");
 const ONCEWARD_ATTEMPT: HeaderName = HeaderName::from_static("onceward-attempt");
@@ -288,7 +288,40 @@ fn host_of(parts: &Parts) -> String {
         None => parts.headers.get(HOST).map_or(&[][..], |it| it.as_bytes()),
     };
     let host = sent.rsplit(|it| *it == b'@').next().unwrap_or_default();
-    let default: &[u8] = if parts.uri.scheme_str() == Some("https") { b":443" } else { b":80" };
+    // HTTP/1 seldom names the scheme; the connection tells.
+    let secure = match parts.uri.scheme_str() {
+        Some(scheme) => scheme == "https",
+        None => parts.extensions.get::<SecureClient>().is_some(),
+    };
+    let default: &[u8] = if secure { b":443" } else { b":80" };
     let host = host.strip_suffix(default).unwrap_or(host);
     host.iter().map(|it| char::from(it.to_ascii_lowercase())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(target: &str, line: &str, is_secure: bool) -> String {
+        let mut request = Request::post(target).header(HOST, line);
+        if is_secure {
+            request = request.extension(SecureClient);
+        }
+        host_of(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn the_default_port_is_that_of_the_connection_where_no_scheme_is_named() {
+        for (target, line, is_secure, expected) in [
+            ("/", "Shop.test:443", true, "shop.test"),
+            ("/", "shop.test:80", true, "shop.test:80"),
+            ("/", "shop.test:443", false, "shop.test:443"),
+            ("/", "shop.test:80", false, "shop.test"),
+            ("https://shop.test:443/", "x", true, "shop.test"),
+            ("https://shop.test:443/", "x", false, "shop.test"),
+            ("http://shop.test:80/", "x", true, "shop.test"),
+        ] {
+            assert_eq!(host(target, line, is_secure), expected, "{target} {line} {is_secure}");
+        }
+    }
 }

@@ -28,6 +28,10 @@ use crate::route::{Route, Watched};
 #[derive(Debug, Clone, Copy)]
 pub struct FreshConnection;
 
+/// A request extension: the caller's connection is encrypted, so the default port of its host is 443.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecureClient;
+
 /// A request extension: this request is an operation, claimed under this record. Requests without it just
 /// pass through.
 #[derive(Debug, Clone, Copy)]

@@ -16,10 +16,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub SocketAddr);
 
-/// Request extension: the request came over TLS, which ended at this gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SecureClient;
-
 impl ClientAddr {
     /// An IPv4 client on a socket that serves both is written as the IPv4 address it has.
     fn ip(self) -> IpAddr {

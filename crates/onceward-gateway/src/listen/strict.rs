@@ -36,6 +36,8 @@ pub(super) struct Strict<IO> {
     /// How many of them may be.
     cleared: usize,
     state: State,
+    /// The request whose body is being read asks for another protocol.
+    asks: bool,
     header_timeout: Duration,
     head_deadline: Option<Pin<Box<Sleep>>>,
     /// How much may be held before it is judged.
@@ -45,7 +47,7 @@ pub(super) struct Strict<IO> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Judging,
-    /// The last request asked for another protocol: what follows is judged when its answer says no.
+    /// The last request, now whole, asked for another protocol: what follows is judged when its answer says no.
     Asked,
     /// A stand-in was passed on; nothing comes behind it.
     Refused,
@@ -74,6 +76,7 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
             held: first,
             cleared: 0,
             state: State::Judging,
+            asks: false,
             header_timeout: limits.header_timeout,
             head_deadline: Some(Box::pin(tokio::time::sleep_until(first_deadline))),
             held_bytes_max: limits.head_bytes_max + PIECE_BYTES,
@@ -96,6 +99,7 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
             cleared: first.len(),
             held: first,
             state: State::Open,
+            asks: false,
             header_timeout: limits.header_timeout,
             head_deadline: None,
             held_bytes_max: 0,
@@ -116,9 +120,7 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
                     cleared += bytes;
                     self.line.head_passed();
                     self.head_deadline = None;
-                    if upgrade {
-                        self.state = State::Asked;
-                    }
+                    self.asks = upgrade;
                 }
                 Ok(Verdict::More) => break,
                 Err(violation) => {
@@ -131,6 +133,11 @@ impl<IO: AsyncRead + Unpin> Strict<IO> {
                         self.state = State::Broken(violation);
                     }
                 }
+            }
+            // The body, if there is one, is still of this protocol, and the answer may wait for it.
+            if self.asks && self.state == State::Judging && self.framing.is_at_head() {
+                self.asks = false;
+                self.state = State::Asked;
             }
         }
         if self.line.is_head_begun() && self.head_deadline.is_none() && self.state == State::Judging {

@@ -80,3 +80,27 @@ impl Drop for Guard {
         let _ = self.0.send(());
     }
 }
+
+/// As the HTTP client of Java's library does with every first request over plain TCP.
+#[tokio::test]
+async fn the_body_of_a_request_that_would_rather_switch_comes_through() {
+    let world = World::plain(patient(), async |asked: Asked| {
+        let body = asked.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "hello");
+        answer(200, "heard")
+    })
+    .await;
+    for framed in
+        ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    {
+        let mut raw = world.connect().await;
+        raw.send(format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
+             http2-settings: AAMAAABkAAQAAP__\r\n{framed}GET / HTTP/1.1\nbad"
+        ))
+        .await;
+        let answers = raw.read_to_end().await;
+        assert!(answers.starts_with("HTTP/1.1 200 ") && answers.contains("heard"), "{answers:?}");
+        assert_eq!(answers.matches("HTTP/1.1 400 ").count(), 1, "{answers:?}");
+    }
+}
