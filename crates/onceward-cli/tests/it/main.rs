@@ -20,6 +20,7 @@ mod owner;
 mod process;
 mod reload;
 mod settings;
+mod several;
 mod snapshot;
 mod start;
 mod story;

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::client::{Ask, pay};
-use crate::process::{Gateway, Place, onceward};
+use crate::process::{Gateway, Place};
 use crate::upstream::Upstream;
 use crate::wait::until_true;
 
@@ -100,24 +100,4 @@ fn sighup_without_a_file_ends_nothing() {
     }
     gateway.ask(&pay("k")).assert_first();
     assert_eq!(gateway.stop(), 0);
-}
-
-#[test]
-fn the_start_names_every_upstream() {
-    let all = [Upstream::start(), Upstream::start()];
-    let place = Place::before(&all[0].url());
-    write(&place, &format!("[upstream]\nurls = [{:?}, {:?}]\n", all[0].url(), all[1].url()));
-    let mut command = onceward(place.folder());
-    command.args(["gateway", "--config", "gateway.toml", "--store", "embedded:records"]);
-    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let gateway = place.begin_command(&mut command).ready();
-    let line = gateway.process.until_says("the gateway is ready");
-    let named: Vec<_> =
-        line["upstreams"].as_str().unwrap().split(' ').map(|it| it.trim_end_matches('/')).collect();
-    assert_eq!(named, [all[0].url(), all[1].url()]);
-    for key in ["a", "b"] {
-        gateway.ask(&pay(key)).assert_first();
-    }
-    let reached = all.iter().filter(|it| ["a", "b"].iter().any(|key| !it.effects(key).is_empty()));
-    assert_eq!(reached.count(), 2);
 }

@@ -56,6 +56,7 @@ async fn one_request_more_than_may_be_under_way_is_refused_before_anything_is_cl
             assert_eq!(refused.header("retry-after"), Some("1"));
         }
         assert_eq!((world.claims(), world.effects()), (claims, 2));
+        assert_eq!(world.metric("onceward_listener_ended_total{reason=\"requests_full\"}").await, "3");
         gate.add_permits(9);
         for it in held {
             it.got().await.assert_first(201);
@@ -127,6 +128,10 @@ async fn a_request_that_can_be_read_in_two_ways_reaches_nobody() {
         assert_eq!((answers.len(), &answers[0][..13]), (1, "HTTP/1.1 400 "), "{vector:?} got {answer:?}");
         assert_eq!((world.claims(), world.effects()), (0, 0), "{vector:?}");
         assert_eq!(world.origin.connections(), 0, "{vector:?}");
+        let page = world.admin.send(ask("GET", "/metrics")).await;
+        let page = String::from_utf8(page.body.to_vec()).unwrap();
+        let counted = page.lines().filter(|it| it.starts_with("onceward_requests_violating_total"));
+        assert_eq!(counted.filter(|it| it.ends_with(" 1")).count(), 1, "{vector:?}");
     }
 }
 
@@ -144,6 +149,13 @@ async fn callers_that_never_finish_their_heads_do_not_keep_others_out() {
             world.send(pay(&format!("k{at}"))).await.assert_first(201);
         }
         assert_eq!(world.effects(), 6);
+        // Each that came had another one leave.
+        let left = world.metric("onceward_listener_ended_total{reason=\"closed_for_room\"}").await;
+        let open = world.metric("onceward_connections_open").await;
+        assert!(
+            left.parse::<u32>().unwrap() > 8 && open.parse::<u32>().unwrap() <= 4,
+            "{left} left, {open} open"
+        );
     })
     .await;
 }
