@@ -19,6 +19,9 @@
 //!     ready_requires_store: false,
 //!     // The door whose answers are stored knows how to write one.
 //!     answers: AnswerWriter::new(|answer| Ok(Answer::new("text", answer.body))),
+//!     reload: Reload::none(),
+//!     doctor: Doctor::none(),
+//!     upstreams: Upstreams::none(),
 //! });
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! serve(listener, router, async { /* until told to stop */ }).await?;

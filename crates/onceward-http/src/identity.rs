@@ -8,7 +8,6 @@ use std::fmt;
 
 use http::Method;
 
-use crate::policy::KeyRule;
 use crate::principal::PrincipalRule;
 use crate::route::{OPERATIONS, Route, Routes};
 
@@ -40,8 +39,8 @@ impl fmt::Display for IdentityChange {
 /// The settings whose change from `old` to `new` would change the identity of operations that `old` may have
 /// recorded. Empty when `new` may take the place of `old` while the process runs.
 ///
-/// A path that was no operation so far has no records, and one that is none any more gets no new ones: neither
-/// changes an identity. Where only several routes together cover a path, a change may be named that no request
+/// A route whose keys are ignored counts as well: it may have had operations before, and may have them again. Where
+/// only several routes together cover a path, a change may be named that no request
 /// would meet; none is ever missed.
 #[must_use]
 pub fn identity_changes(old: &Routes, new: &Routes) -> Vec<IdentityChange> {
@@ -51,7 +50,7 @@ pub fn identity_changes(old: &Routes, new: &Routes) -> Vec<IdentityChange> {
         for (at, was) in before.iter().enumerate() {
             for (then, becomes) in after.iter().enumerate() {
                 let is_named = |it: &IdentityChange| it.old_route == was.name && it.new_route == becomes.name;
-                if !differ(was, becomes) || changes.iter().any(is_named) {
+                if was.policy.principal == becomes.policy.principal || changes.iter().any(is_named) {
                     continue;
                 }
                 let Some(common) = was.path.intersection(&becomes.path) else { continue };
@@ -70,12 +69,6 @@ pub fn identity_changes(old: &Routes, new: &Routes) -> Vec<IdentityChange> {
         }
     }
     changes
-}
-
-/// Whether both make operations and tell callers apart by other rules.
-fn differ(was: &Route, becomes: &Route) -> bool {
-    let are_operations = [was, becomes].iter().all(|it| it.policy.key != KeyRule::Ignored);
-    are_operations && was.policy.principal != becomes.policy.principal
 }
 
 #[cfg(test)]
