@@ -21,3 +21,16 @@ pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// What most functions here give.
 pub type Result<T> = std::result::Result<T, Trouble>;
+
+/// The exit code of a command: 0 when all held, 1 when something did not, or the tool itself could not go on, which
+/// it says.
+pub fn conclude(name: &str, ended: Result<bool>) -> std::process::ExitCode {
+    match ended {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -16,7 +16,7 @@ use onceward_bench::client::{BLOCK, Connection, block, blocks, empty, hash_of_bl
 use onceward_bench::gateway::{Gateway, SETTINGS, SETTINGS_H2C};
 use onceward_bench::upstream::Upstream;
 use onceward_bench::usage::mib;
-use onceward_bench::{Result, args::Common};
+use onceward_bench::{Result, args::Common, conclude};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
 
@@ -38,14 +38,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("big: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    conclude("big", run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<bool> {

@@ -10,7 +10,7 @@ use onceward_bench::hostile::verdict::{self, Observed};
 use onceward_bench::hostile::{self, Attack, smuggle};
 use onceward_bench::upstream::Upstream;
 use onceward_bench::usage::{Usage, mib};
-use onceward_bench::{Result, args::Common, client};
+use onceward_bench::{Result, args::Common, client, conclude};
 use tokio::time::{Instant, sleep};
 
 /// Do honest callers notice an attack, and does the gateway come back to what it was?
@@ -48,17 +48,11 @@ const SETTLED: Duration = Duration::from_secs(90);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(true) => {
-            println!("all held");
-            ExitCode::SUCCESS
-        }
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("hostile: {error}");
-            ExitCode::FAILURE
-        }
+    let ended = run(Args::parse()).await;
+    if let Ok(true) = ended {
+        println!("all held");
     }
+    conclude("hostile", ended)
 }
 
 async fn run(args: Args) -> Result<bool> {

@@ -10,7 +10,7 @@ use onceward_bench::gateway::{Gateway, SETTINGS};
 use onceward_bench::latency::{Latencies, median};
 use onceward_bench::nginx::Nginx;
 use onceward_bench::upstream::Upstream;
-use onceward_bench::{Result, args::Common};
+use onceward_bench::{Result, args::Common, conclude};
 use tokio::time::sleep;
 
 /// Does one bad neighbour make other callers slower?
@@ -64,14 +64,7 @@ const CLASSES: [&str; 3] = ["reads", "operations", "all"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("isolation: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    conclude("isolation", run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<bool> {

@@ -15,7 +15,7 @@ use onceward_http::{IdempotencyLayer, identity_changes};
 
 use crate::listen::{ReloadableTls, Tls};
 use crate::routes;
-use crate::settings::{Read, Settings, SettingsError};
+use crate::settings::{Read, Settings, SettingsError, reasons};
 use crate::upstream::Upstream;
 use crate::watch::Watch;
 
@@ -157,16 +157,4 @@ fn refused(error: &SettingsError) -> Vec<Refusal> {
         SettingsError::Refused(problems) => problems.iter().map(by_key).collect(),
         other => vec![Refusal { setting: None, says: reasons(other) }],
     }
-}
-
-/// An error and all that caused it, in one line.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -45,7 +45,7 @@ use std::time::Duration;
 use http::{Method, Uri};
 
 pub use self::change::Changes;
-pub use self::error::{Place, Problem, SettingsError};
+pub use self::error::{Place, Problem, SettingsError, reasons};
 pub use self::policy::{InFlight, KeyRule, Oversize, Policy, Principal, Unresolved};
 pub use self::store_url::StoreUrl;
 pub(crate) use self::units::{show_bytes, show_duration};

@@ -12,10 +12,10 @@ use http::Method;
 use onceward::LateStore;
 use onceward_gateway::StoreLook;
 use onceward_gateway::doctor::{self, Facts, Finding, Findings, Level, Rate, State};
-use onceward_gateway::settings::{Place, Problem, Settings, SettingsError};
+use onceward_gateway::settings::{Place, Problem, Settings, SettingsError, reasons};
 
 use crate::command::admin::{Admin, Failed};
-use crate::command::source::{Source, reasons};
+use crate::command::source::Source;
 use crate::exit::Exit;
 use crate::say::say;
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use onceward::{LateStore, Store as _, SystemClock};
 use onceward_admin::{Build, Token};
 use onceward_gateway::doctor::check_files;
-use onceward_gateway::settings::{Log, Settings};
+use onceward_gateway::settings::{Log, Settings, reasons};
 use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::command::doctor::store_look;
-use crate::command::source::{Source, reasons};
+use crate::command::source::Source;
 use crate::exit::Exit;
 use crate::say::{complain, say};
 

@@ -7,4 +7,6 @@ mod listen;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod scripted;

@@ -82,6 +82,22 @@ impl Scripted {
         Self { addr, seen, connections }
     }
 
+    /// Answers the first request of each connection once it is let, and then waits for the end.
+    pub(crate) async fn held(answer: &'static str) -> (Self, tokio::sync::watch::Sender<bool>) {
+        let (finish, finished) = tokio::sync::watch::channel(false);
+        let scripted = Self::start(move |mut peer| {
+            let mut finished = finished.clone();
+            async move {
+                peer.request().await;
+                finished.wait_for(|it| *it).await.unwrap();
+                peer.send(answer).await;
+                peer.closed().await;
+            }
+        })
+        .await;
+        (scripted, finish)
+    }
+
     /// Answers every request with the same bytes and keeps its connections open.
     pub(crate) async fn answering(response: &'static str) -> Self {
         Self::start(move |mut peer| async move {

@@ -12,7 +12,7 @@ use onceward::{Clock as _, LateStore, Status, SystemClock};
 use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
 use onceward_gateway::settings::Settings;
 
-use crate::command::source::reasons;
+use onceward_gateway::settings::reasons;
 
 /// Clock, disk, limits and files of this machine.
 pub(super) fn machine(facts: &mut Facts) {

@@ -11,9 +11,9 @@ use onceward_gateway::doctor::State;
 use onceward_gateway::settings::Settings;
 
 use super::gather;
-use crate::command::source::reasons;
 use crate::exit::Exit;
 use crate::say::say;
+use onceward_gateway::settings::reasons;
 
 /// Repairs the store of these settings; without `yes` only after a typed one.
 pub(super) async fn run(settings: &Settings, yes: bool) -> ExitCode {

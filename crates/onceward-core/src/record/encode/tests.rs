@@ -48,10 +48,9 @@ fn every_state_reads_back_to_the_same_record() {
     }
 }
 
-#[test]
-fn a_flipped_bit_a_cut_or_another_id_is_refused() {
-    let record = sample(State::Done(Answer::new("http", b"body".as_slice())));
-    let good = encode(&record);
+/// No bit of its bytes can be flipped, no end cut off and no other id given without a refusal.
+fn check_damage(record: &Record) {
+    let good = encode(record);
     for at in 0..good.len() * 8 {
         let mut bad = good.clone();
         bad[at / 8] ^= 1 << (at % 8);
@@ -61,6 +60,12 @@ fn a_flipped_bit_a_cut_or_another_id_is_refused() {
         assert!(decode(record.id, &Bytes::copy_from_slice(&good[..len])).is_err(), "cut to {len}");
     }
     assert!(decode(RecordId::from_bytes([1; 32]), &good.into()).is_err());
+}
+
+#[test]
+fn a_flipped_bit_a_cut_or_another_id_is_refused() {
+    let record = sample(State::Done(Answer::new("http", b"body".as_slice())));
+    check_damage(&record);
 }
 
 #[test]
@@ -135,16 +140,7 @@ fn any_answer_reads_back_packed_or_plain() {
 #[test]
 fn a_packed_record_with_a_flipped_bit_a_cut_or_another_id_is_refused() {
     let record = sample(State::Done(long().packed()));
-    let good = encode(&record);
-    for at in 0..good.len() * 8 {
-        let mut bad = good.clone();
-        bad[at / 8] ^= 1 << (at % 8);
-        assert_eq!(decode(record.id, &bad.into()).unwrap_err().kind(), ErrorKind::Corrupt, "bit {at}");
-    }
-    for len in 0..good.len() {
-        assert!(decode(record.id, &Bytes::copy_from_slice(&good[..len])).is_err(), "cut to {len}");
-    }
-    assert!(decode(RecordId::from_bytes([1; 32]), &good.into()).is_err());
+    check_damage(&record);
 }
 
 /// Even under a right checksum, bytes that were changed never panic, take no room beyond the bound, and are an

@@ -11,11 +11,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use onceward_http::Body;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Lines;
+use crate::raw::Raw;
 use crate::scripted::within;
 
 /// What is spoken on a connection.
@@ -60,7 +61,7 @@ impl Caller {
     }
 
     pub(crate) async fn raw(self) -> Raw {
-        Raw(TcpStream::connect(self.addr).await.unwrap())
+        Raw::connect(self.addr).await
     }
 }
 
@@ -269,34 +270,5 @@ impl Got {
     #[track_caller]
     pub(crate) fn assert_replay(&self, status: u16) {
         assert_eq!((self.status.as_u16(), self.is_replay()), (status, true), "{self:?}");
-    }
-}
-
-/// A client that writes and reads raw bytes.
-pub(crate) struct Raw(pub(crate) TcpStream);
-
-impl Raw {
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.write_all(bytes.as_ref()).await.unwrap();
-    }
-
-    /// Reads until what came ends with `end`, and gives all of it.
-    pub(crate) async fn read_until(&mut self, end: &str) -> String {
-        let mut read = Vec::new();
-        within(async {
-            while !read.ends_with(end.as_bytes()) {
-                let seen = String::from_utf8_lossy(&read).into_owned();
-                assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it ended with {seen:?}");
-            }
-        })
-        .await;
-        String::from_utf8(read).unwrap()
-    }
-
-    /// Reads until the other side closes.
-    pub(crate) async fn read_to_end(&mut self) -> String {
-        let mut read = Vec::new();
-        within(self.0.read_to_end(&mut read)).await.unwrap();
-        String::from_utf8(read).unwrap()
     }
 }

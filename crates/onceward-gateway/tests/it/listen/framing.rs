@@ -89,7 +89,7 @@ async fn a_refusal_waits_for_the_answers_before_it() {
     .await;
     for (name, bytes) in AMBIGUOUS {
         let mut raw = world.connect().await;
-        raw.send(format!("POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok{bytes}")).await;
+        raw.offer(format!("POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok{bytes}")).await;
         opened.add_permits(1);
         let answers = raw.read_to_end().await;
         let (first, second) = answers.split_at(answers.find("firstHTTP").expect(name) + 5);
@@ -105,14 +105,14 @@ async fn a_head_in_pieces_gets_the_same_verdict() {
     for (name, bytes) in AMBIGUOUS.iter().step_by(5) {
         let mut raw = world.connect().await;
         for byte in bytes.as_bytes() {
-            raw.send([*byte]).await;
+            raw.offer([*byte]).await;
         }
         assert_refused(&raw.read_to_end().await, "400 ", name);
     }
     assert_eq!(world.seen(), 0);
     let mut raw = world.connect().await;
     for byte in b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" {
-        raw.send([*byte]).await;
+        raw.offer([*byte]).await;
     }
     assert!(raw.read_until("hello 5").await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
@@ -144,9 +144,9 @@ async fn a_body_whose_chunks_are_not_plain_is_refused_and_never_whole() {
         assert_eq!(world.seen(), at, "{body:?}");
         // After its head, which the service is busy with by then.
         let mut raw = world.connect().await;
-        raw.send(head).await;
+        raw.offer(head).await;
         until(|| world.seen() == at + 1).await;
-        raw.send(format!("{body}{smuggled}")).await;
+        raw.offer(format!("{body}{smuggled}")).await;
         let refused = raw.read_to_end().await;
         assert_refused(&refused, "400 ", body);
         assert!(refused.contains("request-ambiguous"), "{refused:?}");
@@ -162,7 +162,7 @@ async fn plain_requests_follow_each_other_on_one_connection() {
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nx: y\r\n\r\n";
     let bare = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     for _ in 0..50 {
-        raw.send(format!("{sized}{chunked}{sized}\r\n{bare}")).await;
+        raw.offer(format!("{sized}{chunked}{sized}\r\n{bare}")).await;
         let answers = raw.read_until("hello 0").await;
         assert_eq!(answers.matches("hello 5").count(), 3, "{answers:?}");
     }
@@ -174,16 +174,16 @@ async fn a_long_body_arrives_whole_whatever_it_holds() {
     let world = World::hello(patient()).await;
     let mut raw = world.connect().await;
     let body = "GET /smuggled HTTP/1.1\nHost : a\r\n\r\n".repeat(100_000);
-    raw.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())).await;
-    raw.send(&body).await;
+    raw.offer(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+    raw.offer(&body).await;
     raw.read_until(&format!("hello {}", body.len())).await;
-    raw.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    raw.offer("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     for chunk in body.as_bytes().chunks(70_001) {
-        raw.send(format!("{:x}\r\n", chunk.len())).await;
-        raw.send(chunk).await;
-        raw.send("\r\n").await;
+        raw.offer(format!("{:x}\r\n", chunk.len())).await;
+        raw.offer(chunk).await;
+        raw.offer("\r\n").await;
     }
-    raw.send("0\r\n\r\n").await;
+    raw.offer("0\r\n\r\n").await;
     raw.read_until(&format!("hello {}", body.len())).await;
     assert_eq!(world.seen(), 2);
 }

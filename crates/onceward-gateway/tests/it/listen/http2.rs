@@ -33,7 +33,7 @@ pub(super) struct Frames(pub(super) Raw);
 impl Frames {
     pub(super) async fn open(world: &World) -> Self {
         let mut raw = world.connect().await;
-        raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        raw.offer([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         Self(raw)
     }
 
@@ -88,7 +88,7 @@ async fn a_connection_may_open_a_hundred_streams_and_one_more_is_refused() {
     let max = settings.chunks(6).find(|it| it[..2] == [0, 3]).unwrap();
     assert_eq!(max[2..], 100_u32.to_be_bytes());
     for stream in 0..101 {
-        frames.0.send(frame(HEADERS, END_STREAM | END_HEADERS, stream * 2 + 1, GET)).await;
+        frames.0.offer(frame(HEADERS, END_STREAM | END_HEADERS, stream * 2 + 1, GET)).await;
     }
     let refused_stream: &[u8] = &[0, 0, 0, 7];
     assert_eq!(frames.until(RST_STREAM).await.unwrap(), (201, refused_stream.to_vec()));
@@ -113,7 +113,7 @@ async fn streams_that_are_opened_and_reset_at_once_end_their_connection() {
             [open, frame(RST_STREAM, 0, stream, cancel)].concat()
         })
         .collect();
-    frames.0.send(burst).await;
+    frames.0.offer(burst).await;
     let enhance_your_calm = 11;
     assert_eq!(frames.goaway().await, enhance_your_calm);
     frames.0.closed().await;
@@ -125,11 +125,11 @@ async fn streams_that_are_opened_and_reset_at_once_end_their_connection() {
 async fn a_head_that_goes_on_for_ever_ends_its_connection() {
     let world = World::hello(patient()).await;
     let mut frames = Frames::open(&world).await;
-    frames.0.send(frame(HEADERS, END_STREAM, 1, GET)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM, 1, GET)).await;
     // A literal of 8 KiB that is not indexed, again and again.
     let field = [&[0x00, 0x01, b'x', 0x7f, 0x81, 0x3f][..], &[b'y'; 8192]].concat();
     for _ in 0..100 {
-        frames.0.send(frame(CONTINUATION, 0, 1, &field)).await;
+        frames.0.offer(frame(CONTINUATION, 0, 1, &field)).await;
     }
     frames.0.closed().await;
     assert_eq!(world.seen(), 0);
@@ -140,8 +140,8 @@ async fn a_head_that_goes_on_for_ever_ends_its_connection() {
 async fn empty_pieces_of_a_head_end_their_connection() {
     let world = World::hello(patient()).await;
     let mut frames = Frames::open(&world).await;
-    frames.0.send(frame(HEADERS, END_STREAM, 1, GET)).await;
-    frames.0.send(frame(CONTINUATION, 0, 1, &[]).repeat(100_000)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM, 1, GET)).await;
+    frames.0.offer(frame(CONTINUATION, 0, 1, &[]).repeat(100_000)).await;
     frames.0.closed().await;
     assert_eq!(world.seen(), 0);
 }
@@ -171,7 +171,7 @@ async fn two_lengths_are_refused() {
     let mut frames = Frames::open(&world).await;
     // content-length: 0, twice.
     let head = [GET, &[0x5c, 0x01, b'0', 0x5c, 0x01, b'0']].concat();
-    frames.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head)).await;
     let (_, head) = frames.until(HEADERS).await.unwrap();
     assert_eq!(head[0], 0x8c, "the fourth of the indexed statuses is 400");
     assert_eq!((world.seen(), world.counters.violations(Violation::ContentLength)), (0, 1));
@@ -183,8 +183,8 @@ async fn a_caller_that_floods_and_does_not_read_is_cut() {
     for (kind, payload) in [(PING, &[0; 8][..]), (SETTINGS, &[])] {
         let world = World::hello(Limits { write_timeout: SOON, ..patient() }).await;
         let mut raw = world.connect_narrow().await;
-        raw.send(PREFACE).await;
-        raw.send(frame(SETTINGS, 0, 0, &[])).await;
+        raw.offer(PREFACE).await;
+        raw.offer(frame(SETTINGS, 0, 0, &[])).await;
         let flood = frame(kind, 0, 0, payload).repeat(10_000);
         let mut writer = JoinSet::new();
         writer.spawn(async move {
@@ -222,11 +222,11 @@ async fn a_stream_that_is_not_read_is_reset_and_others_go_on() {
     .await;
     let mut frames = Frames::open(&world).await;
     let big = [&[0x82, 0x86, 0x41, 0x01, b'a'][..], &[0x04, 0x04], b"/big"].concat();
-    frames.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &big)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM | END_HEADERS, 1, &big)).await;
     // The first 65,535 bytes are sent, and no more is asked for.
     let (stream, _) = frames.until(RST_STREAM).await.unwrap();
     assert_eq!((stream, world.counters.count(Count::WriteTimeout)), (1, 1));
-    frames.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, GET)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM | END_HEADERS, 3, GET)).await;
     let (stream, _) = frames.until(HEADERS).await.unwrap();
     assert_eq!(stream, 3);
     until(|| world.counters.under_way() == 0).await;
@@ -255,7 +255,7 @@ async fn a_stream_that_is_read_slowly_comes_whole() {
 async fn an_idle_connection_is_told_to_go() {
     let world = World::hello(Limits { idle_timeout: SOON, ..patient() }).await;
     let mut frames = Frames::open(&world).await;
-    frames.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, GET)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM | END_HEADERS, 1, GET)).await;
     assert_eq!(frames.until(DATA).await.unwrap().1, b"hello 0");
     assert_eq!(frames.goaway().await, 0);
     assert_eq!(world.counters.count(Count::IdleTimeout), 1);
@@ -267,7 +267,7 @@ async fn a_peer_that_answers_no_ping_is_gone() {
     let limits = Limits { write_timeout: SOON, header_timeout: SOON, ..patient() };
     let world = World::plain(limits, |_| std::future::pending()).await;
     let mut frames = Frames::open(&world).await;
-    frames.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, GET)).await;
+    frames.0.offer(frame(HEADERS, END_STREAM | END_HEADERS, 1, GET)).await;
     until(|| world.seen() == 1).await;
     frames.0.closed().await;
     until(|| world.counters.open() == 0 && world.counters.under_way() == 0).await;

@@ -23,7 +23,7 @@ async fn a_head_that_does_not_end_in_time_is_told_so() {
 async fn bytes_one_by_one_do_not_prolong_a_head() {
     let world = World::hello(Limits { header_timeout: SOON, ..patient() }).await;
     let mut raw = world.connect().await;
-    raw.send("GET / HTTP/1.1\r\nhost: a\r\nx: ").await;
+    raw.offer("GET / HTTP/1.1\r\nhost: a\r\nx: ").await;
     let (mut read, mut write) = raw.0.into_split();
     let mut drip = tokio::task::JoinSet::new();
     drip.spawn(async move {
@@ -40,13 +40,13 @@ async fn bytes_one_by_one_do_not_prolong_a_head() {
 async fn a_second_head_has_as_long_and_an_idle_connection_longer() {
     let world = World::hello(Limits { header_timeout: SOON, ..patient() }).await;
     let mut raw = world.connect().await;
-    raw.send(ASK).await;
+    raw.offer(ASK).await;
     raw.read_until("hello 0").await;
     // Longer than a head may take: nothing has begun.
     tokio::time::sleep(SOON * 2).await;
-    raw.send(ASK).await;
+    raw.offer(ASK).await;
     raw.read_until("hello 0").await;
-    raw.send("GET / HTTP/1.1\r\nho").await;
+    raw.offer("GET / HTTP/1.1\r\nho").await;
     assert!(raw.read_to_end().await.starts_with("HTTP/1.1 408 "));
 }
 
@@ -63,12 +63,12 @@ async fn half_a_head_behind_a_request_waits_for_its_answer() {
     })
     .await;
     let mut raw = world.connect().await;
-    raw.send(format!("{ASK}{}", &ASK[..10])).await;
+    raw.offer(format!("{ASK}{}", &ASK[..10])).await;
     until(|| world.seen() == 1).await;
     tokio::time::sleep(SOON * 2).await;
     opened.add_permits(2);
     raw.read_until("done").await;
-    raw.send(&ASK[10..]).await;
+    raw.offer(&ASK[10..]).await;
     raw.read_until("done").await;
 }
 
@@ -96,10 +96,10 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     })
     .await;
     let mut busy = world.connect().await;
-    busy.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    busy.offer("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     until(|| world.seen() == 1).await;
     let mut idle = world.connect().await;
-    idle.send(ASK).await;
+    idle.offer(ASK).await;
     idle.read_until("done").await;
     assert_eq!(idle.read_to_end().await, "");
     assert_eq!(world.counters.count(Count::IdleTimeout), 1);
@@ -117,10 +117,10 @@ async fn a_body_that_stalls_is_refused_and_one_that_trickles_is_not() {
     }
     assert_eq!(world.counters.count(Count::BodyTimeout), 2);
     let mut raw = world.connect().await;
-    raw.send("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 10\r\n\r\n").await;
+    raw.offer("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 10\r\n\r\n").await;
     for _ in 0..10 {
         tokio::time::sleep(SOON / 3).await;
-        raw.send("x").await;
+        raw.offer("x").await;
     }
     raw.read_until("hello 10").await;
 }
@@ -139,7 +139,7 @@ async fn a_body_that_nobody_reads_does_not_stall() {
     })
     .await;
     let mut raw = world.connect().await;
-    raw.send("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 5\r\n\r\nhell").await;
+    raw.offer("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 5\r\n\r\nhell").await;
     until(|| world.seen() == 1).await;
     tokio::time::sleep(SOON * 2).await;
     opened.add_permits(1);
@@ -154,7 +154,7 @@ async fn a_stall_behind_the_head_of_an_answer_cuts_the_connection() {
     })
     .await;
     let mut raw = world.connect().await;
-    raw.send("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 5\r\n\r\nhell").await;
+    raw.offer("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 5\r\n\r\nhell").await;
     let answer = raw.read_to_end().await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n"), "{answer:?}");
 }
@@ -166,7 +166,7 @@ async fn who_does_not_take_its_answer_is_cut_and_others_go_on() {
     })
     .await;
     let mut raw = world.connect_narrow().await;
-    raw.send("GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    raw.offer("GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await;
     until(|| world.counters.count(Count::WriteTimeout) == 1).await;
     until(|| world.counters.open() == 0).await;
     world.assert_serves().await;
@@ -180,7 +180,7 @@ async fn a_slow_reader_that_reads_gets_all_of_it() {
     })
     .await;
     let mut raw = world.connect_narrow().await;
-    raw.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    raw.offer("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     let mut piece = vec![0; 1 << 20];
     let (mut read, mut paused) = (0, 0);
     loop {
@@ -210,7 +210,7 @@ async fn a_stream_of_events_may_say_nothing_for_long() {
     })
     .await;
     let mut raw = world.connect().await;
-    raw.send(ASK).await;
+    raw.offer(ASK).await;
     let mut sender = within(senders.recv()).await.unwrap();
     raw.read_until("\r\n\r\n").await;
     tokio::time::sleep(SOON * 3).await;
@@ -224,21 +224,21 @@ async fn one_connection_too_many_makes_the_idlest_leave() {
     let mut idle = Vec::new();
     for _ in 0..3 {
         let mut raw = world.connect().await;
-        raw.send(ASK).await;
+        raw.offer(ASK).await;
         raw.read_until("hello 0").await;
         // Milliseconds order them.
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         idle.push(raw);
     }
     // The first is used again, so the second is without a request for longest.
-    idle[0].send(ASK).await;
+    idle[0].offer(ASK).await;
     idle[0].read_until("hello 0").await;
     let mut fourth = world.connect().await;
-    fourth.send(ASK).await;
+    fourth.offer(ASK).await;
     fourth.read_until("hello 0").await;
     assert_eq!(idle[1].read_to_end().await, "");
     for at in [0, 2] {
-        idle[at].send(ASK).await;
+        idle[at].offer(ASK).await;
         idle[at].read_until("hello 0").await;
     }
     assert_eq!((world.counters.count(Count::ClosedForRoom), world.counters.open()), (1, 3));
@@ -248,22 +248,22 @@ async fn one_connection_too_many_makes_the_idlest_leave() {
 async fn who_never_asked_leaves_before_who_did() {
     let world = World::hello(Limits { connections_max: 2, ..patient() }).await;
     let mut idle = world.connect().await;
-    idle.send(ASK).await;
+    idle.offer(ASK).await;
     idle.read_until("hello 0").await;
     let mut loris = world.connect().await;
-    loris.send("GET / HTTP/1.1\r\nho").await;
+    loris.offer("GET / HTTP/1.1\r\nho").await;
     until(|| world.counters.open() == 2).await;
     world.assert_serves().await;
     loris.closed().await;
-    idle.send(ASK).await;
+    idle.offer(ASK).await;
     idle.read_until("hello 0").await;
 }
 
-#[tokio::test]
-async fn while_every_connection_is_busy_new_ones_wait() {
+/// A listener whose service holds the first request until a permit is added, and a second one that was asked.
+async fn one_inside(limits: Limits) -> (World, Arc<Semaphore>, Raw, Raw) {
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let world = World::plain(Limits { connections_max: 1, ..patient() }, move |_| {
+    let world = World::plain(limits, move |_| {
         let gate = Arc::clone(&gate);
         async move {
             gate.acquire().await.unwrap().forget();
@@ -272,10 +272,16 @@ async fn while_every_connection_is_busy_new_ones_wait() {
     })
     .await;
     let mut first = world.connect().await;
-    first.send(ASK).await;
+    first.offer(ASK).await;
     until(|| world.seen() == 1).await;
     let mut second = world.connect().await;
-    second.send(ASK).await;
+    second.offer(ASK).await;
+    (world, opened, first, second)
+}
+
+#[tokio::test]
+async fn while_every_connection_is_busy_new_ones_wait() {
+    let (world, opened, mut first, mut second) = one_inside(Limits { connections_max: 1, ..patient() }).await;
     until(|| world.counters.count(Count::Full) == 1).await;
     assert_eq!((world.seen(), world.counters.open()), (1, 1));
     opened.add_permits(2);
@@ -286,21 +292,7 @@ async fn while_every_connection_is_busy_new_ones_wait() {
 
 #[tokio::test]
 async fn requests_beyond_their_limit_are_told_to_come_back() {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let world = World::plain(Limits { requests_max: 1, ..patient() }, move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            answer(200, "done")
-        }
-    })
-    .await;
-    let mut first = world.connect().await;
-    first.send(ASK).await;
-    until(|| world.seen() == 1).await;
-    let mut second = world.connect().await;
-    second.send(ASK).await;
+    let (world, opened, mut first, mut second) = one_inside(Limits { requests_max: 1, ..patient() }).await;
     let refused = second.read_until("}").await;
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 1\r\n"), "{refused:?}");
     assert_eq!((world.seen(), world.counters.under_way()), (1, 1));
@@ -308,7 +300,7 @@ async fn requests_beyond_their_limit_are_told_to_come_back() {
     first.read_until("done").await;
     until(|| world.counters.under_way() == 0).await;
     // On the same connection.
-    second.send(ASK).await;
+    second.offer(ASK).await;
     second.read_until("done").await;
     assert_eq!(world.counters.count(Count::RequestsFull), 1);
 }
@@ -319,7 +311,7 @@ async fn a_thousand_that_drip_keep_nobody_else_waiting() {
     let mut slow = Vec::new();
     for _ in 0..1000 {
         let mut raw = world.connect().await;
-        raw.send("GET / HTTP/1.1\r\nhost: a\r\nx: ").await;
+        raw.offer("GET / HTTP/1.1\r\nhost: a\r\nx: ").await;
         slow.push(raw);
     }
     for _ in 0..20 {

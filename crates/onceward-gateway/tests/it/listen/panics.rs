@@ -13,11 +13,11 @@ async fn handler(asked: Asked) -> Response<Body> {
 async fn a_panic_ends_its_connection_and_the_next_one_works() {
     let world = World::plain(patient(), handler).await;
     let mut other = world.connect().await;
-    other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    other.offer("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     other.read_until("done").await;
     assert_eq!(world.tell("GET /panic HTTP/1.1\r\nhost: a\r\n\r\n").await, "");
     world.assert_serves().await;
-    other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    other.offer("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     other.read_until("done").await;
     assert_eq!((world.counters.count(Count::Panicked), world.counters.under_way()), (1, 0));
 }

@@ -8,9 +8,9 @@ async fn who_has_said_nothing_is_cut_and_who_has_begun_is_answered() {
     let world = World::hello(patient()).await;
     let mut silent = world.connect().await;
     let mut begun = world.connect().await;
-    begun.send("GET / HTTP/1.1\r\nho").await;
+    begun.offer("GET / HTTP/1.1\r\nho").await;
     let mut idle = world.connect().await;
-    idle.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    idle.offer("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     idle.read_until("hello 0").await;
     let mut frames = Frames::open(&world).await;
     // What was begun has come, since what was sent later on another connection was answered, and then some.
@@ -21,7 +21,7 @@ async fn who_has_said_nothing_is_cut_and_who_has_begun_is_answered() {
     silent.closed().await;
     idle.closed().await;
     assert_eq!(frames.goaway().await, 0);
-    begun.send("st: a\r\n\r\n").await;
+    begun.offer("st: a\r\n\r\n").await;
     let answer = begun.read_to_end().await;
     assert!(answer.ends_with("hello 0") && answer.contains("connection: close\r\n"), "{answer:?}");
 }
@@ -30,7 +30,7 @@ async fn who_has_said_nothing_is_cut_and_who_has_begun_is_answered() {
 async fn told_to_close_now_everything_is_cut() {
     let world = World::plain(patient(), |_| std::future::pending()).await;
     let mut busy = world.connect().await;
-    busy.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    busy.offer("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     until(|| world.seen() == 1).await;
     world.stop.graceful.cancel();
     world.stop.now.cancel();

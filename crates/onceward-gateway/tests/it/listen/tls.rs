@@ -101,7 +101,7 @@ async fn both_protocols_and_both_versions_carry_requests() {
             assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
             assert_eq!(stream.get_ref().1.alpn_protocol(), alpn.first().map(|it| it.as_bytes()));
             let mut raw = Raw(stream);
-            raw.send(ASK).await;
+            raw.offer(ASK).await;
             assert!(raw.read_until("over TLS").await.starts_with("HTTP/1.1 200 OK\r\n"));
         }
         let stream = authority.connect_with(world.addr, &["h2", "http/1.1"], &[version]).await.unwrap();
@@ -140,11 +140,11 @@ async fn new_connections_get_the_new_certificate_and_old_ones_go_on() {
     let stream = authority.connect(world.addr, &[]).await.unwrap();
     let old = served(&stream);
     let mut under_way = Raw(stream);
-    under_way.send(&ASK[..20]).await;
+    under_way.offer(&ASK[..20]).await;
     tls.replace(authority.tls("new"));
     let stream = authority.connect(world.addr, &[]).await.unwrap();
     assert_ne!(served(&stream), old);
-    under_way.send(&ASK[20..]).await;
+    under_way.offer(&ASK[20..]).await;
     under_way.read_until("over TLS").await;
     assert_eq!(served(&under_way.0), old);
 }
@@ -156,17 +156,17 @@ async fn a_failed_handshake_costs_nobody_else_anything() {
     let mut good = Raw(authority.connect(world.addr, &[]).await.unwrap());
     // Half a handshake, noise behind the first byte, and nothing at all.
     let mut half = world.connect().await;
-    half.send([0x16, 0x03, 0x01, 0x02, 0x00]).await;
+    half.offer([0x16, 0x03, 0x01, 0x02, 0x00]).await;
     let mut noise = world.connect().await;
-    noise.send([&[0x16][..], &[0xff; 500]].concat()).await;
+    noise.offer([&[0x16][..], &[0xff; 500]].concat()).await;
     let mut silent = world.connect().await;
-    good.send(ASK).await;
+    good.offer(ASK).await;
     good.read_until("over TLS").await;
     half.closed().await;
     noise.closed().await;
     silent.closed().await;
     assert_eq!(world.counters.count(Count::HandshakeFailed), 2);
-    good.send(ASK).await;
+    good.offer(ASK).await;
     good.read_until("over TLS").await;
 }
 
@@ -186,7 +186,7 @@ async fn what_is_refused_in_plain_is_refused_over_tls() {
     let authority = Authority::new();
     let (world, _) = world(authority.tls("a"), patient()).await;
     let mut raw = Raw(authority.connect(world.addr, &["http/1.1"]).await.unwrap());
-    raw.send("GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n").await;
+    raw.offer("GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n").await;
     assert!(raw.read_to_end().await.starts_with("HTTP/1.1 400 "));
     assert_eq!(world.seen(), 0);
 }

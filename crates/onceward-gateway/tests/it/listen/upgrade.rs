@@ -30,13 +30,13 @@ async fn a_tunnel_carries_any_bytes_also_those_that_came_early_and_for_as_long_a
     let limits = Limits { header_timeout: SOON, idle_timeout: SOON, body_timeout: SOON, ..patient() };
     let world = World::plain(limits, switches).await;
     let mut raw = world.connect().await;
-    raw.send(format!("{}early\0\n", ask("/switch"))).await;
+    raw.offer(format!("{}early\0\n", ask("/switch"))).await;
     let switched = raw.read_until("early\0\n").await;
     assert!(switched.starts_with("HTTP/1.1 101 "), "{switched:?}");
-    raw.send("GET / HTTP/1.1\nbad : header\n\n").await;
+    raw.offer("GET / HTTP/1.1\nbad : header\n\n").await;
     raw.read_until("bad : header\n\n").await;
     tokio::time::sleep(SOON * 3).await;
-    raw.send("late").await;
+    raw.offer("late").await;
     raw.read_until("late").await;
     // It still has its place.
     assert_eq!(world.counters.open(), 1);
@@ -48,7 +48,7 @@ async fn a_tunnel_carries_any_bytes_also_those_that_came_early_and_for_as_long_a
 async fn where_a_switch_is_declined_what_follows_is_judged() {
     let world = World::plain(patient(), switches).await;
     let mut raw = world.connect().await;
-    raw.send(format!("{}GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\nhost: a\n\n", ask("/"))).await;
+    raw.offer(format!("{}GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\nhost: a\n\n", ask("/"))).await;
     let answers = raw.read_to_end().await;
     assert_eq!((answers.matches("HTTP/1.1 200 ").count(), answers.matches("HTTP/1.1 400 ").count()), (2, 1));
     assert_eq!(world.seen(), 2);
@@ -66,7 +66,7 @@ async fn who_leaves_while_a_switch_is_decided_ends_its_request() {
     })
     .await;
     let mut raw = world.connect().await;
-    raw.send(format!("{}early", ask("/switch"))).await;
+    raw.offer(format!("{}early", ask("/switch"))).await;
     until(|| world.seen() == 1).await;
     drop(raw);
     within(left.recv()).await.unwrap();
@@ -94,7 +94,7 @@ async fn the_body_of_a_request_that_would_rather_switch_comes_through() {
         ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
     {
         let mut raw = world.connect().await;
-        raw.send(format!(
+        raw.offer(format!(
             "POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
              http2-settings: AAMAAABkAAQAAP__\r\n{framed}GET / HTTP/1.1\nbad"
         ))

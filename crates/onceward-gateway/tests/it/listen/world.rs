@@ -17,6 +17,7 @@ pub(super) use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
 
+pub(super) use crate::raw::Raw;
 pub(super) use crate::scripted::{until, within};
 
 /// Short enough to be waited for.
@@ -106,7 +107,7 @@ impl World {
     /// Sends `bytes` on a connection of its own and gives all that comes back until it is closed.
     pub(super) async fn tell(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut raw = self.connect().await;
-        raw.send(bytes).await;
+        raw.offer(bytes).await;
         raw.read_to_end().await
     }
 
@@ -133,41 +134,4 @@ pub(super) fn answer(status: u16, text: &'static str) -> Response<Body> {
 /// A body of `bytes` zeros, one piece after the other.
 pub(super) fn zeros(bytes: usize) -> Body {
     Body::from(Bytes::from(vec![0; bytes]))
-}
-
-/// A client that writes and reads bytes.
-pub(super) struct Raw<IO = TcpStream>(pub(super) IO);
-
-impl<IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Raw<IO> {
-    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The other side may be gone already; what it said is what a test looks at.
-        let _ = self.0.write_all(bytes.as_ref()).await;
-        let _ = self.0.flush().await;
-    }
-
-    /// Reads until what came ends with `end`.
-    pub(super) async fn read_until(&mut self, end: &str) -> String {
-        let mut read = Vec::new();
-        within(async {
-            while !read.ends_with(end.as_bytes()) {
-                let seen = String::from_utf8_lossy(&read).into_owned();
-                assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it ended with {seen:?}");
-            }
-        })
-        .await;
-        String::from_utf8(read).unwrap()
-    }
-
-    /// Reads until the other side closes, which must not be by a reset.
-    pub(super) async fn read_to_end(&mut self) -> String {
-        let mut read = Vec::new();
-        within(self.0.read_to_end(&mut read)).await.unwrap();
-        String::from_utf8(read).unwrap()
-    }
-
-    /// Waits until the other side closes, however.
-    pub(super) async fn closed(&mut self) {
-        let mut read = Vec::new();
-        let _ = within(self.0.read_to_end(&mut read)).await;
-    }
 }

@@ -131,17 +131,7 @@ async fn shutdown_and_the_last_clone_close_what_is_idle() {
 
 #[tokio::test]
 async fn an_exchange_under_way_at_shutdown_ends_well_and_keeps_no_connection() {
-    let (finish, finished) = tokio::sync::watch::channel(false);
-    let scripted = Scripted::start(move |mut peer| {
-        let mut finished = finished.clone();
-        async move {
-            peer.request().await;
-            finished.wait_for(|it| *it).await.unwrap();
-            peer.send(OK).await;
-            peer.closed().await;
-        }
-    })
-    .await;
+    let (scripted, finish) = Scripted::held(OK).await;
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let mut settings = settings(scripted.addr);
     settings.idle_max = Duration::from_secs(3600);

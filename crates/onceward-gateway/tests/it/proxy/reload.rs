@@ -11,17 +11,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[tokio::test]
 async fn requests_under_way_finish_on_the_old_upstream_and_new_ones_go_to_the_new() {
-    let (finish, finished) = tokio::sync::watch::channel(false);
-    let old = Scripted::start(move |mut peer| {
-        let mut finished = finished.clone();
-        async move {
-            peer.request().await;
-            finished.wait_for(|it| *it).await.unwrap();
-            peer.send(OK).await;
-            peer.closed().await;
-        }
-    })
-    .await;
+    let (old, finish) = Scripted::held(OK).await;
     let new = Scripted::answering(OK).await;
     let upstream = upstream(settings(old.addr));
     let mut running = tokio::task::JoinSet::new();
