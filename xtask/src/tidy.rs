@@ -15,6 +15,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-cli", &["onceward", "onceward-admin", "onceward-gateway"]),
     ("onceward-testkit", &["onceward-core"]),
     ("onceward-bench", &[]),
+    ("onceward-model", &["onceward-core"]),
+    ("onceward-simulation", &["onceward-core", "onceward-gateway", "onceward-http"]),
+    ("onceward-crash", &[]),
     ("xtask", &[]),
 ];
 

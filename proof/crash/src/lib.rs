@@ -1,0 +1,1 @@
+//! Real gateway processes, killed, stopped and starved, and an append-only ledger that judges them.

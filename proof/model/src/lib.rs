@@ -1,0 +1,1 @@
+//! An exhaustive model of the engine that runs the very rules of core.

@@ -1,0 +1,1 @@
+//! Client, gateway and store over a simulated network: loss, delay, partition, restarts.
