@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use onceward_admin::Token;
 use onceward_core::EngineSettings;
 use onceward_gateway::network::Dial;
@@ -36,6 +37,8 @@ impl Host {
     /// Runs one gateway until it is told to stop.
     pub(crate) async fn run(self, turn: u64) -> turmoil::Result {
         let Self { at, world, line, upstreams, broken, stop } = self;
+        // What was said to the process before this one is not for this one.
+        let _ = stop.notified().now_or_never();
         let name = gateway(at);
         let plan = world.plan();
         let mut rng = world.rng(&name, turn);

@@ -15,6 +15,7 @@ mod breaks;
 mod client;
 mod clock;
 mod gateway;
+mod many;
 mod network;
 mod plan;
 mod run;
@@ -23,5 +24,6 @@ mod upstream;
 mod world;
 
 pub use crate::breaks::Break;
+pub use crate::many::{Share, Sum, run_many};
 pub use crate::run::{Options, Report, run};
 pub use crate::world::{Event, Violation};

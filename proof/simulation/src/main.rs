@@ -1,14 +1,11 @@
 //! Runs seeds, many or one.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use onceward_simulation::{Break, Options, Report, run};
+use clap::{Parser, ValueEnum as _};
+use onceward_simulation::{Break, Options, Share, Sum, run, run_many};
 
 /// Runs the gateway in a simulated world, seed by seed.
 #[derive(Debug, Parser)]
@@ -25,43 +22,49 @@ struct Arguments {
     /// Breaks something on purpose.
     #[arg(long, value_enum)]
     broken: Option<Break>,
-    /// How many seeds run at once.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
+    /// How many processes share the seeds.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    processes: u64,
+    /// Runs a part of the seeds and writes what the parent reads.
+    #[arg(long, value_name = "PART/PARTS", value_parser = share, hide = true)]
+    share: Option<(u64, u64)>,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
-    let (from, to) = text.split_once("..").ok_or("write A..B")?;
+    let (from, to) = pair(text, "..")?;
+    Ok(from..to)
+}
+
+fn share(text: &str) -> Result<(u64, u64), String> {
+    pair(text, "/").and_then(|it| if it.0 < it.1 { Ok(it) } else { Err("no such part".into()) })
+}
+
+fn pair(text: &str, between: &str) -> Result<(u64, u64), String> {
+    let (one, other) = text.split_once(between).ok_or(format!("write A{between}B"))?;
     let number = |it: &str| it.parse().map_err(|error| format!("{it}: {error}"));
-    Ok(number(from)?..number(to)?)
+    Ok((number(one)?, number(other)?))
 }
 
 fn main() -> ExitCode {
-    let Arguments { seeds, seed, trace, broken, threads } = Arguments::parse();
+    let Arguments { seeds, seed, trace, broken, processes, share } = Arguments::parse();
     if let Some(seed) = seed {
         return one(seed, broken, trace);
     }
+    if let Some((part, parts)) = share {
+        print!("{}", Share { seeds, part, parts }.run(broken).write());
+        return ExitCode::SUCCESS;
+    }
     #[expect(clippy::disallowed_methods, reason = "how long the machine took, for people")]
     let began = Instant::now();
-    let (next, failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
-    let sum = Mutex::new(Sum::default());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while !failed.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let report = run(seed, Options { broken, tracing: false });
-                    failed.fetch_or(!report.violations.is_empty(), Ordering::Relaxed);
-                    sum.lock().unwrap_or_else(PoisonError::into_inner).add(report);
-                }
-            });
+    let name = broken.and_then(|it| it.to_possible_value());
+    let sum = match run_many(&seeds, processes, name.as_ref().map(|it| it.get_name())) {
+        Ok(sum) => sum,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
         }
-    });
-    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sum.print(began.elapsed());
+    };
+    print(&sum, began.elapsed());
     match sum.failed {
         None => ExitCode::SUCCESS,
         Some(seed) => {
@@ -90,38 +93,16 @@ fn one(seed: u64, broken: Option<Break>, trace: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What many seeds came to.
-#[derive(Debug, Default)]
-struct Sum {
-    seeds: u64,
-    simulated: Duration,
-    counts: BTreeMap<String, u64>,
-    failed: Option<u64>,
-}
-
-impl Sum {
-    fn add(&mut self, report: Report) {
-        self.seeds += 1;
-        self.simulated += report.simulated;
-        for (what, count) in report.counts {
-            *self.counts.entry(what).or_default() += count;
-        }
-        if !report.violations.is_empty() {
-            self.failed = Some(self.failed.map_or(report.seed, |it| it.min(report.seed)));
-        }
+fn print(sum: &Sum, took: Duration) {
+    for (what, count) in &sum.counts {
+        println!("{count:>10}  {what}");
     }
-
-    fn print(&self, took: Duration) {
-        for (what, count) in &self.counts {
-            println!("{count:>10}  {what}");
-        }
-        let minutes = took.as_secs_f64() / 60.0;
-        let rate = f64::from(u32::try_from(self.seeds).unwrap_or(u32::MAX)) / minutes;
-        println!(
-            "\n{} seeds in {:.1} s: {rate:.0} seeds per minute, {:.1} hours simulated",
-            self.seeds,
-            took.as_secs_f64(),
-            self.simulated.as_secs_f64() / 3600.0
-        );
-    }
+    let minutes = took.as_secs_f64() / 60.0;
+    let rate = f64::from(u32::try_from(sum.seeds).unwrap_or(u32::MAX)) / minutes;
+    println!(
+        "\n{} seeds in {:.1} s: {rate:.0} seeds per minute, {:.1} hours simulated",
+        sum.seeds,
+        took.as_secs_f64(),
+        sum.simulated.as_secs_f64() / 3600.0
+    );
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{State, Store};
 use onceward_gateway::{AtWork, Ended};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use turmoil::Sim;
 
 use crate::breaks::Break;
@@ -49,14 +50,19 @@ pub struct Report {
 }
 
 /// Runs one seed. The same seed gives the same report, event for event.
+///
+/// One at a time in a process, whoever calls: see [`align_tasks`]. Whoever wants more takes more processes.
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Report {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     watch_panics();
-    PANICS.with_borrow_mut(Vec::clear);
+    align_tasks();
+    PANICS.set(Some(Vec::new()));
     let world = World::new(Plan::of(seed), memory(1000, options), options.tracing);
     let simulated = Cell::new(Duration::ZERO);
     let ran = catch_unwind(AssertUnwindSafe(|| Simulation::new(&world, options).run(&simulated)));
-    let panics = PANICS.take();
+    let panics = PANICS.take().unwrap_or_default();
     if ran.is_err() || !panics.is_empty() {
         world.violated(Violation::Panicked, panics.join("; "));
     }
@@ -64,15 +70,38 @@ pub fn run(seed: u64, options: Options) -> Report {
     Report { seed, events, violations, counts, simulated: simulated.get() }
 }
 
+/// Lets every run begin at a task number of the same remainder.
+///
+/// Tokio numbers the tasks of the whole process and keeps those of a runtime in a few lists by that number. A
+/// host that is killed drops its tasks list by list, so the numbers decide whose connection ends first.
+fn align_tasks() {
+    /// A multiple of every number of lists.
+    const ROUND: u64 = 64;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing");
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        let number = |it: tokio::task::Id| it.to_string().parse::<u64>().expect("task ids are numbers");
+        while !number(tasks.spawn(async {}).id()).is_multiple_of(ROUND) {}
+        while tasks.join_next().await.is_some() {}
+    });
+}
+
 thread_local! {
-    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// The panics of the simulation that runs on this thread; none while there is none.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
 /// Notes panics also where a runtime catches them.
 fn watch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| PANICS.with_borrow_mut(|it| it.push(info.to_string()))));
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let noted = PANICS.with_borrow_mut(|it| it.as_mut().map(|it| it.push(info.to_string())));
+            if noted.is_none() {
+                usual(info);
+            }
+        }));
     });
 }
 
