@@ -47,6 +47,9 @@ pub(crate) async fn audit(world: World) -> turmoil::Result {
     let until = tokio::time::Instant::now() + world.plan().times.settle();
     for intent in 0..world.plan().intents.len() {
         let found = tokio::time::timeout_at(until, caller.settle(intent)).await;
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let took = (world.plan().times.settle() - left).as_millis() / 1000;
+        world.count(&format!("settled in {took} to {} s", took + 1));
         if found.is_err() {
             world.violated(Violation::Stuck, format!("key-{intent} has come to no end"));
         }

@@ -19,6 +19,9 @@ struct Arguments {
     /// Prints everything that happens.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Runs this seed twice and compares the traces.
+    #[arg(long, requires = "seed")]
+    twice: bool,
     /// Breaks something on purpose.
     #[arg(long, value_enum)]
     broken: Option<Break>,
@@ -46,8 +49,12 @@ fn pair(text: &str, between: &str) -> Result<(u64, u64), String> {
 }
 
 fn main() -> ExitCode {
-    let Arguments { seeds, seed, trace, broken, processes, share } = Arguments::parse();
+    let Arguments { seeds, seed, trace, twice, broken, processes, share } = Arguments::parse();
     if let Some(seed) = seed {
+        if twice && !is_the_same_twice(seed, broken) {
+            println!("seed {seed}: the second run differs");
+            return ExitCode::FAILURE;
+        }
         return one(seed, broken, trace);
     }
     if let Some((part, parts)) = share {
@@ -91,6 +98,12 @@ fn one(seed: u64, broken: Option<Break>, trace: bool) -> ExitCode {
     }
     println!("replay: cargo run --release -p onceward-simulation -- --seed {seed} --trace");
     ExitCode::FAILURE
+}
+
+fn is_the_same_twice(seed: u64, broken: Option<Break>) -> bool {
+    let traced = || run(seed, Options { broken, tracing: true });
+    let (once, again) = (traced(), traced());
+    (once.events, once.counts, once.simulated) == (again.events, again.counts, again.simulated)
 }
 
 fn print(sum: &Sum, took: Duration) {

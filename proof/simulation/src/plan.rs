@@ -13,6 +13,8 @@ pub(crate) const UPSTREAMS: usize = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    /// How much simulated time one step takes: what happens within it happens in an order drawn by lot.
+    pub(crate) tick: Duration,
     pub(crate) intents: Vec<Intent>,
     pub(crate) clients: Vec<Client>,
     pub(crate) times: Times,
@@ -202,18 +204,20 @@ pub(crate) fn millis(rng: &mut fastrand::Rng, range: RangeInclusive<u64>) -> Dur
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let rng = &mut fastrand::Rng::with_seed(seed);
-        let safety = millis(rng, 1500..=3500);
-        let intents: Vec<_> = (0..rng.usize(3..=7))
+        let safety = millis(rng, 800..=2500);
+        let intents: Vec<_> = (0..rng.usize(4..=9))
             .map(|at| Intent {
                 key: format!("key-{at}"),
                 token: *rng.choice(&["Bearer alice", "Bearer bob", ""]).expect("there are three"),
                 way: *rng.choice(&Way::ALL).expect("there are three"),
             })
             .collect();
+        let rush: Vec<_> =
+            (0..rng.usize(2..=5)).map(|_| (within(rng, safety), rng.usize(0..intents.len()))).collect();
         let clients: Vec<_> = (0..rng.usize(2..=4))
             .map(|_| Client {
                 h2: rng.u8(0..3) == 0,
-                lanes: (0..rng.usize(1..=2)).map(|_| lane(rng, intents.len(), safety)).collect(),
+                lanes: (0..rng.usize(1..=3)).map(|_| lane(rng, intents.len(), safety, &rush)).collect(),
             })
             .collect();
         let times = times(rng);
@@ -225,17 +229,18 @@ impl Plan {
             cache_bytes: if rng.bool() { 0 } else { 1 << 20 },
             fresh_connection: rng.u8(0..5) == 0,
         };
-        let nemesis = nemesis(rng, clients.len(), safety);
+        let nemesis = nemesis(rng, clients.len(), safety, &rush);
         Self {
             seed,
+            tick: Duration::from_millis(*rng.choice(&[1, 2, 4]).expect("there are three")),
             intents,
             clients,
             times,
             bounds,
             upstream_h2: rng.u8(0..3) == 0,
             trust_refused_stream: rng.bool(),
-            store_trouble: *rng.choice(&[0, 20, 80, 250]).expect("there are four"),
-            upstream_trouble: *rng.choice(&[0, 100, 300, 600]).expect("there are four"),
+            store_trouble: *rng.choice(&[0, 30, 120, 300]).expect("there are four"),
+            upstream_trouble: *rng.choice(&[50, 250, 500, 800]).expect("there are four"),
             store_pace: rng.u32(950..=1050),
             nemesis,
             safety,
@@ -264,25 +269,36 @@ fn times(rng: &mut fastrand::Rng) -> Times {
     }
 }
 
-fn lane(rng: &mut fastrand::Rng, intents: usize, safety: Duration) -> Vec<Ask> {
-    let until = u64::try_from(safety.as_millis()).expect("a few seconds");
+/// When many ask for the same thing at once, and for what.
+type Rush = (Duration, usize);
+
+fn within(rng: &mut fastrand::Rng, safety: Duration) -> Duration {
+    millis(rng, 0..=u64::try_from(safety.as_millis()).expect("a few seconds"))
+}
+
+fn lane(rng: &mut fastrand::Rng, intents: usize, safety: Duration, rush: &[Rush]) -> Vec<Ask> {
     let mut asks: Vec<_> = (0..rng.usize(2..=5))
-        .map(|_| Ask {
-            at: millis(rng, 0..=until),
-            intent: rng.usize(0..intents),
-            misuse: rng.u8(0..10) == 0,
+        .map(|_| {
+            let (at, intent) = match rng.choice(rush).filter(|_| rng.u8(0..10) < 7) {
+                Some(&(at, intent)) => (at + millis(rng, 0..=40), intent),
+                None => (within(rng, safety), rng.usize(0..intents)),
+            };
+            Ask { at, intent, misuse: rng.u8(0..10) == 0 }
         })
         .collect();
     asks.sort_by_key(|it| it.at);
     asks
 }
 
-fn nemesis(rng: &mut fastrand::Rng, clients: usize, safety: Duration) -> Vec<Strike> {
-    let until = u64::try_from(safety.as_millis()).expect("a few seconds");
-    let mut strikes: Vec<_> = (0..rng.usize(0..=7))
+/// Half of what goes wrong does so while many ask.
+fn nemesis(rng: &mut fastrand::Rng, clients: usize, safety: Duration, rush: &[Rush]) -> Vec<Strike> {
+    let mut strikes: Vec<_> = (0..rng.usize(0..=8))
         .map(|_| Strike {
-            at: millis(rng, 0..=until),
-            lasts: millis(rng, 20..=1200),
+            at: match rng.choice(rush).filter(|_| rng.bool()) {
+                Some(&(at, _)) => at + millis(rng, 0..=150),
+                None => within(rng, safety),
+            },
+            lasts: millis(rng, 20..=1000),
             fault: fault(rng, clients),
         })
         .collect();

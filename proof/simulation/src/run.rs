@@ -22,9 +22,6 @@ use crate::plan::{self, Fault, GATEWAYS, Plan, Strike, UPSTREAMS};
 use crate::world::{Event, Violation, World};
 use crate::{client, store, upstream};
 
-/// How much simulated time one step takes.
-const TICK: Duration = Duration::from_millis(1);
-
 /// How a seed is run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -127,7 +124,7 @@ impl<'a> Simulation<'a> {
         let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
             .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
-            .tick_duration(TICK)
+            .tick_duration(plan.tick)
             .simulation_duration(Duration::from_secs(3600))
             .min_message_latency(Duration::ZERO)
             .max_message_latency(plan.times.latency)
@@ -163,9 +160,7 @@ impl<'a> Simulation<'a> {
         }
         for at in 0..plan.clients.len() {
             let (world, turn) = (world.clone(), Cell::new(0));
-            sim.host(plan::client(at), move || {
-                client::run(at, world.clone(), turn.replace(turn.get() + 1))
-            });
+            sim.host(plan::client(at), move || client::run(at, world.clone(), turn.replace(turn.get() + 1)));
         }
         sim.client("auditor", client::audit(world.clone()));
         let to_come = plan.nemesis.iter().rev().cloned().collect();
@@ -191,7 +186,9 @@ impl<'a> Simulation<'a> {
         let patience = times.header + times.idle + times.body + times.write + 2 * times.response;
         let quiet = self.sim.elapsed() + patience + times.lease + Duration::from_secs(2);
         let idle = AtWork { connections: 0, requests: 0, operations: 0, principals: 0, upstream: 0 };
-        if !self.until(quiet, |it| it.world.all_at_work() == [Some(idle); GATEWAYS]) && !self.world.is_violated() {
+        if !self.until(quiet, |it| it.world.all_at_work() == [Some(idle); GATEWAYS])
+            && !self.world.is_violated()
+        {
             self.world.violated(Violation::Leaked, format!("{:?}", self.world.all_at_work()));
         }
         self.world.forget_ends();

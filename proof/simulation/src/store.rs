@@ -237,7 +237,10 @@ fn fate(world: &World, rng: &mut fastrand::Rng) -> Fate {
         3 => (Fate { reply: Reply::Lost, ..plain }, "reply lost in silence"),
         4 => (Fate { reply: Reply::Uncertain, ..plain }, "reply lost"),
         5 => (Fate { before: late, ..plain }, "late"),
-        6 => (Fate { before: late, reply: Reply::Uncertain, after: Duration::ZERO, ..plain }, "late, reply lost"),
+        6 => (
+            Fate { before: late, reply: Reply::Uncertain, after: Duration::ZERO, ..plain },
+            "late, reply lost",
+        ),
         7 => (Fate { after: late, ..plain }, "late reply"),
         _ => (Fate { carried: Carried::Twice(late), ..plain }, "twice"),
     };
@@ -263,7 +266,9 @@ async fn one(world: World, call: Call, fate: Fate) {
     if let Some(reply) = reply {
         let _ = match fate.reply {
             Reply::Arrives => reply.send(told),
-            Reply::Refused => reply.send(Err(Error::new(ErrorKind::Unavailable, "reach the simulated store"))),
+            Reply::Refused => {
+                reply.send(Err(Error::new(ErrorKind::Unavailable, "reach the simulated store")))
+            }
             Reply::Uncertain => reply.send(unknown()),
             Reply::Lost => Ok(drop(reply)),
         };

@@ -124,11 +124,11 @@ impl Upstream {
         if self.world.plan().intents[intent].way == Way::Rerun {
             if fence < before.fence_max {
                 self.world.count("upstream: refuses an old fence");
-                return answer(409, "fenced", "{}".into());
+                return answer(409, "fenced", fence, "{}".into());
             }
             if let Some(first) = before.first {
                 self.world.count("upstream: says its first outcome again");
-                return answer(first.status, "final", first.body);
+                return answer(first.status, "final", fence, first.body);
             }
         }
         let think = if self.rng.borrow_mut().bool() { 3 } else { 60 };
@@ -137,7 +137,14 @@ impl Upstream {
         self.behave(act, intent, fence, &payload, cut).await
     }
 
-    async fn behave(self, act: Act, intent: usize, fence: u64, payload: &str, cut: CancellationToken) -> Answer {
+    async fn behave(
+        self,
+        act: Act,
+        intent: usize,
+        fence: u64,
+        payload: &str,
+        cut: CancellationToken,
+    ) -> Answer {
         let times = &self.world.plan().times;
         match act {
             Act::Answer => self.done(intent, fence, payload, 201),
@@ -157,10 +164,12 @@ impl Upstream {
                 });
                 self.done(intent, fence, payload, 201)
             }
-            Act::Decline => self.outcome(intent, fence, 402, format!(r#"{{"payload":"{payload}","declined":true}}"#)),
+            Act::Decline => {
+                self.outcome(intent, fence, 402, format!(r#"{{"payload":"{payload}","declined":true}}"#))
+            }
             Act::Busy => {
                 let status = if self.rng.borrow_mut().bool() { 503 } else { 429 };
-                let mut busy = answer(status, "released", "{}".into());
+                let mut busy = answer(status, "released", fence, "{}".into());
                 busy.headers_mut().insert("retry-after", http::HeaderValue::from_static("1"));
                 busy
             }
@@ -169,7 +178,7 @@ impl Upstream {
                     drop(self.done(intent, fence, payload, 201));
                 }
                 let status = *self.rng.borrow_mut().choice(&[408, 502, 503, 504]).expect("there are four");
-                answer(status, "unknown", "{}".into())
+                answer(status, "unknown", fence, "{}".into())
             }
             Act::Cut { effect } => {
                 if effect {
@@ -198,10 +207,11 @@ impl Upstream {
                 let whole = body.collect().await.map(|it| it.to_bytes()).unwrap_or_default();
                 parts.headers.insert("content-length", http::HeaderValue::from(whole.len()));
                 let half = whole.slice(..whole.len() / 2);
-                let torn = stream::once(async move { Ok(Frame::data(half)) }).chain(stream::once(async move {
-                    cut.cancel();
-                    std::future::pending().await
-                }));
+                let torn =
+                    stream::once(async move { Ok(Frame::data(half)) }).chain(stream::once(async move {
+                        cut.cancel();
+                        std::future::pending().await
+                    }));
                 Response::from_parts(parts, StreamBody::new(torn).boxed_unsync())
             }
         }
@@ -234,10 +244,10 @@ impl Upstream {
             let far = self.world.far_side(intent);
             if fence < far.fence_max {
                 self.world.count("upstream: refuses an old fence");
-                return answer(409, "fenced", "{}".into());
+                return answer(409, "fenced", fence, "{}".into());
             }
             if let Some(first) = far.first {
-                return answer(first.status, "final", first.body);
+                return answer(first.status, "final", fence, first.body);
             }
         }
         let effect = self.world.effect(&self.name, intent, fence);
@@ -251,13 +261,13 @@ impl Upstream {
         if self.world.plan().intents[intent].way == Way::Rerun {
             let far = self.world.far_side(intent);
             if fence < far.fence_max {
-                return answer(409, "fenced", "{}".into());
+                return answer(409, "fenced", fence, "{}".into());
             }
             self.world.first_outcome(intent, FirstOutcome { status, body: body.clone() });
             let first = self.world.far_side(intent).first.expect("it was just told");
-            return answer(first.status, "final", first.body);
+            return answer(first.status, "final", fence, first.body);
         }
-        answer(status, "final", body)
+        answer(status, "final", fence, body)
     }
 }
 
@@ -267,12 +277,13 @@ async fn cut_off(cut: &CancellationToken) -> Answer {
     std::future::pending().await
 }
 
-fn answer(status: u16, outcome: &str, body: String) -> Answer {
+fn answer(status: u16, outcome: &str, fence: u64, body: String) -> Answer {
     let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
     let built = Response::builder()
         .status(status)
         .header("content-type", "application/json")
         .header("x-outcome", outcome)
+        .header("x-fence", fence)
         .header("set-cookie", "a=1")
         .header("set-cookie", "b=2")
         .body(body);

@@ -136,7 +136,9 @@ struct Inner {
     told: BTreeMap<usize, Reply>,
     effects: Vec<Effect>,
     far: BTreeMap<usize, FarSide>,
+    /// Which grants were freed, and which were given up.
     released: BTreeSet<(usize, u64)>,
+    abandoned: BTreeSet<(usize, u64)>,
     at_work: [Option<AtWork>; GATEWAYS],
     ended: [Option<Ended>; GATEWAYS],
     clients_at_work: usize,
@@ -334,7 +336,21 @@ impl World {
             Some(other) if reply.replayed => {
                 self.violated(Violation::TwoAnswers, format!("key-{intent}: {other} was replayed"));
             }
-            Some(_) => {}
+            Some(outcome) => self.told_open(intent, outcome, reply),
+        }
+    }
+
+    /// An answer that is not kept is told once the record says what it means.
+    fn told_open(&self, intent: usize, outcome: &str, reply: &Reply) {
+        let fence = reply.header("x-fence").and_then(|it| it.parse().ok()).unwrap_or(0);
+        let inner = self.inner();
+        // Nothing happened, but an earlier attempt is unresolved: that is how the record stays.
+        let written = inner.abandoned.contains(&(intent, fence))
+            || (outcome == "released" && inner.released.contains(&(intent, fence)));
+        drop(inner);
+        if !written {
+            let why = format!("key-{intent}: told {outcome} of fence {fence}");
+            self.violated(Violation::ToldNotStored, why);
         }
     }
 
@@ -398,9 +414,16 @@ impl World {
             }
             let hold = self.0.plan.intents[intent].way != Way::Rerun;
             let held = matches!(before.state, State::Running | State::Abandoned { .. });
-            if granted && held && before.owner != after.owner && (hold || before.lease_alive_at(after.updated)) {
+            if granted
+                && held
+                && before.owner != after.owner
+                && (hold || before.lease_alive_at(after.updated))
+            {
                 self.violated(Violation::Granted, format!("key-{intent}: {before:?} then {after:?}"));
             }
+        }
+        if matches!(after.state, State::Abandoned { .. }) {
+            self.inner().abandoned.insert((intent, after.fence.0));
         }
         if after.state == State::Released {
             let mut inner = self.inner();
