@@ -35,20 +35,8 @@ pub enum Break {
     RepeatsRequests,
     /// An answer that leaves the outcome open frees the key.
     AmbiguousReleases,
-}
-
-impl Break {
-    /// Every break.
-    pub const ALL: [Self; 8] = [
-        Self::GetThenSet,
-        Self::ToldBeforeStored,
-        Self::RecordsDieWithGateway,
-        Self::SameOwner,
-        Self::SameFence,
-        Self::NoFingerprint,
-        Self::RepeatsRequests,
-        Self::AmbiguousReleases,
-    ];
+    /// A gateway waits for callers and upstreams for as long as they like.
+    NoTimeLimits,
 }
 
 /// A store whose `insert` looks first and writes then.

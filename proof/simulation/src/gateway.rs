@@ -81,7 +81,11 @@ impl Host {
 }
 
 fn settings(plan: &Plan, upstreams: &[IpAddr], broken: Option<Break>) -> Settings {
-    let (times, bounds) = (&plan.times, &plan.bounds);
+    let bounds = &plan.bounds;
+    let times = match broken {
+        Some(Break::NoTimeLimits) => &plan.times.without_limits(),
+        _ => &plan.times,
+    };
     let url = |it: &IpAddr| format!("http://{it}:{PORT}").parse().expect("an address makes a URL");
     Settings {
         drain_delay: Duration::from_millis(100),

@@ -19,6 +19,7 @@ mod many;
 mod network;
 mod plan;
 mod run;
+mod simulation;
 mod store;
 mod upstream;
 mod world;

@@ -15,7 +15,6 @@ use turmoil::net::{TcpListener, TcpStream};
 pub(crate) const PORT: u16 = 80;
 
 /// A listener on a simulated host.
-
 pub(crate) struct SimListener(pub(crate) TcpListener);
 
 /// A connection of a caller on a simulated host.

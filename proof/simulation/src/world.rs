@@ -1,67 +1,21 @@
-//! What happened, and what is wrong with it.
+//! What all parts of a simulation share.
+
+mod event;
+mod judge;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use onceward_core::store::Filter;
-use onceward_core::{Record, State, Store};
+use onceward_core::{Record, Store};
 use onceward_gateway::{AtWork, Ended};
 
-use crate::plan::{GATEWAYS, Plan, Way};
-
-/// One line of the trace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// When, since the simulation began.
-    pub at: Duration,
-    /// On which host.
-    pub who: String,
-    /// What.
-    pub what: String,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>9.3} ms  {:<8} {}", self.at.as_secs_f64() * 1000.0, self.who, self.what)
-    }
-}
-
-/// A promise that was broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Violation {
-    /// A key had two effects.
-    TwoEffects,
-    /// One permit reached the far side twice.
-    SentTwice,
-    /// Two callers were told two answers of one key, or a replay differs from the first answer.
-    TwoAnswers,
-    /// An answer was told that the store does not have.
-    ToldNotStored,
-    /// A caller was told the answer of another request.
-    WrongAnswer,
-    /// A caller was told what only an old holder may hear.
-    OldHolder,
-    /// A key was freed though its permit had an effect.
-    ReleasedWithEffect,
-    /// A fence or a revision did not grow.
-    NotGrown,
-    /// A final answer was overwritten.
-    Overwritten,
-    /// A permit was granted that the rules forbid.
-    Granted,
-    /// A key did not come to an end after everything had healed.
-    Stuck,
-    /// A gateway holds on to something after everybody has gone.
-    Leaked,
-    /// A gateway did not stop cleanly, or not at all.
-    NotStopped,
-    /// Something panicked.
-    Panicked,
-}
+pub use self::event::{Event, Violation};
+use crate::plan::{GATEWAYS, Plan};
+use crate::run::Report;
 
 /// An effect at the far side.
 #[derive(Debug, Clone)]
@@ -257,122 +211,19 @@ impl World {
         !self.inner().violations.is_empty()
     }
 
-    pub(crate) fn take(&self) -> (Vec<Event>, Vec<(Violation, String)>, BTreeMap<String, u64>) {
+    /// The report of a run that is over.
+    pub(crate) fn report(&self, simulated: Duration) -> Report {
         let mut inner = self.inner();
-        (
-            std::mem::take(&mut inner.events),
-            std::mem::take(&mut inner.violations),
-            std::mem::take(&mut inner.counts),
-        )
-    }
-
-    // === The far side ===
-
-    /// A request of an operation has arrived at an upstream. Tells what the far side remembers.
-    pub(crate) fn arrived(&self, intent: usize, fence: u64) -> FarSide {
-        let mut inner = self.inner();
-        let far = inner.far.entry(intent).or_default();
-        let again = !far.fences.insert(fence);
-        let before = far.clone();
-        far.fence_max = far.fence_max.max(fence);
-        drop(inner);
-        if again {
-            self.violated(Violation::SentTwice, format!("key-{intent} arrived twice under fence {fence}"));
+        Report {
+            seed: self.0.plan.seed,
+            events: std::mem::take(&mut inner.events),
+            violations: std::mem::take(&mut inner.violations),
+            counts: std::mem::take(&mut inner.counts),
+            simulated,
         }
-        before
-    }
-
-    /// The effect happens now. Under `rerun` the far side has made sure before that it is the first.
-    pub(crate) fn effect(&self, who: &str, intent: usize, fence: u64) -> usize {
-        let mut inner = self.inner();
-        let number = inner.effects.len();
-        inner.effects.push(Effect { intent, fence });
-        let count = inner.effects.iter().filter(|it| it.intent == intent).count();
-        let released = inner.released.contains(&(intent, fence));
-        drop(inner);
-        self.note(who, || format!("EFFECT {number} of key-{intent}, fence {fence}"));
-        self.count("effects");
-        if count > 1 {
-            self.violated(Violation::TwoEffects, format!("key-{intent} had {count} effects"));
-        }
-        if released {
-            let why = format!("key-{intent} was freed before fence {fence} had its effect");
-            self.violated(Violation::ReleasedWithEffect, why);
-        }
-        number
-    }
-
-    pub(crate) fn has_effect(&self, intent: usize) -> bool {
-        self.inner().effects.iter().any(|it| it.intent == intent)
-    }
-
-    /// What the far side of a `rerun` intent says from now on; the first outcome stands.
-    pub(crate) fn first_outcome(&self, intent: usize, outcome: FirstOutcome) {
-        self.inner().far.entry(intent).or_default().first.get_or_insert(outcome);
-    }
-
-    pub(crate) fn far_side(&self, intent: usize) -> FarSide {
-        self.inner().far.get(&intent).cloned().unwrap_or_default()
     }
 
     // === Callers ===
-
-    /// A caller was told something.
-    pub(crate) fn told(&self, who: &str, intent: usize, payload: &str, reply: &Reply) {
-        let kind = match (reply.problem(), reply.header("x-outcome")) {
-            (Some(problem), _) => format!("{} {problem}", reply.status),
-            (None, Some(outcome)) if reply.replayed => format!("replay, {outcome}"),
-            (None, Some(outcome)) => format!("first answer, {outcome}"),
-            (None, None) => format!("{} from nobody", reply.status),
-        };
-        self.note(who, || format!("told {kind} for key-{intent} {payload}: {}", reply.body));
-        self.count(&format!("told: {kind}"));
-        match reply.header("x-outcome") {
-            None => {}
-            Some("final") => self.told_final(intent, payload, reply),
-            Some("fenced") => {
-                self.violated(Violation::OldHolder, format!("key-{intent}: told what the far side refused"));
-            }
-            Some(other) if reply.replayed => {
-                self.violated(Violation::TwoAnswers, format!("key-{intent}: {other} was replayed"));
-            }
-            Some(outcome) => self.told_open(intent, outcome, reply),
-        }
-    }
-
-    /// An answer that is not kept is told once the record says what it means.
-    fn told_open(&self, intent: usize, outcome: &str, reply: &Reply) {
-        let fence = reply.header("x-fence").and_then(|it| it.parse().ok()).unwrap_or(0);
-        let inner = self.inner();
-        // Nothing happened, but an earlier attempt is unresolved: that is how the record stays.
-        let written = inner.abandoned.contains(&(intent, fence))
-            || (outcome == "released" && inner.released.contains(&(intent, fence)));
-        drop(inner);
-        if !written {
-            let why = format!("key-{intent}: told {outcome} of fence {fence}");
-            self.violated(Violation::ToldNotStored, why);
-        }
-    }
-
-    fn told_final(&self, intent: usize, payload: &str, reply: &Reply) {
-        if !reply.body.contains(&format!("\"{payload}\"")) {
-            let why = format!("key-{intent} asked with {payload} and was told {}", reply.body);
-            self.violated(Violation::WrongAnswer, why);
-        }
-        let first = self.inner().told.entry(intent).or_insert_with(|| reply.clone()).clone();
-        if (first.status, &first.headers, &first.body) != (reply.status, &reply.headers, &reply.body) {
-            let why = format!("key-{intent}: first told {first:?}, now {reply:?}");
-            self.violated(Violation::TwoAnswers, why);
-        }
-        let stored = self.records().into_iter().any(|it| {
-            let State::Done(answer) = &it.state else { return false };
-            let bytes = answer.bytes().unwrap_or_default();
-            self.intent_of(&it) == Some(intent) && bytes.ends_with(reply.body.as_bytes())
-        });
-        if !stored {
-            self.violated(Violation::ToldNotStored, format!("key-{intent}: told {}", reply.body));
-        }
-    }
 
     pub(crate) fn client_begins(&self) {
         self.inner().clients_at_work += 1;
@@ -392,49 +243,6 @@ impl World {
 
     pub(crate) fn is_audited(&self) -> bool {
         self.inner().audited
-    }
-
-    // === The store ===
-
-    /// Judges one change of a record, as the store carried it out.
-    pub(crate) fn changed(&self, before: Option<&Record>, after: &Record) {
-        let Some(intent) = self.intent_of(after) else { return };
-        let granted = before.is_none_or(|it| it.fence != after.fence);
-        if let Some(before) = before {
-            if after.revision <= before.revision || after.fence < before.fence {
-                let why = format!("key-{intent}: {before:?} then {after:?}");
-                self.violated(Violation::NotGrown, why);
-            }
-            match (&before.state, &after.state) {
-                (State::Done(_), State::Tombstone) => {}
-                (State::Done(_) | State::Tombstone, _) => {
-                    self.violated(Violation::Overwritten, format!("key-{intent}: {after:?}"));
-                }
-                _ => {}
-            }
-            let hold = self.0.plan.intents[intent].way != Way::Rerun;
-            let held = matches!(before.state, State::Running | State::Abandoned { .. });
-            if granted
-                && held
-                && before.owner != after.owner
-                && (hold || before.lease_alive_at(after.updated))
-            {
-                self.violated(Violation::Granted, format!("key-{intent}: {before:?} then {after:?}"));
-            }
-        }
-        if matches!(after.state, State::Abandoned { .. }) {
-            self.inner().abandoned.insert((intent, after.fence.0));
-        }
-        if after.state == State::Released {
-            let mut inner = self.inner();
-            inner.released.insert((intent, after.fence.0));
-            let had = inner.effects.iter().any(|it| it.intent == intent && it.fence == after.fence.0);
-            drop(inner);
-            if had {
-                let why = format!("key-{intent}: fence {} had its effect", after.fence);
-                self.violated(Violation::ReleasedWithEffect, why);
-            }
-        }
     }
 
     // === Gateways ===

@@ -56,6 +56,11 @@ fn a_library_that_repeats_requests_is_found() {
 }
 
 #[test]
+fn a_gateway_that_gives_nobody_up_is_found() {
+    found(Break::NoTimeLimits, &[Violation::Stuck, Violation::Leaked, Violation::NotStopped]);
+}
+
+#[test]
 fn an_ambiguous_answer_that_frees_the_key_is_found() {
     found(Break::AmbiguousReleases, &[Violation::ReleasedWithEffect, Violation::TwoEffects]);
 }
