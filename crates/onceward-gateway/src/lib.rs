@@ -1,6 +1,6 @@
 //! A reverse proxy that makes any HTTP API safe to repeat.
 //!
-//! It puts the layer of [`onceward_http`] in front of one upstream, in any language, and serves health,
+//! It puts the layer of [`onceward_http`] in front of an API in any language, on one or several machines, and serves health,
 //! metrics and the records on a second listener.
 //!
 //! # What is promised, and what is not
