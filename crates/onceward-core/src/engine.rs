@@ -4,7 +4,7 @@ mod claim;
 mod secret;
 mod stray;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -130,7 +130,7 @@ pub(crate) struct Inner {
     /// Store milliseconds minus boot milliseconds, from the last reply; `i64::MIN` before the first.
     store_offset: AtomicI64,
     /// Claims that may have landed after their `begin` ended; they are released when found.
-    strays: Mutex<HashMap<(RecordId, Owner), Stray>>,
+    strays: Mutex<BTreeMap<(RecordId, Owner), Stray>>,
 }
 
 impl Engine {

@@ -15,6 +15,7 @@ pub mod doctor;
 mod examine;
 mod gateway;
 pub mod listen;
+pub mod network;
 mod reload;
 mod routes;
 pub mod settings;
@@ -28,7 +29,7 @@ mod watch;
 
 pub use crate::examine::StoreLook;
 pub use crate::forward::{ClientAddr, SecureClient};
-pub use crate::gateway::{Ended, Gateway, Process, StartError};
+pub use crate::gateway::{AtWork, Ended, Gateway, Listeners, Process, StartError};
 pub use crate::reload::SettingsSource;
 pub use onceward_http::FreshConnection;
 

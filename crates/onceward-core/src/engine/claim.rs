@@ -265,6 +265,7 @@ impl Inner {
             return self.clock.sleep(pause.min(left)).await;
         };
         tokio::select! {
+            biased;
             () = landed => {}
             () = self.clock.sleep(left.min(Duration::from_secs(1))) => {}
         }

@@ -1,6 +1,6 @@
 //! Claims that may land after their `begin` has ended: noted when it ends, released when they are found.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Inner {
         failed.map_or(Ok(()), Err)
     }
 
-    fn strays(&self) -> MutexGuard<'_, HashMap<(RecordId, Owner), Stray>> {
+    fn strays(&self) -> MutexGuard<'_, BTreeMap<(RecordId, Owner), Stray>> {
         self.strays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
