@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -58,6 +58,19 @@ impl Gateway {
     /// # Errors
     /// The binary is missing, the settings are refused, or it is not ready within 30 s.
     pub async fn start(common: &Common, settings: &str, upstreams: &[String]) -> Result<Self> {
+        Self::start_on("embedded:records", common, settings, upstreams).await
+    }
+
+    /// The same over another store; paths in its URL are taken from the folder of the process.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn start_on(
+        store: &str,
+        common: &Common,
+        settings: &str,
+        upstreams: &[String],
+    ) -> Result<Self> {
         let binary = fs::canonicalize(&common.binary)
             .map_err(|it| format!("no gateway at {}: {it}", common.binary.display()))?;
         let folder = match &common.folder {
@@ -78,7 +91,7 @@ impl Gateway {
             .arg("gateway")
             .arg("--config")
             .arg(&file)
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", "embedded:records"])
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", store])
             .stdin(Stdio::null())
             .stdout(File::create(&out)?)
             .stderr(File::create(err)?)
@@ -119,6 +132,16 @@ impl Gateway {
     /// The process has ended.
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.child.id())
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its store and its outputs are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where its outputs are written.
