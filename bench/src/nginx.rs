@@ -49,7 +49,7 @@ impl Nginx {
             .args(["-c", "nginx.conf", "-e", "error.log"])
             .stdin(Stdio::null())
             .spawn()
-            .map_err(|it| format!("cannot start nginx ({it}): `apt-get install nginx-light` installs it"))?;
+            .map_err(|it| format!("cannot start nginx ({it}): `apt-get install nginx` installs it"))?;
         let nginx = Self { child, _folder: folder, address };
         let begun = Instant::now();
         while !client::get(address, "/fast").await.is_ok_and(|it| it.status.is_success()) {

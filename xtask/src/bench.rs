@@ -7,7 +7,7 @@ cargo xtask bench NAME [OPTIONS]
 
   gateway  the gateway beside nginx and beside the bare API; writes bench/results/gateway.md
 
-Each is built for release first. Needs wrk and nginx: `apt-get install wrk nginx-light`.
+Each is built for release first. Needs wrk and nginx: `apt-get install wrk nginx`.
 `cargo xtask bench NAME --help` says what it can be told; a run that leaves something out writes no file.";
 
 /// Options after which the tables are not those that the file has.
