@@ -6,8 +6,11 @@ const HELP: &str = "\
 cargo xtask bench NAME [OPTIONS]
 
   gateway  the gateway beside nginx and beside the bare API; writes bench/results/gateway.md
+  store    the embedded store beside bare fjall and a bare file; writes bench/results/store.md
+  scale    the gateway over 0, 1, 5 and 20 million stored answers; writes bench/results/scale.md
+  core     fingerprint, record bytes and the decision, each by itself
 
-Each is built for release first. Needs wrk and nginx: `apt-get install wrk nginx`.
+Each is built for release first. `gateway` and `scale` need wrk and nginx: `apt-get install wrk nginx`.
 `cargo xtask bench NAME --help` says what it can be told; a run that leaves something out writes no file.";
 
 /// Options after which the tables are not those that the file has.
@@ -22,6 +25,16 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
         "gateway" => {
             cargo(&["build", "--release", "--locked", "--package", "onceward-cli"])?;
             measure("onceward-bench", name, rest)
+        }
+        "store" => measure("onceward-pace", name, rest),
+        "scale" => {
+            cargo(&["build", "--release", "--locked", "--package", "onceward-cli"])?;
+            measure("onceward-pace", name, rest)
+        }
+        "core" => {
+            let mut words = vec!["bench", "--locked", "--package", "onceward-core", "--bench", "core", "--"];
+            words.extend(rest.iter().map(String::as_str));
+            cargo(&words)
         }
         "help" | "--help" | "-h" => {
             println!("{HELP}");
