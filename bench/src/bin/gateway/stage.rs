@@ -111,7 +111,8 @@ impl Subject {
 struct Build {
     durable: Gateway,
     relaxed: Option<Gateway>,
-    access_log: bool,
+    /// `None` where the settings are the user's own.
+    access_log: Option<bool>,
 }
 
 /// All processes. They end with it.
@@ -169,10 +170,10 @@ impl Stage {
 
     /// Whether the gateway writes its access log.
     pub(crate) fn access_log(&self) -> &'static str {
-        if self.build.access_log {
-            "on in the gateway (this build cannot turn it off)"
-        } else {
-            "off in the gateway"
+        match self.build.access_log {
+            None => "as the given settings say in the gateway",
+            Some(true) => "on in the gateway (this build cannot turn it off)",
+            Some(false) => "off in the gateway",
         }
     }
 
@@ -255,8 +256,9 @@ struct Spent {
 impl Build {
     async fn start(common: &Common, kinds: &[Kind], upstream: SocketAddr, keys: u32) -> Result<Self> {
         let quiet = format!("{QUIET}{SETTINGS}");
-        let (access_log, settings) =
-            if accepts(common, &quiet)? { (false, quiet.as_str()) } else { (true, SETTINGS) };
+        let can_be_quiet = accepts(common, &quiet)?;
+        let settings = if can_be_quiet { quiet.as_str() } else { SETTINGS };
+        let access_log = common.settings.is_none().then_some(!can_be_quiet);
         let urls = [format!("http://{upstream}")];
         let durable = Gateway::start(common, settings, &urls).await?;
         let relaxed = if kinds.contains(&Kind::Relaxed) {
