@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::time::{Instant, sleep};
 
 use crate::args::Common;
@@ -38,6 +38,40 @@ drain = "5s"
 urls = ["{upstream}"]
 protocol = "h2c"
 "#;
+
+/// Settings under which speed is measured: nothing special, and no access log where the build can do without.
+/// The second text says which it is.
+///
+/// # Errors
+/// The binary is missing.
+pub fn quiet(common: &Common) -> Result<(String, &'static str)> {
+    let settings = r#"
+access_log = "none"
+drain_delay = "0s"
+drain = "5s"
+[upstream]
+urls = ["{upstream}"]
+protocol = "http1"
+"#;
+    let file = NamedTempFile::with_suffix(".toml")?;
+    fs::write(file.path(), settings.replace("{upstream}", "http://127.0.0.1:1"))?;
+    let check = Command::new(&common.binary)
+        .env_clear()
+        .args(["gateway", "--check", "--config"])
+        .arg(file.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|it| format!("no gateway at {}: {it}", common.binary.display()))?;
+    let says = match (&common.settings, check.success()) {
+        (Some(_), _) => "as the given settings say in the gateway",
+        (None, true) => "off in the gateway",
+        (None, false) => "on in the gateway, whose build has no setting for it",
+    };
+    let whole =
+        if check.success() { settings.to_owned() } else { settings.replace("access_log = \"none\"\n", "") };
+    Ok((whole, says))
+}
 
 /// A running gateway. It is killed when this is dropped.
 #[derive(Debug)]

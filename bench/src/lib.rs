@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod latency;
 pub mod load;
 pub mod machine;
+pub mod measure;
 pub mod nginx;
 pub mod report;
 pub mod upstream;

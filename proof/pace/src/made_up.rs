@@ -51,9 +51,12 @@ pub fn done(key: String, answer: Answer, retention: Duration) -> Put {
 /// An answer as the gateway stores it, with a body that does not compress.
 pub fn answer() -> Answer {
     let mut headers = HeaderMap::new();
-    for (name, value) in
-        [("server", "nginx/1.22.1"), ("content-type", "application/json"), ("content-length", "300")]
-    {
+    for (name, value) in [
+        ("server", "nginx/1.22.1"),
+        ("date", "Sun, 22 Nov 2026 05:38:13 GMT"),
+        ("content-type", "application/json"),
+        ("content-length", "300"),
+    ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
     let text: Vec<u8> = std::iter::repeat_with(|| u8::try_from(fastrand::alphanumeric()).unwrap_or(b'x'))

@@ -32,7 +32,7 @@ struct Args {
     #[arg(long, default_value_t = 1.0)]
     expire: f64,
     /// How long each size is measured in each round
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Rounds
     #[arg(long, default_value_t = 5)]
@@ -67,10 +67,11 @@ async fn run(args: Args) -> Result<bool> {
     let mut hall = Hall::open(&args.common).await?;
     let mut text = format!(
         "# Many stored answers\n\nWritten by `cargo xtask bench scale`; \
-         [how to read it](../../docs/benchmarks.md#scale).\n\n{}- gateway: {}\n- {} rounds of {} s, {} connections, \
+         [how to read it](../../docs/benchmarks.md#scale).\n\n{}- gateway: {}\n- access log: {}\n- {} rounds of {} s, {} connections, \
          durable first runs; load average at the start {}\n",
         machine::facts(hall.folder()),
         machine::version(Command::new(&args.common.binary).arg("--version")),
+        hall.access_log,
         args.rounds,
         args.seconds,
         args.connections,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use onceward_bench::cell::{Cell, Sample};
-use onceward_bench::cpu::{self, Machine};
 use onceward_bench::latency::Latencies;
 use onceward_bench::load::Seen;
+use onceward_bench::measure::Spent;
 use onceward_bench::report::aligned;
 use onceward_bench::{Result, conclude, machine};
 use onceward_core::store::{Insert, Replace, Store as _};
@@ -161,7 +161,7 @@ impl Taker {
 /// Lets that many callers take pairs one after the other.
 async fn measure(taker: &Taker, callers: u32, length: Duration) -> Result<Sample> {
     let (mut tasks, begun) = (JoinSet::new(), Instant::now());
-    let before = (cpu::of_tree(std::process::id())?, Machine::now()?);
+    let before = Spent::now(Some(std::process::id()), None)?;
     for _ in 0..callers {
         let taker = taker.clone();
         tasks.spawn(async move {
@@ -178,19 +178,11 @@ async fn measure(taker: &Taker, callers: u32, length: Duration) -> Result<Sample
     while let Some(ended) = tasks.join_next().await {
         took.merge(&ended??);
     }
-    let after = (cpu::of_tree(std::process::id())?, Machine::now()?);
+    let after = Spent::now(Some(std::process::id()), None)?;
     let [p50_us, p99_us] = [0.5, 0.99].map(|it| took.quantile(it).as_secs_f64() * 1e6);
     let took_us = u64::try_from(begun.elapsed().as_micros())?;
-    let (own, all) = (after.0 - before.0, after.1.busy + after.1.steal - before.1.busy - before.1.steal);
-    let cores = std::thread::available_parallelism()?.get() as f64;
     let requests = took.count() as u64;
-    Ok(Sample {
-        seen: Seen { requests, took_us, refused: 0, broken: 0, p50_us, p99_us },
-        cpu_us: own as f64 / requests as f64,
-        upstream_us: 0.0,
-        generator_us: 0.0,
-        others: all.saturating_sub(own) as f64 / (cores * took_us as f64),
-    })
+    Ok(after.since(before, Seen { requests, took_us, refused: 0, broken: 0, p50_us, p99_us }))
 }
 
 fn table(subjects: &[Subject], cells: &[Cell]) -> String {

@@ -9,7 +9,7 @@ use onceward_bench::{Result, client};
 use onceward_pace::fill::fill;
 use tokio::time::Instant;
 
-use crate::scale::hall::{Hall, Load, first_runs};
+use crate::scale::hall::{Hall, Load};
 
 /// How long one measurement is.
 const LENGTH: Duration = Duration::from_secs(3);
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1200);
 /// Stores that many answers which expire soon, and measures first runs until all of them have.
 pub(crate) async fn measure(hall: &mut Hall, answers: u64, connections: u32) -> Result<(String, bool)> {
     let directory = hall.folder().join("expiring");
-    let pace = tokio::time::Instant::now();
+    let pace = Instant::now();
     // How fast this machine fills, so that the first answer expires after the first quiet measurements.
     let trial = answers.div_ceil(20);
     fill(&hall.folder().join("trial"), trial, Duration::from_secs(3600)).await?;
@@ -33,7 +33,6 @@ pub(crate) async fn measure(hall: &mut Hall, answers: u64, connections: u32) -> 
     let (mut quiet, mut expiring, mut after) = (Cell::default(), Cell::default(), 0);
     let (mut begun, mut ended): (Option<Instant>, Option<Instant>) = (None, None);
     let started = Instant::now();
-    let mut run = 0;
     while after < QUIET {
         if started.elapsed() > PATIENCE {
             return Ok((
@@ -41,9 +40,8 @@ pub(crate) async fn measure(hall: &mut Hall, answers: u64, connections: u32) -> 
                 false,
             ));
         }
-        run += 1;
         let before = swept(&gateway).await?;
-        let sample = match first_runs(&gateway, &format!("e{run:05}-"), load).await? {
+        let sample = match hall.first_runs(&gateway, load).await? {
             Ok(sample) => sample,
             Err(why) => return Ok((format!("\n## Expiry\n\nFAILED: {why}\n"), false)),
         };

@@ -8,13 +8,12 @@ use std::time::Duration;
 use onceward_bench::Result;
 use onceward_bench::args::Common;
 use onceward_bench::cell::{Cell, Sample};
-use onceward_bench::cpu::{self, Machine};
-use onceward_bench::gateway::Gateway;
-use onceward_bench::load::{self, Requests, Strength};
+use onceward_bench::gateway::{Gateway, quiet};
+use onceward_bench::load::{Requests, Strength};
+use onceward_bench::measure::{Target, measure};
 use onceward_bench::nginx::{Nginx, Role};
 use onceward_pace::fill::fill;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 /// How long answers are kept that are not meant to expire.
@@ -53,11 +52,11 @@ pub(crate) struct Hall {
     common: Common,
     upstream: Nginx,
     folder: TempDir,
+    settings: String,
+    /// What the settings say of the access log.
+    pub(crate) access_log: &'static str,
     run: u64,
 }
-
-const SETTINGS: &str =
-    "drain_delay = \"0s\"\ndrain = \"5s\"\n[upstream]\nurls = [\"{upstream}\"]\nprotocol = \"http1\"\n";
 
 impl Hall {
     /// Starts the API and makes the folder for the directories.
@@ -66,8 +65,9 @@ impl Hall {
             Some(parent) => TempDir::new_in(parent)?,
             None => TempDir::new()?,
         };
+        let (settings, access_log) = quiet(common)?;
         let upstream = Nginx::start(Role::Answering).await?;
-        Ok(Self { rooms: Vec::new(), common: common.clone(), upstream, folder, run: 0 })
+        Ok(Self { rooms: Vec::new(), common: common.clone(), upstream, folder, settings, access_log, run: 0 })
     }
 
     /// Where the directories are.
@@ -138,7 +138,7 @@ impl Hall {
         let store = format!("embedded:{}", directory.display());
         let upstream = [format!("http://{}", self.upstream.address)];
         let begun = Instant::now();
-        let gateway = Gateway::start_on(&store, &self.common, SETTINGS, &upstream).await?;
+        let gateway = Gateway::start_on(&store, &self.common, &self.settings, &upstream).await?;
         Ok((gateway, begun.elapsed()))
     }
 
@@ -149,50 +149,32 @@ impl Hall {
             order.reverse();
         }
         for number in order {
-            self.run += 1;
+            let Some(gateway) = self.rooms[number].gateway.take() else {
+                return Err("no gateway was started".into());
+            };
+            let measured = self.first_runs(&gateway, load).await?;
             let room = &mut self.rooms[number];
-            let Some(gateway) = &room.gateway else { return Err("no gateway was started".into()) };
-            match first_runs(gateway, &format!("r{:05}-", self.run), load).await? {
+            match measured {
                 Ok(sample) => room.cell.samples.push(sample),
                 Err(why) => room.cell.failed = Some(why),
             }
             room.memory = room.memory.max(gateway.usage()?.rss);
+            room.gateway = Some(gateway);
         }
         Ok(())
     }
-}
 
-/// Sends operations with new keys. The inner error says why there is no figure.
-pub(crate) async fn first_runs(
-    gateway: &Gateway,
-    prefix: &str,
-    load: Load,
-) -> Result<std::result::Result<Sample, String>> {
-    let (target, requests) = (gateway.address, Requests::Unique(prefix.to_owned()));
-    let strength = Strength { threads: 1, connections: load.connections, length: load.length };
-    let spent = || -> Result<(u64, u64, Machine)> {
-        Ok((cpu::of_tree(gateway.pid())?, cpu::of_reaped()?, Machine::now()?))
-    };
-    let before = spent()?;
-    let seen = spawn_blocking(move || load::run(target, &requests, strength)).await??;
-    let after = spent()?;
-    if seen.requests == 0 || seen.refused + seen.broken > 0 {
-        return Ok(Err(format!(
-            "{} refused and {} broken beside {} answered",
-            seen.refused, seen.broken, seen.requests
-        )));
+    /// Sends operations with new keys. The inner error says why there is no figure.
+    pub(crate) async fn first_runs(
+        &mut self,
+        gateway: &Gateway,
+        load: Load,
+    ) -> Result<std::result::Result<Sample, String>> {
+        self.run += 1;
+        let requests = Requests::Unique(format!("r{:05}-", self.run));
+        let strength = Strength { threads: 1, connections: load.connections, length: load.length };
+        measure(Target::Gateway(gateway, "first_run"), self.upstream.pid(), requests, strength).await
     }
-    let per = |micros: u64| micros as f64 / seen.requests as f64;
-    let (own, generator) = (after.0 - before.0, after.1 - before.1);
-    let all = after.2.busy + after.2.steal - before.2.busy - before.2.steal;
-    let cores = std::thread::available_parallelism()?.get() as f64;
-    Ok(Ok(Sample {
-        seen,
-        cpu_us: per(own),
-        upstream_us: 0.0,
-        generator_us: per(generator),
-        others: all.saturating_sub(own + generator) as f64 / (cores * seen.took_us as f64),
-    }))
 }
 
 /// How many bytes the files below a directory take on the disk.
