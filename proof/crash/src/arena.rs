@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -24,6 +24,8 @@ pub(crate) struct Arena {
     /// The disk of the store, where it can be made full.
     pub(crate) disk: Option<PathBuf>,
     pub(crate) started: Duration,
+    /// Nobody kills anything now.
+    pub(crate) is_calm: AtomicBool,
     /// When a caller last killed the gateway, in milliseconds since the start.
     pub(crate) last_strike: AtomicU64,
 }
@@ -51,7 +53,7 @@ impl Arena {
         let time = u64::try_from((now() - self.started).as_millis()).unwrap_or(u64::MAX);
         let last = self.last_strike.load(Ordering::SeqCst);
         let due = u64::try_from(STRIKES.as_millis()).unwrap_or(u64::MAX);
-        if time < last + due || self.keeper.up().is_none() {
+        if time < last + due || self.is_calm.load(Ordering::SeqCst) || self.keeper.up().is_none() {
             return Ok(false);
         }
         if self.last_strike.compare_exchange(last, time, Ordering::SeqCst, Ordering::SeqCst).is_err() {

@@ -1,6 +1,8 @@
 //! Does to the gateway, to its upstream and to its disk what nobody should.
 
+use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::process::Signal;
@@ -14,14 +16,25 @@ use crate::time::{ms, now};
 /// The exit codes of an orderly end: everything finished, or operations were left unresolved.
 const ORDERLY: [i32; 2] = [0, 3];
 
+/// The pause in which nobody does anything to anybody.
+const CALM: Duration = ms(3_500);
+
 /// One fault after the other until the run is over, then heals everything.
 pub(crate) fn run(arena: &Arena, seed: u64) -> Result<()> {
     let mut rng = Rng::with_seed(seed ^ 0x6e65_6d65_7369_7321);
-    while !arena.book.is_over() {
-        let calm = now() + ms(rng.u64(100..1_300));
-        while now() < calm && !arena.book.is_over() {
+    for turn in 0.. {
+        // Now and then long enough that nothing excuses an operation which is unresolved.
+        let is_calm = turn == 0 || rng.u32(0..8) == 0;
+        let pause = if is_calm { CALM } else { ms(rng.u64(100..1_300)) };
+        arena.is_calm.store(is_calm, Ordering::SeqCst);
+        let end = now() + pause;
+        while now() < end && !arena.book.is_over() {
             keep_up(arena)?;
             thread::sleep(ms(10));
+        }
+        arena.is_calm.store(false, Ordering::SeqCst);
+        if arena.book.is_over() {
+            return Ok(());
         }
         strike(arena, &mut rng)?;
         keep_up(arena)?;

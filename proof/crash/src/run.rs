@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -105,6 +105,7 @@ fn arena(args: &Args, folder: &Path, disk: Option<PathBuf>) -> Result<Arena> {
         ledger,
         disk,
         started: now(),
+        is_calm: AtomicBool::new(true),
         last_strike: AtomicU64::new(0),
     };
     arena.keeper.start()?;
