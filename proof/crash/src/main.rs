@@ -6,6 +6,7 @@ mod arena;
 mod book;
 mod callers;
 mod client;
+mod deaths;
 mod disk;
 mod gateway;
 mod heal;
@@ -13,6 +14,7 @@ mod ledger;
 mod nemesis;
 mod plan;
 mod run;
+mod scene;
 mod script;
 mod time;
 mod upstream;
@@ -30,6 +32,8 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 enum Verb {
     /// Callers and faults for a while, then the healing
     Run(run::Args),
+    /// Death at every call by which the store changes its files
+    Deaths(deaths::Args),
     /// The upstream of a run: not for people
     #[command(hide = true)]
     Upstream { address: SocketAddr, ledger: PathBuf },
@@ -38,6 +42,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Run(args) => run::run(&args),
+        Verb::Deaths(args) => deaths::run(&args),
         Verb::Upstream { address, ledger } => upstream::serve(address, &ledger).map(|()| true),
     };
     match done {

@@ -125,9 +125,11 @@ pub(crate) fn size(rng: &mut Rng) -> usize {
     }
 }
 
-/// Bytes that depend on their place, so that none that is lost or moved goes unseen.
+/// Bytes that depend on their place, so that none that is lost or moved goes unseen, and that do not compress well.
 pub(crate) fn padding(from: usize, bytes: usize) -> impl Iterator<Item = u8> {
-    (from..bytes).map(|at| b"0123456789abcdefghijklmnopqrstu"[at % 31])
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut rng = fastrand::Rng::with_seed(bytes as u64);
+    (from..bytes).map(move |_| LETTERS[rng.usize(0..64)])
 }
 
 #[cfg(test)]
