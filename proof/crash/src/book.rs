@@ -49,8 +49,8 @@ pub(crate) struct Entry {
     /// Something was asked for that may leave it unresolved with no other fault.
     pub(crate) risky: bool,
     pub(crate) answer: Option<Seen>,
-    rows: Vec<Row>,
-    told: Vec<(Duration, Duration, String)>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) told: Vec<(Duration, Duration, String)>,
 }
 
 /// A promise that was broken.
@@ -165,6 +165,14 @@ impl Book {
             told: Vec::new(),
         });
         entry.risky |= script.is_risky();
+    }
+
+    /// What is known from an earlier life of the records. The ledger is read anew.
+    pub(crate) fn seed(&self, entry: Entry) {
+        let mut inner = self.inner();
+        let name = entry.op.name();
+        let rows = inner.strange.remove(&name).unwrap_or_default();
+        inner.entries.insert(name, Entry { rows, told: Vec::new(), risky: true, ..entry });
     }
 
     /// The operation may end in any way from here on: an operator has overruled its holder.

@@ -13,6 +13,7 @@ mod heal;
 mod ledger;
 mod nemesis;
 mod plan;
+mod power;
 mod run;
 mod scene;
 mod script;
@@ -34,6 +35,8 @@ enum Verb {
     Run(run::Args),
     /// Death at every call by which the store changes its files
     Deaths(deaths::Args),
+    /// The power goes at any moment
+    Power(power::Args),
     /// The upstream of a run: not for people
     #[command(hide = true)]
     Upstream { address: SocketAddr, ledger: PathBuf },
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Run(args) => run::run(&args),
         Verb::Deaths(args) => deaths::run(&args),
+        Verb::Power(args) => power::run(&args),
         Verb::Upstream { address, ledger } => upstream::serve(address, &ledger).map(|()| true),
     };
     match done {
