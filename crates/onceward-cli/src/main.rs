@@ -15,6 +15,14 @@ use crate::exit::Exit;
 
 fn main() -> ExitCode {
     let command = Command::parse();
+    #[cfg(feature = "mutants")]
+    if let Some(name) = std::env::var_os("MUTANT_OF_ONCEWARD") {
+        let name = name.to_string_lossy();
+        if !onceward::mutant::select(&name) {
+            return Exit::Usage.report(&format!("there is no mutant `{name}`"));
+        }
+        say::complain(&format!("warning: this process is broken on purpose: {name}"));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Exit::CannotStart.report(&format!("cannot start the runtime: {error}")),
