@@ -4,6 +4,7 @@ mod call;
 mod command;
 mod demo;
 mod exit;
+mod log;
 mod say;
 
 use std::process::ExitCode;
