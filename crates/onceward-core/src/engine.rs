@@ -4,7 +4,7 @@ mod claim;
 mod secret;
 mod stray;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::flight::Flights;
 use crate::key::{Key, RecordId, Scope};
 use crate::permit::Permit;
 use crate::policy::{InFlight, Policy};
-use crate::record::{Answer, Owner, Record, State, Timestamp};
-use crate::store::{CALL_BUDGET_MAX, Put, Store, Swept};
+use crate::record::{Answer, Owner, Timestamp};
+use crate::store::{CALL_BUDGET_MAX, Store, Swept};
 
 /// One request to run an operation at most once.
 #[derive(Debug, Clone)]
@@ -130,7 +130,7 @@ pub(crate) struct Inner {
     /// Store milliseconds minus boot milliseconds, from the last reply; `i64::MIN` before the first.
     store_offset: AtomicI64,
     /// Claims that may have landed after their `begin` ended; they are released when found.
-    strays: Mutex<HashMap<(RecordId, Owner), Stray>>,
+    strays: Mutex<BTreeMap<(RecordId, Owner), Stray>>,
 }
 
 impl Engine {
@@ -295,9 +295,4 @@ impl Inner {
             self.answers.put(id, asked, answer, left, before);
         }
     }
-}
-
-/// The put that frees a record. It forgets the fingerprint: the next request may be any.
-pub(crate) fn released(record: &Record, not_after: Timestamp) -> Put {
-    Put { state: State::Released, fingerprint: None, checkpoint: None, ..Put::keep(record, not_after) }
 }

@@ -82,7 +82,7 @@ impl fmt::Display for Revision {
 }
 
 /// Who holds a permit: 128 random bits, made afresh by each `begin`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner([u8; 16]);
 
 impl Owner {

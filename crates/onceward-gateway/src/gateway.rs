@@ -10,7 +10,7 @@ use onceward_admin::{
     AdminState, AnswerWriter, Build, Doctor, MeteredStore, Metrics, Reload, ReloadRefused, Reloaded, Token,
     Upstreams,
 };
-use onceward_core::{Engine, EngineSettings, Store, SystemClock, SystemEntropy};
+use onceward_core::{Clock, Engine, EngineSettings, Entropy, Store, SystemClock, SystemEntropy};
 use onceward_http::{IdempotencyLayer, stored_answer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use tower_layer::Layer as _;
 use crate::access::Access;
 use crate::examine::{StoreLook, examine};
 use crate::listen::{Counters, Listening, ReloadableTls, Stop, Tls, TlsError, accept};
+use crate::network::{Dial, Listener};
 use crate::reload::{Live, SettingsSource, show_certificate};
 use crate::routes;
 use crate::settings::Settings;
@@ -35,6 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Gateway {
     live: Arc<Live>,
+    counters: Counters,
     address: SocketAddr,
     admin_address: SocketAddr,
     draining: Arc<AtomicBool>,
@@ -77,7 +79,7 @@ pub enum StartError {
 }
 
 /// What a gateway is told about the process that it runs in.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Process {
     /// Where settings are read again from; without it a reload is refused.
     pub source: Option<SettingsSource>,
@@ -85,6 +87,53 @@ pub struct Process {
     pub build: Build,
     /// What is known of the store, for `onceward doctor`.
     pub store_look: Option<StoreLook>,
+    /// What paces it; what waits for connections is paced by tokio's clock besides.
+    pub clock: Arc<dyn Clock>,
+    /// Where owner tokens and the store's hash key come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// How upstreams are reached.
+    pub dial: Dial,
+    /// How the engine talks to its store; the settings decide about `hide_keys`.
+    pub engine: EngineSettings,
+}
+
+impl Default for Process {
+    /// This machine, and nothing known of the rest.
+    fn default() -> Self {
+        Self {
+            source: None,
+            build: Build::default(),
+            store_look: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            dial: Dial::Machine,
+            engine: EngineSettings::default(),
+        }
+    }
+}
+
+/// Where a gateway accepts connections.
+#[derive(Debug)]
+pub struct Listeners<L> {
+    /// Those of callers.
+    pub callers: L,
+    /// Those of operators; without it there are no pages for them.
+    pub operators: Option<TcpListener>,
+}
+
+/// What a gateway has in its hands at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtWork {
+    /// Connections of callers.
+    pub connections: u64,
+    /// Requests of callers that are not answered yet.
+    pub requests: u64,
+    /// Operations that run, with their caller or without.
+    pub operations: usize,
+    /// Principals with an operation in flight.
+    pub principals: usize,
+    /// Requests in flight at the upstreams.
+    pub upstream: usize,
 }
 
 impl Gateway {
@@ -106,6 +155,22 @@ impl Gateway {
         store: Arc<dyn Store>,
         token: Token,
     ) -> Result<Self, StartError> {
+        let callers = listen(settings.listen, "listen").await?;
+        let operators = Some(listen(settings.admin.listen, "admin.listen").await?);
+        Self::start_on(Listeners { callers, operators }, process, settings, store, token)
+    }
+
+    /// As [`Gateway::start_in`], with listeners that listen already. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`], though never `Listen`; nothing was served.
+    pub fn start_on<L: Listener>(
+        listeners: Listeners<L>,
+        process: Process,
+        settings: Settings,
+        store: Arc<dyn Store>,
+        token: Token,
+    ) -> Result<Self, StartError> {
         let metrics = Metrics::with(process.build);
         metrics.allow_routes(settings.routes.iter().map(|it| it.name.clone()).chain(["default".to_owned()]));
         let tls = load_tls(&settings, &metrics)?;
@@ -114,22 +179,23 @@ impl Gateway {
         let watch = Arc::new(Watch::new(metrics.clone()));
         let surroundings = Surroundings {
             observer: Some(Arc::clone(&watch) as _),
+            dial: process.dial,
             ..Surroundings::new(background.clone(), background_stop.clone())
         };
         let proxy = Upstream::within(routes::upstream(&settings), surroundings)?;
         watch.keep_only(&proxy);
 
-        let listener = listen(settings.listen, "listen").await?;
-        let admin_listener = listen(settings.admin.listen, "admin.listen").await?;
-        let address = listener.local_addr().unwrap_or(settings.listen);
-        let admin_address = admin_listener.local_addr().unwrap_or(settings.admin.listen);
+        let Listeners { callers, operators } = listeners;
+        let address = callers.local_addr().unwrap_or(settings.listen);
+        let admin_address = operators.as_ref().and_then(|it| it.local_addr().ok());
+        let admin_address = admin_address.unwrap_or(settings.admin.listen);
         let store: Arc<dyn Store> =
-            Arc::new(MeteredStore::new(store, Arc::new(SystemClock), metrics.clone()));
+            Arc::new(MeteredStore::new(store, Arc::clone(&process.clock), metrics.clone()));
         let engine = Engine::with(
             store,
-            EngineSettings { hide_keys: settings.admin.hide_keys, ..EngineSettings::default() },
-            Arc::new(SystemClock),
-            Arc::new(SystemEntropy),
+            EngineSettings { hide_keys: settings.admin.hide_keys, ..process.engine },
+            process.clock,
+            process.entropy,
             Arc::new(metrics.clone()),
         );
         let layer = Arc::new(IdempotencyLayer::new(engine.clone(), routes::routes(&settings)));
@@ -180,18 +246,30 @@ impl Gateway {
         let counters = Counters::default();
         let counted = counters.clone();
         metrics.show_listener(move || listener_view(&counted));
-        let listening = Listening { limits, tls, counters };
-        connections.spawn(accept(listener, service, listening, stop.clone(), connections.clone()));
+        let listening = Listening { limits, tls, counters: counters.clone() };
+        connections.spawn(accept(callers, service, listening, stop.clone(), connections.clone()));
         background.spawn(upkeep(engine, metrics, background_stop.clone()));
         let admin_stop = background_stop.clone();
         let admin_router = onceward_admin::router(admin);
-        background.spawn(async move {
-            let stopped = async move { admin_stop.cancelled().await };
-            if let Err(error) = onceward_admin::serve(admin_listener, admin_router, stopped).await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
-        Ok(Self { live, address, admin_address, draining, stop, connections, background, background_stop })
+        if let Some(operators) = operators {
+            background.spawn(async move {
+                let stopped = async move { admin_stop.cancelled().await };
+                if let Err(error) = onceward_admin::serve(operators, admin_router, stopped).await {
+                    tracing::error!(%error, "the admin listener ended");
+                }
+            });
+        }
+        Ok(Self {
+            live,
+            counters,
+            address,
+            admin_address,
+            draining,
+            stop,
+            connections,
+            background,
+            background_stop,
+        })
     }
 
     /// Reads the settings again and takes them up, all or none: see [`Settings::changes`].
@@ -212,6 +290,18 @@ impl Gateway {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// What is under way now.
+    #[must_use]
+    pub fn at_work(&self) -> AtWork {
+        AtWork {
+            connections: self.counters.open(),
+            requests: self.counters.under_way(),
+            operations: self.live.layer.running(),
+            principals: self.live.layer.principals_in_flight(),
+            upstream: self.live.proxy.states().iter().map(|it| it.in_flight).sum(),
+        }
     }
 
     /// Stops in order, so that nothing is lost that could be kept:

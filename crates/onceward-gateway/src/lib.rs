@@ -1,7 +1,7 @@
 //! A reverse proxy that makes any HTTP API safe to repeat.
 //!
-//! It puts the layer of [`onceward_http`] in front of one upstream, in any language, and serves health,
-//! metrics and the records on a second listener.
+//! It puts the layer of [`onceward_http`] in front of an API in any language, on one or several machines, and
+//! serves health, metrics and the records on a second listener.
 //!
 //! # What is promised, and what is not
 //! An operation is sent to the upstream once. No caller sees a byte of its answer before it is stored. What
@@ -15,6 +15,7 @@ pub mod doctor;
 mod examine;
 mod gateway;
 pub mod listen;
+pub mod network;
 mod reload;
 mod routes;
 pub mod settings;
@@ -28,7 +29,7 @@ mod watch;
 
 pub use crate::examine::StoreLook;
 pub use crate::forward::{ClientAddr, SecureClient};
-pub use crate::gateway::{Ended, Gateway, Process, StartError};
+pub use crate::gateway::{AtWork, Ended, Gateway, Listeners, Process, StartError};
 pub use crate::reload::SettingsSource;
 pub use onceward_http::FreshConnection;
 

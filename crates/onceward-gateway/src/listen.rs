@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use onceward_http::Body;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -43,6 +42,7 @@ pub use self::received::{BodyError, Received};
 use self::serve::{Connection, is_about_one_connection};
 pub use self::tls::{ReloadableTls, Tls, TlsError, TlsWarning};
 pub use self::violation::Violation;
+use crate::network::Listener;
 
 /// How a listener listens.
 #[derive(Debug, Clone, Default)]
@@ -72,13 +72,9 @@ pub struct Stop {
 ///
 /// # Cancel safety
 /// Dropping this stops accepting; connections go on.
-pub async fn accept<S>(
-    listener: TcpListener,
-    service: S,
-    listening: Listening,
-    stop: Stop,
-    connections: TaskTracker,
-) where
+pub async fn accept<L, S>(listener: L, service: S, listening: Listening, stop: Stop, connections: TaskTracker)
+where
+    L: Listener,
     S: Service<Request<Received>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
@@ -94,6 +90,7 @@ pub async fn accept<S>(
             Ok((stream, peer)) => {
                 let line = Line::new();
                 let place = tokio::select! {
+                    biased;
                     place = places.take(&line) => place,
                     () = stop.accepting.cancelled() => return,
                 };

@@ -72,12 +72,14 @@ pub(crate) async fn tunnel(upgrade: Upgrade, upstream: OnUpgrade, cut: Cancellat
         let mut up = Box::pin(copy(client_read, upstream_write));
         let mut down = Box::pin(copy(upstream_read, client_write));
         tokio::select! {
+            biased;
             () = &mut up => drop(tokio::time::timeout(HALF_OPEN_MAX, down).await),
             () = &mut down => drop(tokio::time::timeout(HALF_OPEN_MAX, up).await),
         }
         Ok::<(), hyper::Error>(())
     };
     tokio::select! {
+        biased;
         ended = carry => if let Err(error) = ended {
             debug!(%error, "a tunnel was never opened");
         },

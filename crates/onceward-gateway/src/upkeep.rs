@@ -38,6 +38,7 @@ pub(crate) async fn upkeep(engine: Engine, metrics: Metrics, stop: CancellationT
         }
         let pause = Duration::from_millis(if more { 10 } else { 1000 });
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }

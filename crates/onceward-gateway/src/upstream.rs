@@ -52,6 +52,7 @@ use self::roster::{Change, Id, Roster};
 use self::set::Set;
 pub(crate) use self::settings::Target;
 pub use self::settings::{Balance, HostMode, InvalidSetting, Protocol, UpstreamSettings};
+use crate::network::Dial;
 
 /// Request extension: this request is no operation, so its failures are told in the plain words of a proxy
 /// and it may upgrade its connection.
@@ -79,15 +80,17 @@ pub struct Surroundings {
     pub shutdown: CancellationToken,
     /// How names are resolved.
     pub names: Names,
+    /// How connections are made.
+    pub dial: Dial,
     /// Who hears what happens at each upstream.
     pub observer: Option<Arc<dyn UpstreamObserver>>,
 }
 
 impl Surroundings {
-    /// Names as the system resolves them, and nobody who listens.
+    /// The network of this machine with names as the system resolves them, and nobody who listens.
     #[must_use]
     pub fn new(tracker: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self { tracker, shutdown, names: Names::system(), observer: None }
+        Self { tracker, shutdown, names: Names::system(), dial: Dial::Machine, observer: None }
     }
 }
 
@@ -99,6 +102,7 @@ struct Shared {
     last_id: Mutex<Id>,
     turns: AtomicUsize,
     names: Names,
+    dial: Dial,
     observer: Option<Arc<dyn UpstreamObserver>>,
     tracker: TaskTracker,
     shutdown: CancellationToken,
@@ -124,7 +128,7 @@ impl Upstream {
     /// # Errors
     /// The first setting that cannot be used, with the remedy.
     pub fn within(settings: UpstreamSettings, within: Surroundings) -> Result<Self, InvalidSetting> {
-        let Surroundings { tracker, shutdown, names, observer } = within;
+        let Surroundings { tracker, shutdown, names, dial, observer } = within;
         let (mut last_id, closed) = (0, shutdown.child_token());
         let set = Arc::new(Set::new(settings, None, &mut last_id, &tracker, &closed)?);
         let shared = Arc::new(Shared {
@@ -133,6 +137,7 @@ impl Upstream {
             last_id: Mutex::new(last_id),
             turns: AtomicUsize::new(0),
             names,
+            dial,
             observer,
             tracker,
             shutdown,

@@ -83,6 +83,7 @@ pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome
             teller.tell_early(late, told);
             // Storing goes on: a repeat gets the answer once the store is back.
             tokio::select! {
+                biased;
                 written = &mut finish => return settle(id, written),
                 () = door.shared.abort.cancelled() => return,
             }

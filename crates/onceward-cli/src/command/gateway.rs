@@ -104,7 +104,7 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
     let store_look = Some(store_look(&settings, &store));
-    let process = Process { source: Some(source), build, store_look };
+    let process = Process { source: Some(source), build, store_look, ..Process::default() };
     let gateway = match Gateway::start_in(process, settings, Arc::clone(&store) as _, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),

@@ -12,10 +12,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::line::Line;
+use crate::network::CallerSocket;
 
 /// How long the caller may be silent before nothing more is expected of it.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -26,16 +26,16 @@ const SCRATCH_BYTES: usize = 16 << 10;
 
 /// A stream whose shutdown waits until the caller, too, has ended or fallen silent, where a body is unread.
 #[derive(Debug)]
-pub(super) struct Lingering {
-    stream: TcpStream,
+pub(super) struct Lingering<C> {
+    stream: C,
     line: Arc<Line>,
     ended: bool,
     dropped_bytes: usize,
     silence: Option<Pin<Box<Sleep>>>,
 }
 
-impl Lingering {
-    pub(super) fn new(stream: TcpStream, line: Arc<Line>) -> Self {
+impl<C: CallerSocket> Lingering<C> {
+    pub(super) fn new(stream: C, line: Arc<Line>) -> Self {
         Self { stream, line, ended: false, dropped_bytes: 0, silence: None }
     }
 
@@ -61,7 +61,7 @@ impl Lingering {
     }
 }
 
-impl AsyncRead for Lingering {
+impl<C: CallerSocket> AsyncRead for Lingering<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -71,7 +71,7 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl<C: CallerSocket> AsyncWrite for Lingering<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, from)
     }

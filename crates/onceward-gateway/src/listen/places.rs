@@ -1,6 +1,6 @@
 //! Places for connections, and who must leave when there is none.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
-    lines: HashMap<u64, Arc<Line>>,
+    /// By number, so that of two that rank alike the older one leaves.
+    lines: BTreeMap<u64, Arc<Line>>,
 }
 
 /// The place of one connection; dropping it makes room.

@@ -16,7 +16,6 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use onceward_http::Body;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +32,7 @@ use super::socket::Socket;
 use super::streams::Streams;
 use super::strict::Strict;
 use super::{Listening, Stop};
+use crate::network::CallerSocket;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The first byte of a handshake of TLS.
@@ -59,8 +59,9 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Serves until the connection ends.
-    pub(super) async fn serve<S>(self, service: S, stream: TcpStream, place: Place)
+    pub(super) async fn serve<S, C>(self, service: S, stream: C, place: Place)
     where
+        C: CallerSocket,
         S: Service<Request<Received>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
@@ -70,6 +71,7 @@ impl Connection {
         }
         let (line, stop) = (Arc::clone(&self.line), self.stop.clone());
         let ended = tokio::select! {
+            biased;
             ended = self.begin(service, stream, place) => ended,
             () = cut(&line, &stop) => Ok(()),
             () = stop.now.cancelled() => Ok(()),
@@ -80,8 +82,9 @@ impl Connection {
         }
     }
 
-    async fn begin<S>(&self, service: S, stream: TcpStream, place: Place) -> Result<(), BoxError>
+    async fn begin<S, C>(&self, service: S, mut stream: C, place: Place) -> Result<(), BoxError>
     where
+        C: CallerSocket,
         S: Service<Request<Received>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
@@ -121,7 +124,7 @@ impl Connection {
         }
     }
 
-    fn socket(&self, stream: TcpStream, place: Place) -> Socket {
+    fn socket<C: CallerSocket>(&self, stream: C, place: Place) -> Socket<C> {
         let stream = Lingering::new(stream, Arc::clone(&self.line));
         let listening = &self.listening;
         Socket::new(stream, listening.limits.write_timeout, listening.counters.clone(), place)
@@ -211,6 +214,7 @@ impl Connection {
         let Listening { limits, counters, .. } = &*self.listening;
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
+            biased;
             ended = &mut connection => return Ok(ended?),
             () = self.stop.graceful.cancelled() => {}
             () = self.line.leave.cancelled() => {}
@@ -231,6 +235,7 @@ impl Connection {
         }
         connection.as_mut().leave();
         tokio::select! {
+            biased;
             ended = &mut connection => Ok(ended?),
             // It was told to end and does not, though nothing is under way.
             () = quiet_for(&self.line, limits.write_timeout) => Ok(()),
@@ -277,6 +282,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Waits until the connection is told to end while nothing is owed to the caller; for ever if something is.
 async fn cut(line: &Line, stop: &Stop) {
     tokio::select! {
+        biased;
         () = stop.graceful.cancelled() => match line.speaks() {
             // It has said nothing yet.
             None => return,

@@ -11,11 +11,12 @@ use tokio::time::{Instant, Sleep};
 use super::counters::{Count, Counters};
 use super::linger::Lingering;
 use super::places::Place;
+use crate::network::CallerSocket;
 
 /// A stream whose writes fail when the other end takes nothing for `patience`.
 #[derive(Debug)]
-pub(super) struct Socket {
-    stream: Lingering,
+pub(super) struct Socket<C> {
+    stream: Lingering<C>,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     counters: Counters,
@@ -23,8 +24,8 @@ pub(super) struct Socket {
     _place: Place,
 }
 
-impl Socket {
-    pub(super) fn new(stream: Lingering, patience: Duration, counters: Counters, place: Place) -> Self {
+impl<C: CallerSocket> Socket<C> {
+    pub(super) fn new(stream: Lingering<C>, patience: Duration, counters: Counters, place: Place) -> Self {
         Self { stream, patience, waiting: None, counters, _place: place }
     }
 
@@ -46,7 +47,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<C: CallerSocket> AsyncRead for Socket<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,7 +57,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<C: CallerSocket> AsyncWrite for Socket<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, from);
         self.bounded(cx, wrote)

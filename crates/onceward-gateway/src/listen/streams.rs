@@ -34,6 +34,7 @@ where
         let pace = Pace::new();
         self.tasks.spawn(PACE.scope(Arc::clone(&pace), async move {
             tokio::select! {
+                biased;
                 () = stream => {}
                 () = gone.cancelled() => {}
                 () = pace.stuck(patience) => counters.note(Count::WriteTimeout),

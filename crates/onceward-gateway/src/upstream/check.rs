@@ -45,8 +45,13 @@ async fn is_well(shared: &Shared, set: &Set, node: &Node, path: &str) -> bool {
     let mut request = request.expect("the path was checked with the settings");
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("onceward-check"));
     let asked = Asked::new(request, set.settings.protocol);
-    let exchange =
-        Exchange { asked: &asked, settings: &set.settings, names: &shared.names, progress: &asked.progress };
+    let exchange = Exchange {
+        asked: &asked,
+        settings: &set.settings,
+        names: &shared.names,
+        dial: &shared.dial,
+        progress: &asked.progress,
+    };
     let Ok((response, _stream)) = node.send(exchange).await else { return false };
     let well = response.status().is_success() || response.status().is_redirection();
     // Read to its end the connection can be used again.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
@@ -16,6 +15,7 @@ use super::fault::Fault;
 use super::settings::Target;
 use super::stream::Stream;
 use super::tls;
+use crate::network::{Dial, Dialled};
 
 /// How long an address is tried before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -37,12 +37,17 @@ pub(super) async fn connect(
     target: &Target,
     addresses: &[IpAddr],
     tls: Option<Arc<ClientConfig>>,
+    dial: &Dial,
 ) -> Result<Connected, Fault> {
     let connecting = async {
-        let tcp = first_of(addresses, target.port).await?;
-        let peer = tcp.peer_addr()?.ip();
-        // A request is written whole; waiting for more bytes would only delay it.
-        tcp.set_nodelay(true)?;
+        let (dialled, peer) = first_of(addresses, target.port, dial).await?;
+        let tcp = match (dialled, &target.certified) {
+            (Dialled::Machine(tcp), _) => tcp,
+            (Dialled::Other(wire), None) => {
+                return Ok(Connected { io: TokioIo::new(Stream::Other(wire)), peer, http2: false });
+            }
+            (Dialled::Other(_), Some(_)) => return Err(io::ErrorKind::Unsupported.into()),
+        };
         let (Some(name), Some(config)) = (&target.certified, tls) else {
             return Ok(Connected { io: TokioIo::new(Stream::Plain(tcp)), peer, http2: false });
         };
@@ -58,30 +63,25 @@ pub(super) async fn connect(
 
 /// The first address that takes a connection: each gets a head start before the next joins, and none waits for
 /// one that has failed.
-async fn first_of(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+async fn first_of(addresses: &[IpAddr], port: u16, dial: &Dial) -> io::Result<(Dialled, IpAddr)> {
     let mut waiting = addresses.iter();
     let mut trying = JoinSet::new();
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "no address");
     loop {
         if let Some(&address) = waiting.next() {
-            trying.spawn(one(SocketAddr::new(address, port)));
+            let dial = dial.clone();
+            trying.spawn(async move { Ok((dial.dial(SocketAddr::new(address, port)).await?, address)) });
         } else if trying.is_empty() {
             return Err(failed);
         }
         let more = waiting.len() > 0;
         tokio::select! {
+            biased;
             Some(tried) = trying.join_next() => match tried.map_err(io::Error::other).flatten() {
-                Ok(stream) => return Ok(stream),
+                Ok(dialled) => return Ok(dialled),
                 Err(error) => failed = error,
             },
             () = tokio::time::sleep(HEAD_START), if more => {}
         }
     }
-}
-
-async fn one(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-    // So that a peer that vanished under a silent stream is found at last.
-    socket.set_keepalive(true)?;
-    socket.connect(address).await
 }

@@ -14,6 +14,7 @@ use super::http2::Streaming;
 use super::lent::Lent;
 use super::names::Names;
 use super::settings::{Protocol, UpstreamSettings};
+use crate::network::Dial;
 use crate::upgrade::Upgrade;
 use crate::upstream::Refusal;
 
@@ -54,6 +55,7 @@ pub(super) struct Exchange<'a> {
     pub(super) asked: &'a Asked,
     pub(super) settings: &'a UpstreamSettings,
     pub(super) names: &'a Names,
+    pub(super) dial: &'a Dial,
     pub(super) progress: &'a Progress,
 }
 

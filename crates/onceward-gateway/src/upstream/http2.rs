@@ -165,6 +165,7 @@ async fn unwanted(usage: &Usage, idle_max: std::time::Duration, closed: &Cancell
         }
     };
     tokio::select! {
+        biased;
         () = closed.cancelled() => {}
         () = idle => {}
     }

@@ -133,7 +133,7 @@ impl Node {
             alone.take_if(|_| !self.may_choose_http2());
         }
         let tls = self.tls.as_ref().map(|it| Arc::clone(if http1_only { &it.http1 } else { &it.any }));
-        let connected = connect(&self.target, addresses, tls).await?;
+        let connected = connect(&self.target, addresses, tls, exchange.dial).await?;
         let http2 = match self.protocol {
             Protocol::Http1 => false,
             Protocol::H2c => true,

@@ -82,6 +82,7 @@ impl Pool {
     async fn reap(self: Arc<Self>) {
         while let Some(next) = self.drop_old() {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(next) => {}
                 () = self.closed.cancelled() => {}
             }

@@ -56,8 +56,13 @@ impl Shared {
 
     /// Each upstream at most once, until one may have processed the request.
     async fn tries(&self, set: &Set, asked: &Asked) -> Ended {
-        let exchange =
-            Exchange { asked, settings: &set.settings, names: &self.names, progress: &asked.progress };
+        let exchange = Exchange {
+            asked,
+            settings: &set.settings,
+            names: &self.names,
+            dial: &self.dial,
+            progress: &asked.progress,
+        };
         let mut failed = None;
         for (node, turn) in self.candidates(set, asked) {
             let Some(slot) = node.slots.take(set.settings.in_flight_max) else {

@@ -8,11 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::network::Wire;
+
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Other(Box<dyn Wire>),
 }
 
 impl AsyncRead for Stream {
@@ -20,6 +23,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(it) => Pin::new(it).poll_read(cx, to),
             Self::Tls(it) => Pin::new(it).poll_read(cx, to),
+            Self::Other(it) => Pin::new(it).poll_read(cx, to),
         }
     }
 }
@@ -29,6 +33,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(it) => Pin::new(it).poll_write(cx, from),
             Self::Tls(it) => Pin::new(it).poll_write(cx, from),
+            Self::Other(it) => Pin::new(it).poll_write(cx, from),
         }
     }
 
@@ -36,6 +41,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(it) => Pin::new(it).poll_flush(cx),
             Self::Tls(it) => Pin::new(it).poll_flush(cx),
+            Self::Other(it) => Pin::new(it).poll_flush(cx),
         }
     }
 
@@ -43,6 +49,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(it) => Pin::new(it).poll_shutdown(cx),
             Self::Tls(it) => Pin::new(it).poll_shutdown(cx),
+            Self::Other(it) => Pin::new(it).poll_shutdown(cx),
         }
     }
 
@@ -54,6 +61,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(it) => Pin::new(it).poll_write_vectored(cx, from),
             Self::Tls(it) => Pin::new(it).poll_write_vectored(cx, from),
+            Self::Other(it) => Pin::new(it).poll_write_vectored(cx, from),
         }
     }
 
@@ -61,6 +69,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(it) => it.is_write_vectored(),
             Self::Tls(it) => it.is_write_vectored(),
+            Self::Other(it) => it.is_write_vectored(),
         }
     }
 }
