@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-model", &["onceward-core"]),
     ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway"]),
     ("onceward-crash", &[]),
+    ("onceward-pace", &["onceward-bench", "onceward-core", "onceward-http", "onceward-store-embedded"]),
     ("xtask", &[]),
 ];
 

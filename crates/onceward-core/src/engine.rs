@@ -21,8 +21,8 @@ use crate::flight::Flights;
 use crate::key::{Key, RecordId, Scope};
 use crate::permit::Permit;
 use crate::policy::{InFlight, Policy};
-use crate::record::{Answer, Owner, Record, State, Timestamp};
-use crate::store::{CALL_BUDGET_MAX, Put, Store, Swept};
+use crate::record::{Answer, Owner, Timestamp};
+use crate::store::{CALL_BUDGET_MAX, Store, Swept};
 
 /// One request to run an operation at most once.
 #[derive(Debug, Clone)]
@@ -295,9 +295,4 @@ impl Inner {
             self.answers.put(id, asked, answer, left, before);
         }
     }
-}
-
-/// The put that frees a record. It forgets the fingerprint: the next request may be any.
-pub(crate) fn released(record: &Record, not_after: Timestamp) -> Put {
-    Put { state: State::Released, fingerprint: None, checkpoint: None, ..Put::keep(record, not_after) }
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::decide::{Verdict, Verdicts, judge_verdict};
-use crate::engine::{Engine, released};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::key::RecordId;
-use crate::record::{Record, Revision, State, Timestamp};
+use crate::record::{Record, Revision};
 use crate::store::browse::RESERVED_KIND;
-use crate::store::{Cursor, Filter, Loaded, Page, Put, Replace};
+use crate::store::{Cursor, Filter, Loaded, Page, Replace};
+use crate::transition::resolved;
 
 /// What became of an operator's verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +78,8 @@ impl Engine {
         }
         let inner = &self.inner;
         inner.heard(now);
-        let put = self.put_of(&found, verdict, inner.not_after().await?);
+        let cached = inner.store.traits().shared.then(|| self.cache_life());
+        let put = resolved(&found, verdict, cached, inner.not_after().await?);
         // Also when the caller leaves before the reply is here: the verdict may be written by then.
         let _forgetting = Forget { engine: self, id };
         let call = inner.store.replace(id, seen, &put);
@@ -92,21 +94,6 @@ impl Engine {
                 inner.heard(now);
                 Err(Error::new(ErrorKind::Unavailable, "write the verdict in time"))
             }
-        }
-    }
-
-    fn put_of(&self, found: &Record, verdict: &Verdict, not_after: Timestamp) -> Put {
-        match (verdict, &found.state) {
-            (Verdict::Answer(answer), _) => {
-                Put { state: State::Done(answer.packed()), checkpoint: None, ..Put::keep(found, not_after) }
-            }
-            (Verdict::Remove, State::Done(_)) if self.inner.store.traits().shared => {
-                let mut put = Put::keep(found, not_after);
-                put.policy.retention = self.cache_life();
-                put.policy.tombstone = Duration::ZERO;
-                put
-            }
-            (Verdict::Remove | Verdict::Rerun, _) => released(found, not_after),
         }
     }
 }

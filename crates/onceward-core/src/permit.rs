@@ -8,14 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::decide::{Finish, Loss, judge_loss};
-use crate::engine::{Engine, back_off, released};
+use crate::engine::{Engine, back_off};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flight::Flight;
 use crate::key::RecordId;
+use crate::mutant::{self, Mutant};
 use crate::policy::Unresolved;
-use crate::record::{Answer, Fence, Record, State, Timestamp};
+use crate::record::{Answer, Fence, Record, Timestamp};
 use crate::store::{Put, Replace};
+use crate::transition::{abandoned, completed, given_back, released, renewed, saved};
 
 /// The right to run an operation: record, owner token and fence.
 ///
@@ -137,13 +139,8 @@ impl Permit {
     pub async fn complete(mut self, answer: Answer) -> Result<Answer> {
         let packed = answer.packed();
         let before = self.engine.inner.answers.before(self.engine.inner.clock.boot());
-        let swapped = self
-            .swap(Finish::Complete, |record| Put {
-                state: State::Done(packed.clone()),
-                checkpoint: None,
-                ..Put::keep(record, Timestamp::MAX)
-            })
-            .await?;
+        let swapped =
+            self.swap(Finish::Complete, |record| completed(record, packed.clone(), Timestamp::MAX)).await?;
         match swapped {
             Swapped::Kept | Swapped::AlreadySo => {}
             // An earlier copy of this call landed.
@@ -166,11 +163,10 @@ impl Permit {
     /// # Errors
     /// `Lost`: the record has another holder, was abandoned or is done; nothing was written.
     pub async fn release(mut self) -> Result<()> {
-        if self.after_unknown {
+        if given_back(self.after_unknown) == Finish::Abandon {
             return self.abandon("nothing happened, and an earlier attempt is still unresolved").await;
         }
-        let not_after = Timestamp::MAX;
-        self.swap(Finish::Release, |record| released(record, not_after)).await?;
+        self.swap(Finish::Release, |record| released(record, Timestamp::MAX)).await?;
         self.engine.inner.observer.on(&Event::Released);
         Ok(())
     }
@@ -184,11 +180,7 @@ impl Permit {
     pub async fn abandon(mut self, reason: &str) -> Result<()> {
         let end = reason.char_indices().map(|it| it.0 + it.1.len_utf8()).take_while(|it| *it <= 255).last();
         let reason = &reason[..end.unwrap_or(0)];
-        self.swap(Finish::Abandon, |record| Put {
-            state: State::Abandoned { reason: reason.to_owned() },
-            ..Put::keep(record, Timestamp::MAX)
-        })
-        .await?;
+        self.swap(Finish::Abandon, |record| abandoned(record, reason, Timestamp::MAX)).await?;
         self.engine.inner.observer.on(&Event::Abandoned);
         Ok(())
     }
@@ -202,11 +194,7 @@ impl Permit {
     /// Dropping the future leaves the old or the new checkpoint; calling again is harmless.
     pub async fn save(&mut self, checkpoint: Bytes) -> Result<()> {
         let asked = self.engine.inner.clock.boot();
-        self.swap(Finish::Renew, |record| Put {
-            checkpoint: Some(checkpoint.clone()),
-            ..Put::keep(record, Timestamp::MAX)
-        })
-        .await?;
+        self.swap(Finish::Renew, |record| saved(record, checkpoint.clone(), Timestamp::MAX)).await?;
         self.leased(asked);
         Ok(())
     }
@@ -234,7 +222,7 @@ impl Permit {
         let not_after = inner.not_after().await?;
         let mut seen = self.record.revision;
         loop {
-            let put = Put::keep(&self.record, not_after);
+            let put = renewed(&self.record, not_after);
             let call = inner.store.replace(self.record.id, seen, &put);
             match inner.in_budget("renew the lease", call).await? {
                 Replace::Kept(record) => {
@@ -304,6 +292,9 @@ impl Permit {
     fn until_renewal(&self, failures: u32) -> Duration {
         let now = self.engine.inner.clock.boot();
         let lease = self.record.policy.lease;
+        if mutant::is(Mutant::LeaseWithoutRenewal) {
+            return Duration::MAX;
+        }
         if self.renewals_are_over() {
             let left = self.lease_until.saturating_sub(now);
             return if left.is_zero() { lease } else { left };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordId;
+use crate::mutant::{self, Mutant};
 use crate::policy::Policy;
 use crate::record::{Fence, Listing, Owner, Record, Revision, State, Timestamp, next_stamp};
 
@@ -136,6 +137,28 @@ impl Put {
         }
     }
 
+    /// What [`Store::insert`] does at `now` where `found` is what the store has: the rule, for backends that
+    /// compute in Rust. On [`Insert::Kept`] they keep that record.
+    #[must_use]
+    pub fn insert(&self, id: RecordId, found: Option<&Record>, now: Timestamp) -> Insert {
+        match found {
+            _ if now > self.not_after => Insert::Late(now),
+            Some(found) => Insert::Found(found.clone(), now),
+            None => Insert::Kept(self.stamp(id, None, now)),
+        }
+    }
+
+    /// What [`Store::replace`] does at `now` where `found` is what the store has: the rule, for backends that
+    /// compute in Rust. On [`Replace::Kept`] they keep that record.
+    #[must_use]
+    pub fn replace(&self, id: RecordId, found: Option<&Record>, seen: Revision, now: Timestamp) -> Replace {
+        match found {
+            _ if now > self.not_after => Replace::Late(now),
+            Some(found) if found.revision == seen => Replace::Kept(self.stamp(id, Some(found), now)),
+            other => Replace::Lost(other.cloned(), now),
+        }
+    }
+
     /// The record that a store keeps at `now` when `previous` is what it had. Backends that compute in SQL or
     /// in a script do exactly this.
     #[must_use]
@@ -151,7 +174,9 @@ impl Put {
             State::Abandoned { .. } => (now, Timestamp::MAX, Timestamp::MAX),
             State::Released => (now, now, now),
             State::Done(_) | State::Tombstone => {
-                let answer_until = now.after(self.policy.retention);
+                let since =
+                    previous.filter(|_| mutant::is(Mutant::RetentionFromClaim)).map_or(now, |it| it.created);
+                let answer_until = since.after(self.policy.retention);
                 (now, answer_until, answer_until.after(self.policy.tombstone))
             }
         };

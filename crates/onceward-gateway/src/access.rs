@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use crate::forward::ClientAddr;
 use crate::listen::Received;
+use crate::settings::AccessLog;
 
 /// Wraps the whole service of the gateway.
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ pub(crate) struct Access<S> {
     pub(crate) inner: S,
     pub(crate) metrics: Metrics,
     pub(crate) engine: Engine,
+    pub(crate) log: AccessLog,
 }
 
 impl<S> Service<Request<Received>> for Access<S>
@@ -45,8 +47,9 @@ where
             started: clock.boot(),
             clock,
             is_answered: false,
+            log: self.log,
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            uri: request.uri().clone(),
             version: request.version(),
             peer: request.extensions().get::<ClientAddr>().copied(),
             request_bytes: request.body().size_hint().exact(),
@@ -68,8 +71,9 @@ struct Seen {
     clock: Arc<dyn Clock>,
     started: Duration,
     is_answered: bool,
+    log: AccessLog,
     method: http::Method,
-    path: String,
+    uri: http::Uri,
     version: Version,
     peer: Option<ClientAddr>,
     request_bytes: Option<u64>,
@@ -86,7 +90,8 @@ impl Seen {
         let exchange = response.extensions().get::<Exchange>();
         let told = exchange.map_or(Told::PassThrough, |it| it.told);
         let route = exchange.and_then(|it| it.route.as_deref()).map(|it| it.name.as_str());
-        let record = exchange.and_then(|it| it.record).map(|it| it.prefix());
+        let record =
+            exchange.and_then(|it| it.record).filter(|_| self.log != AccessLog::None).map(|it| it.prefix());
         let attempt = exchange.map(|it| it.attempt).filter(|it| *it > 0);
         let status = response.status().as_u16();
         let answer_bytes = response.body().size_hint().exact();
@@ -99,31 +104,37 @@ impl Seen {
             request_bytes: self.request_bytes,
             answer_bytes,
         });
-        let peer = self.peer.map(|it| it.0.to_string());
-        tracing::info!(
-            target: "onceward::access",
-            method = self.method.as_str(),
-            path = self.path,
-            version = ?self.version,
-            peer,
-            status,
-            outcome = told.as_str(),
-            route,
-            record,
-            attempt,
-            request_bytes = self.request_bytes,
-            answer_bytes,
-            duration_us = micros(elapsed),
-            "request"
-        );
-        if told.is_duplicate() {
+        let (all, duplicates) = match self.log {
+            AccessLog::All => (true, true),
+            AccessLog::Duplicates => (false, true),
+            AccessLog::None => (false, false),
+        };
+        if all {
+            tracing::info!(
+                target: "onceward::access",
+                method = self.method.as_str(),
+                path = self.uri.path(),
+                version = ?self.version,
+                peer = self.peer.map(|it| it.0).map(display),
+                status,
+                outcome = told.as_str(),
+                route,
+                record,
+                attempt,
+                request_bytes = self.request_bytes,
+                answer_bytes,
+                duration_us = micros(elapsed),
+                "request"
+            );
+        }
+        if duplicates && told.is_duplicate() {
             tracing::info!(
                 target: "onceward::audit",
                 outcome = told.as_str(),
                 method = self.method.as_str(),
                 route,
                 record,
-                peer,
+                peer = self.peer.map(|it| it.0).map(display),
                 status,
                 "duplicate"
             );
@@ -135,15 +146,15 @@ impl Seen {
 /// goes on, so what became of it shows in its record and not here.
 impl Drop for Seen {
     fn drop(&mut self) {
-        if self.is_answered {
+        if self.is_answered || self.log != AccessLog::All {
             return;
         }
         tracing::info!(
             target: "onceward::access",
             method = self.method.as_str(),
-            path = self.path,
+            path = self.uri.path(),
             version = ?self.version,
-            peer = self.peer.map(|it| it.0.to_string()),
+            peer = self.peer.map(|it| it.0).map(display),
             outcome = "unanswered",
             request_bytes = self.request_bytes,
             duration_us = micros(self.elapsed()),

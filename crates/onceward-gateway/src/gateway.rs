@@ -203,6 +203,7 @@ impl Gateway {
         layer.set_cors(routes::cors(&settings));
         layer.set_keys_in_flight(routes::keys_in_flight(&settings));
         let limits = routes::limits(&settings);
+        let access_log = settings.access_log;
         let ready_requires_store = settings.admin.ready_requires_store;
         let live = Arc::new(Live {
             settings: settings.into(),
@@ -240,6 +241,7 @@ impl Gateway {
             inner: layer.layer(ToUpstream { proxy, metrics: metrics.clone(), engine: engine.clone() }),
             metrics: metrics.clone(),
             engine: engine.clone(),
+            log: access_log,
         };
         let counters = Counters::default();
         let counted = counters.clone();

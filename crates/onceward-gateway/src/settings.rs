@@ -62,6 +62,8 @@ pub struct Settings {
     pub store: StoreUrl,
     /// The form of the log lines.
     pub log: Log,
+    /// Which requests are logged.
+    pub access_log: AccessLog,
     /// How long the gateway still accepts after it was told to stop, so that a load balancer can notice. It
     /// ends early when no connection is open.
     pub drain_delay: Duration,
@@ -210,6 +212,17 @@ pub enum Log {
     Json,
     /// Lines for a terminal.
     Human,
+}
+
+/// Which requests leave a line in the log. What operators do is logged in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Each request, and each duplicate once more as an audit line.
+    All,
+    /// Duplicates, as audit lines.
+    Duplicates,
+    /// None.
+    None,
 }
 
 /// Which of several upstreams gets a request.

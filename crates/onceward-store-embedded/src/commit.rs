@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use fjall::PersistMode;
+use onceward_core::mutant::{self, Mutant};
 
 use crate::fault;
 use crate::group::{Ask, Group, Order};
@@ -112,6 +113,7 @@ impl Committer {
     /// as the file's size (fdatasync(2)), and the engine syncs new journal files and their directory in full.
     fn mode(&self) -> PersistMode {
         match self.durability {
+            Durability::Durable if mutant::is(Mutant::ToldBeforeSynced) => PersistMode::Buffer,
             Durability::Durable => PersistMode::SyncData,
             Durability::Relaxed => PersistMode::Buffer,
         }

@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use fjall::{OwnedWriteBatch, PersistMode};
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::record::encode::encode;
 use onceward_core::store::{Expiry, Insert, Put, Replace, Swept};
 use onceward_core::{Record, RecordId, Result, Revision, State, Timestamp};
@@ -98,7 +99,7 @@ impl<'a> Group<'a> {
         if self.now > put.not_after {
             return Ok(Insert::Late(self.now));
         }
-        if let Some(found) = self.current(id)? {
+        if let Some(found) = self.current(id)?.filter(|_| !mutant::is(Mutant::GetThenSet)) {
             return Ok(Insert::Found(found, self.now));
         }
         let record = put.stamp(id, None, self.now);

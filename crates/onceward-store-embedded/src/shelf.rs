@@ -21,7 +21,7 @@ use onceward_core::store::{Agenda, Loaded, StoreTime};
 use onceward_core::{Clock, ErrorKind, Record, RecordId, Result, Timestamp};
 
 use crate::contents;
-use crate::directory::{Directory, OpenError};
+use crate::directory::{Directory, OpenError, sync_directory};
 use crate::fault;
 use crate::journal::{self, Left};
 use crate::numbers::Numbers;
@@ -232,6 +232,10 @@ fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, Ope
         write_out(&files).map_err(|it| wrong(fault::describe(&it)))?;
         directory.settle(settings.durability)?;
     }
+    // The engine syncs what is in a new table's directory, not its name. Without that a power cut could take the whole
+    // table, with all that was told since.
+    sync_directory(&path.join("keyspaces"))
+        .map_err(|it| wrong(format!("the tables cannot be synced: {it}")))?;
     let numbers = Numbers::of(&files).ok_or_else(|| wrong("the engine made a lost table anew".to_owned()))?;
     directory.bear(numbers)?;
     Ok(files)

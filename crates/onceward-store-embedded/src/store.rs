@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision};
 use tokio::sync::{Semaphore, oneshot};
@@ -191,6 +192,11 @@ impl EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
+        if mutant::is(Mutant::GetThenSet)
+            && let Loaded { record: Some(found), now } = self.load(id).await?
+        {
+            return Ok(Insert::Found(found, now));
+        }
         self.ask(|reply| Ask::Insert { id, put: put.clone(), reply }).await
     }
 

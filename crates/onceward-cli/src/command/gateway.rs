@@ -8,7 +8,7 @@ use std::time::Duration;
 use onceward::{LateStore, Store as _, SystemClock};
 use onceward_admin::{Build, Token};
 use onceward_gateway::doctor::check_files;
-use onceward_gateway::settings::{Log, Settings, reasons};
+use onceward_gateway::settings::{Settings, reasons};
 use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::command::doctor::store_look;
 use crate::command::source::Source;
 use crate::exit::Exit;
+use crate::log;
 use crate::say::{complain, say};
 
 /// Run the gateway: a reverse proxy that makes the API behind it safe to repeat
@@ -70,7 +71,10 @@ pub(crate) async fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
-    start_log(settings.log);
+    let _log = match log::start(settings.log) {
+        Ok(guard) => guard,
+        Err(error) => return Exit::CannotStart.report(&format!("cannot start the log: {error}")),
+    };
     raise_file_limit();
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -230,17 +234,5 @@ fn raise_file_limit() {
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "the limit of open files and sockets stays where it is");
-    }
-}
-
-fn start_log(log: Log) {
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(std::io::stdout)
-        // A line that nobody can read any more is lost. Saying so on stderr panics when that is closed, too.
-        .log_internal_errors(false);
-    match log {
-        Log::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-        Log::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init(),
     }
 }

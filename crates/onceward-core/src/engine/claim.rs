@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::stray::Unsure;
 use super::{Attempt, Begin, Engine, Inner, back_off};
 use crate::cache::{Before, Hit};
-use crate::decide::{Claim, Decision, decide};
+use crate::decide::{Claim, Decision};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flight::Waiter;
 use crate::key::RecordId;
 use crate::permit::Permit;
-use crate::policy::{InFlight, Policy};
-use crate::record::{Listing, RULES, Record, Revision, State, Timestamp};
-use crate::store::{Grant, Insert, Put, Replace};
+use crate::policy::InFlight;
+use crate::record::{Listing, Record, Revision, Timestamp};
+use crate::store::{Insert, Put, Replace};
+use crate::transition::{Asked, Claiming, Next};
 
 /// How long a caller is asked to wait before it asks for a running operation again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ impl Engine {
         let listing = self.listing(attempt).await?;
         let started = inner.clock.boot();
         let mut unsure = Unsure::new(inner, id, claim.owner);
-        let mut seen: Option<TakeOver> = None;
+        let mut claiming = Claiming::new(claim);
         let mut tries = 0;
         let mut waiter: Option<Waiter> = None;
         loop {
@@ -46,91 +45,49 @@ impl Engine {
                     Hit::Mismatch => Begin::Mismatch,
                 });
             }
-            let put = Put {
-                grant: Some(Grant {
-                    owner: claim.owner,
-                    new_life: seen.as_ref().is_some_and(|it| it.new_life),
-                }),
-                listing: listing.clone(),
-                rules: RULES,
-                fingerprint: Some(claim.fingerprint),
-                state: State::Running,
-                policy: seen.as_ref().map_or(claim.policy, |it| it.policy),
-                checkpoint: seen.as_ref().and_then(|it| it.checkpoint.clone()),
-                wake_after: None,
-                not_after: inner.not_after().await?,
-            };
-            unsure.sent(put.not_after, before.boot(), seen.as_ref().is_some_and(|it| it.unfinished));
-            match inner.ask(id, seen.as_ref().map(|it| it.revision), &put).await {
-                Ok(Asked::Kept(record)) => {
+            let put = claiming.put(listing.clone(), inner.not_after().await?);
+            unsure.sent(put.not_after, before.boot(), claiming.after_unknown);
+            let asked = inner.ask(id, claiming.seen(), &put).await;
+            match asked.map(|it| claiming.heard(it)) {
+                Ok(Next::Run { record, by_this_call }) => {
                     unsure.settle();
-                    let after_unknown = unsure.after_unknown;
-                    let permit = Permit::granted(self.clone(), record, before.boot(), after_unknown);
+                    // The grant is at least as old as the first call whose reply was lost.
+                    let asked = unsure.since.filter(|_| !by_this_call).unwrap_or(before.boot());
+                    let permit = Permit::granted(self.clone(), record, asked, claiming.after_unknown);
                     return Ok(Begin::Run(permit));
                 }
-                Ok(Asked::Nothing) => seen = None,
-                Ok(Asked::Late) => {
+                Ok(Next::Again) => {}
+                Ok(Next::Late) => {
                     if inner.clock.boot().saturating_sub(started) >= inner.settings.begin_patience {
                         let late = Error::new(ErrorKind::Unavailable, "claim the record in time");
                         return Err(unsure.refused(late));
                     }
                 }
-                Ok(Asked::Found(found, now)) => {
-                    let decision = decide(&found, &claim, now);
-                    match decision {
-                        Decision::Yours => {
-                            unsure.settle();
-                            // The grant is at least as old as the first call whose reply was lost.
-                            let asked = unsure.since.unwrap_or(before.boot());
-                            let after_unknown = unsure.after_unknown;
-                            let permit = Permit::granted(self.clone(), found, asked, after_unknown);
-                            return Ok(Begin::Run(permit));
-                        }
-                        Decision::TakeOver { new_life, policy } => {
-                            // What was saved belongs to the work that is still unfinished, and only to it.
-                            // Under this token nothing ran yet, so its own claim leaves nothing unknown.
-                            let unfinished = found.owner != claim.owner
-                                && matches!(found.state, State::Running | State::Abandoned { .. });
-                            seen = Some(TakeOver {
-                                revision: found.revision,
-                                new_life,
-                                policy,
-                                unfinished,
-                                checkpoint: found.checkpoint.filter(|_| unfinished),
-                            });
-                            continue;
-                        }
-                        Decision::Busy { .. } => {
-                            seen = None;
-                            unsure.settle_unless_uncertain();
-                            let left = match attempt.in_flight {
-                                InFlight::Reject => Duration::ZERO,
-                                InFlight::Wait(max) => {
-                                    started.saturating_add(max).saturating_sub(inner.clock.boot())
-                                }
-                            };
-                            if waiter.is_none() && !left.is_zero() {
-                                waiter = inner.flights.wait(id, inner.settings.waiters_max);
-                            }
-                            let may_wait = waiter.is_some() && !left.is_zero();
-                            if !may_wait {
-                                unsure.settle();
-                                if waiter.is_some() {
-                                    inner.waited_since(started);
-                                }
-                                return Ok(Begin::Busy { retry_after: RETRY_AFTER });
-                            }
-                            inner.wait_for(id, left, &mut tries).await;
-                            continue;
-                        }
-                        other => {
-                            unsure.settle();
-                            if waiter.is_some() {
-                                inner.waited_since(started);
-                            }
-                            return Ok(inner.told(other, &found, now, before));
-                        }
+                Ok(Next::Busy) => {
+                    unsure.settle_unless_uncertain();
+                    let left = match attempt.in_flight {
+                        InFlight::Reject => Duration::ZERO,
+                        InFlight::Wait(max) => started.saturating_add(max).saturating_sub(inner.clock.boot()),
+                    };
+                    if waiter.is_none() && !left.is_zero() {
+                        waiter = inner.flights.wait(id, inner.settings.waiters_max);
                     }
+                    let may_wait = waiter.is_some() && !left.is_zero();
+                    if !may_wait {
+                        unsure.settle();
+                        if waiter.is_some() {
+                            inner.waited_since(started);
+                        }
+                        return Ok(Begin::Busy { retry_after: RETRY_AFTER });
+                    }
+                    inner.wait_for(id, left, &mut tries).await;
+                }
+                Ok(Next::Told(decision, found, now)) => {
+                    unsure.settle();
+                    if waiter.is_some() {
+                        inner.waited_since(started);
+                    }
+                    return Ok(inner.told(decision, &found, now, before));
                 }
                 Err(error) if error.kind() == ErrorKind::Uncertain => {
                     unsure.uncertain();
@@ -178,24 +135,6 @@ fn listed(text: &str) -> String {
     }
     let end = (0..=LISTED_BYTES_MAX).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
     format!("{}…", &text[..end])
-}
-
-/// A record that may be taken over, as it was found.
-struct TakeOver {
-    revision: Revision,
-    new_life: bool,
-    policy: Policy,
-    /// Whether it is not known what the attempt before did.
-    unfinished: bool,
-    checkpoint: Option<Bytes>,
-}
-
-/// What came of asking the store for a grant, by `insert` or by `replace`.
-enum Asked {
-    Kept(Record),
-    Found(Record, Timestamp),
-    Nothing,
-    Late,
 }
 
 impl Inner {

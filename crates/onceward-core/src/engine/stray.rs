@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::{Inner, released};
+use super::Inner;
+use crate::decide::Finish;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::RecordId;
-use crate::record::{Owner, State, Timestamp};
-use crate::store::{Put, Replace};
+use crate::record::{Owner, Timestamp};
+use crate::store::Replace;
+use crate::transition::{self, abandoned, given_back, judge_stray, released};
 
 /// How many stray claims are released at once, so that they share the store's work.
 const STRAYS_AT_ONCE: usize = 64;
@@ -56,19 +58,15 @@ impl Inner {
     async fn release_stray(&self, stray: Stray) -> Result<bool> {
         let loaded = self.store.load(stray.id).await?;
         self.heard(loaded.now);
-        let Some(found) = loaded.record.filter(|it| it.owner == stray.owner && it.state == State::Running)
-        else {
-            return Ok(loaded.now > stray.not_after);
+        let shown = loaded.record.as_ref();
+        let found = match (judge_stray(shown, stray.owner, stray.not_after, loaded.now), shown) {
+            (transition::Stray::Landed, Some(found)) => found,
+            (judged, _) => return Ok(judged == transition::Stray::Over),
         };
         let not_after = loaded.now.after(self.settings.call_budget);
-        let put = if stray.after_unknown {
-            // This claim did nothing; what the attempt before it did is still unknown.
-            Put {
-                state: State::Abandoned { reason: "its caller left while it was taken over".into() },
-                ..Put::keep(&found, not_after)
-            }
-        } else {
-            released(&found, not_after)
+        let put = match given_back(stray.after_unknown) {
+            Finish::Abandon => abandoned(found, "its caller left while it was taken over", not_after),
+            Finish::Renew | Finish::Complete | Finish::Release => released(found, not_after),
         };
         let replaced = self.store.replace(stray.id, found.revision, &put).await?;
         // Once it is kept, no copy of the claim can land any more: the revision has moved on.
@@ -92,7 +90,7 @@ pub(super) struct Unsure<'a> {
     /// When the first call was sent whose reply was lost.
     pub(super) since: Option<Duration>,
     /// Whether a call of ours may have taken over a record whose outcome is unknown.
-    pub(super) after_unknown: bool,
+    after_unknown: bool,
 }
 
 impl<'a> Unsure<'a> {
@@ -104,7 +102,7 @@ impl<'a> Unsure<'a> {
     /// A call is under way: until its reply is here, it may land.
     pub(super) fn sent(&mut self, not_after: Timestamp, asked: Duration, after_unknown: bool) {
         self.not_after = self.not_after.max(Some(not_after));
-        self.after_unknown |= after_unknown;
+        self.after_unknown = after_unknown;
         self.last_asked = asked;
     }
 

@@ -74,30 +74,20 @@ fn agenda(record: &Record) -> impl Iterator<Item = (Agenda, Timestamp, RecordId)
 impl Store for MemoryStore {
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
         let (mut shelf, now) = self.shelf();
-        if now > put.not_after {
-            return Ok(Insert::Late(now));
+        let inserted = put.insert(id, shelf.records.get(&id), now);
+        if let Insert::Kept(record) = &inserted {
+            shelf.keep(record.clone());
         }
-        if let Some(found) = shelf.records.get(&id) {
-            return Ok(Insert::Found(found.clone(), now));
-        }
-        let record = put.stamp(id, None, now);
-        shelf.keep(record.clone());
-        Ok(Insert::Kept(record))
+        Ok(inserted)
     }
 
     async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
         let (mut shelf, now) = self.shelf();
-        if now > put.not_after {
-            return Ok(Replace::Late(now));
+        let replaced = put.replace(id, shelf.records.get(&id), seen, now);
+        if let Replace::Kept(record) = &replaced {
+            shelf.keep(record.clone());
         }
-        match shelf.records.get(&id) {
-            Some(found) if found.revision == seen => {
-                let record = put.stamp(id, Some(found), now);
-                shelf.keep(record.clone());
-                Ok(Replace::Kept(record))
-            }
-            other => Ok(Replace::Lost(other.cloned(), now)),
-        }
+        Ok(replaced)
     }
 
     async fn load(&self, id: RecordId) -> Result<Loaded> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::{
-    Admin, Balance, Cors, HostRule, InFlight, KeyRule, Limits, Log, Oversize, PathPattern, Policy, Principal,
-    Protocol, Route, Settings, StoreUrl, Tls, Unresolved, Upstream,
+    AccessLog, Admin, Balance, Cors, HostRule, InFlight, KeyRule, Limits, Log, Oversize, PathPattern, Policy,
+    Principal, Protocol, Route, Settings, StoreUrl, Tls, Unresolved, Upstream,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -20,6 +20,7 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             store: StoreUrl::default(),
             log: Log::Json,
+            access_log: AccessLog::All,
             drain_delay: Duration::from_secs(5),
             drain: Duration::from_secs(25),
             header_timeout: Duration::from_secs(10),

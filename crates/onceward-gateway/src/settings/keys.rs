@@ -51,6 +51,7 @@ keys! {
         listen: "an IP address and a port", r#""127.0.0.1:8080""#;
         store: "a store URL", r#""embedded:./onceward-data""#;
         log: "json or human", r#""json""#;
+        access_log: "all, duplicates or none", r#""duplicates""#;
         drain_delay: "a duration with a unit, or 0", r#""5s""#;
         drain: "a duration with a unit, or 0", r#""25s""#;
         header_timeout: "a duration with a unit, more than 0", r#""10s""#, more_than_zero;

@@ -9,8 +9,8 @@ use http::{Method, Uri};
 
 use super::value::{Bad, Value, hidden};
 use super::{
-    Balance, HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Principal, Protocol, StoreUrl,
-    Unresolved, units,
+    AccessLog, Balance, HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Principal, Protocol,
+    StoreUrl, Unresolved, units,
 };
 
 /// A type of setting.
@@ -286,6 +286,7 @@ macro_rules! words {
 
 words! {
     Log { "json" => Json, "human" => Human }
+    AccessLog { "all" => All, "duplicates" => Duplicates, "none" => None }
     Balance { "round-robin" => RoundRobin, "least-busy" => LeastBusy, "key-hash" => KeyHash }
     Protocol { "auto" => Auto, "http1" => Http1, "h2" => H2, "h2c" => H2c }
     HostRule { "auto" => Auto, "preserve" => Preserve, "upstream" => Upstream }

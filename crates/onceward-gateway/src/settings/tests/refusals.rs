@@ -140,6 +140,10 @@ fn a_wrong_value_outside_the_policy_is_as_clear() {
         ),
         ("log = \"xml\"", "log: found \"xml\"; accepted: json or human; example: log = \"json\""),
         (
+            "access_log = \"some\"",
+            "access_log: found \"some\"; accepted: all, duplicates or none; example: access_log = \"duplicates\"",
+        ),
+        (
             "idle_timeout = \"0\"",
             "idle_timeout: found \"0\"; accepted: a duration with a unit, more than 0; \
              example: idle_timeout = \"75s\"",

@@ -52,6 +52,7 @@ fn the_settings_in_force_are_shown_as_a_file() {
     let expected = r#"listen = "127.0.0.1:8080"
 store = "embedded:./onceward-data"
 log = "json"
+access_log = "all"
 drain_delay = "5s"
 drain = "25s"
 header_timeout = "10s"

@@ -68,6 +68,7 @@ async fn what_is_read_at_the_start_only_is_refused_by_name_and_nothing_else_is_t
     for (line, name) in [
         ("store = \"memory:?x=1\"", "store"),
         ("log = \"human\"", "log"),
+        ("access_log = \"none\"", "access_log"),
         ("idle_timeout = \"3s\"", "idle_timeout"),
         ("admin.hide_keys = true", "admin.hide_keys"),
         ("limits.streams = 7", "limits.streams"),
