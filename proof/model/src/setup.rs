@@ -1,0 +1,179 @@
+//! What is explored: who takes part, what may go wrong and how often, and which rule is broken on purpose.
+
+use std::time::Duration;
+
+use crate::action::Says;
+use crate::compact::Asked;
+pub use crate::far_side::FarSide;
+use crate::promise::{Promise, Sight};
+use crate::time::TICK;
+
+/// One exploration. Every order of steps within its bounds is tried.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What it is about.
+    pub name: &'static str,
+    /// The attempts.
+    pub attempts: Vec<Ask>,
+    /// What the far side does about repeats.
+    pub far_side: FarSide,
+    /// Whether the far side may decline: it answers, and has done nothing.
+    pub declines: bool,
+    /// How far time goes.
+    pub ticks: u8,
+    /// How long a late retry is refused.
+    pub tombstone: Duration,
+    /// How long other processes may replay a removed answer from their caches; none where nothing is shared.
+    pub cache_life: Option<Duration>,
+    /// Whether an attempt that finds another running waits for it.
+    pub waits: bool,
+    /// What an operator may say.
+    pub says: Vec<Says>,
+    /// How often things may happen that a run could have without end.
+    pub budget: Budget,
+    /// Whether a store that lost its tail also has a clock behind it.
+    pub clock_behind: bool,
+    /// The rule that is broken.
+    pub mutant: Option<Mutant>,
+    /// What must never be.
+    pub promises: Vec<Promise>,
+    /// What must be seen.
+    pub sights: Vec<Sight>,
+}
+
+/// What an attempt asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Whether its policy is `hold`; else it is `rerun`.
+    pub hold: bool,
+    /// What is asked.
+    pub request: Asked,
+}
+
+/// How often each thing may happen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Budget {
+    /// A process dies.
+    pub crashes: u8,
+    /// A `begin` is dropped.
+    pub leaves: u8,
+    /// A permit is renewed.
+    pub renewals: u8,
+    /// A permit saves.
+    pub saves: u8,
+    /// A sweep looks.
+    pub sweeps: u8,
+    /// An operator looks.
+    pub verdicts: u8,
+    /// The store loses its tail.
+    pub rollbacks: u8,
+}
+
+/// A rule that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// A release deletes the record.
+    ReleaseDeletes,
+    /// Revisions count from one, without time.
+    RevisionFromOne,
+    /// A sweep acts on what it looked at, whatever is there now.
+    StaleSweep,
+    /// The store does not look at `not_after`.
+    NoNotAfter,
+    /// Fences count from one, without time.
+    FenceWithoutTime,
+    /// All attempts have one owner token.
+    SharedOwner,
+    /// The policy of the later attempt decides, not the record's.
+    PolicyOfTheLater,
+    /// An operator's verdict swaps on whatever revision there is.
+    OperatorWithoutRevision,
+    /// The caller is told before the answer is stored.
+    ToldBeforeStored,
+    /// A release frees the key also where the attempt before is unknown.
+    ReleaseAfterUnknown,
+}
+
+const HOLD: Ask = Ask { hold: true, request: 1 };
+const RERUN: Ask = Ask { hold: false, request: 1 };
+
+/// Nothing goes wrong but calls and time: those may be late, lost and doubled everywhere.
+const QUIET: Budget =
+    Budget { crashes: 0, leaves: 0, renewals: 0, saves: 0, sweeps: 0, verdicts: 0, rollbacks: 0 };
+
+impl Setup {
+    /// Whether this rule is broken.
+    #[must_use]
+    pub fn has(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    fn new(name: &'static str, attempts: Vec<Ask>, sights: &[Sight]) -> Self {
+        let rerun = attempts.iter().all(|it| !it.hold);
+        Self {
+            name,
+            attempts,
+            far_side: if rerun { FarSide::Both } else { FarSide::Ignores },
+            declines: rerun,
+            ticks: 2,
+            tombstone: TICK,
+            cache_life: None,
+            waits: false,
+            says: Vec::new(),
+            budget: QUIET,
+            clock_behind: false,
+            mutant: None,
+            promises: Promise::ALL.to_vec(),
+            sights: sights.to_vec(),
+        }
+    }
+}
+
+/// Every setup in which all promises hold. The first ones are small enough for every test run.
+#[must_use]
+pub fn setups() -> Vec<Setup> {
+    use Says::{Answer, Remove, Rerun};
+    use Sight::*;
+    vec![
+        Setup {
+            budget: Budget { crashes: 1, leaves: 1, ..QUIET },
+            ..Setup::new("hold, 2 attempts", vec![HOLD; 2], &[Told, Replayed, Unresolved, GivenBack, LandedForTheDead])
+        },
+        Setup {
+            budget: Budget { renewals: 1, saves: 1, crashes: 1, ..QUIET },
+            ..Setup::new("hold, 2 attempts, renewals and saves", vec![HOLD; 2], &[Told, Replayed, Unresolved])
+        },
+        Setup {
+            budget: Budget { crashes: 1, leaves: 1, ..QUIET },
+            ..Setup::new(
+                "rerun, 2 attempts",
+                vec![RERUN; 2],
+                &[Told, Replayed, TakenOver, FenceRefused, GivenBack, LandedForTheDead],
+            )
+        },
+        Setup {
+            budget: Budget { crashes: 1, ..QUIET },
+            ..Setup::new("first rerun, then hold", vec![RERUN, HOLD], &[Told, Replayed, Unresolved])
+        },
+        Setup {
+            ticks: 5,
+            budget: Budget { sweeps: 2, ..QUIET },
+            ..Setup::new(
+                "hold, 2 attempts, swept",
+                vec![HOLD; 2],
+                &[Told, Replayed, Removed, Tombstone, SecondLife],
+            )
+        },
+        Setup {
+            budget: Budget { verdicts: 1, crashes: 1, ..QUIET },
+            says: vec![Rerun, Answer, Remove],
+            ..Setup::new("hold, 2 attempts, operator", vec![HOLD; 2], &[Told, Unresolved, OperatorsAnswer])
+        },
+    ]
+}
+
+/// Every rule that is broken on purpose, and the promises that each breaks.
+#[must_use]
+pub fn mutants() -> Vec<(Setup, Vec<Promise>)> {
+    Vec::new()
+}
