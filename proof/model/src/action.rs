@@ -10,6 +10,9 @@ use crate::promise::{BY_OPERATOR, properties};
 use crate::setup::Setup;
 use crate::state::{Attempt, Call, Effect, From, Who, World};
 
+/// How much longer than a setup's ticks it may take to settle: longer than any lease and any budget together.
+const CALM_TICKS: u8 = 8;
+
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -83,9 +86,9 @@ impl Setup {
         match world.attempt(who) {
             Attempt::Idle => {
                 // Attempts that are alike begin in order: which of them is which makes no difference.
-                let twin = usize::from(who).checked_sub(1).filter(|it| {
-                    self.attempts[*it] == self.attempts[usize::from(who)]
-                });
+                let twin = usize::from(who)
+                    .checked_sub(1)
+                    .filter(|it| self.attempts[*it] == self.attempts[usize::from(who)]);
                 if twin.is_none_or(|it| world.attempts[it] != Attempt::Idle) {
                     actions.push(Action::Begin(who));
                 }
@@ -147,8 +150,11 @@ impl Setup {
         }
         if world.shown.is_some() {
             actions.extend(self.says.iter().map(|it| Action::Resolve(*it)));
-        } else if world.left.verdicts > 0 && !found.lease_alive_at(world.now()) && record.state != Was::Released {
-            actions.push(Action::Show);
+        } else if world.left.verdicts > 0 && record.state != Was::Released {
+            // While the lease is alive only force helps.
+            if self.forced || !found.lease_alive_at(world.now()) {
+                actions.push(Action::Show);
+            }
         }
     }
 
@@ -156,8 +162,11 @@ impl Setup {
     /// Time passes only while somebody waits for it.
     pub(crate) fn calm_actions(&self, world: &World, actions: &mut Vec<Action>) {
         let lease_alive = world.record.is_some_and(|it| it.expand().lease_alive_at(world.now()));
-        let may_land = world.attempts.iter().any(|it| matches!(it, Attempt::Left(it) if world.now() <= it.may_land_until));
-        if lease_alive || may_land {
+        let may_land = world
+            .attempts
+            .iter()
+            .any(|it| matches!(it, Attempt::Left(it) if world.now() <= it.may_land_until));
+        if (lease_alive || may_land) && world.clock.ticks < self.ticks + CALM_TICKS {
             actions.push(Action::Tick);
         }
         let mut all = Vec::new();
@@ -167,7 +176,9 @@ impl Setup {
         actions.extend(all.into_iter().filter(|it| match it {
             Action::StopWaiting(_) | Action::LookAfter(_) | Action::Send(_) | Action::Complete(_) => true,
             Action::Release(_) | Action::Abandon(_) => true,
-            Action::AskAgain(who) => matches!(world.attempt(*who), Attempt::Asking(it) if it.waits_for.is_none()),
+            Action::AskAgain(who) => {
+                matches!(world.attempt(*who), Attempt::Asking(it) if it.waits_for.is_none())
+            }
             _ => false,
         }));
         for call in &world.calls {

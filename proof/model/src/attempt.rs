@@ -33,11 +33,7 @@ impl Setup {
     fn claim(&self, who: Who) -> Claim {
         let ask = self.attempts[usize::from(who)];
         let terms = Terms { hold: ask.hold, retention: crate::time::RETENTION, tombstone: self.tombstone };
-        Claim {
-            owner: owner(self.token(who)),
-            fingerprint: fingerprint(ask.request),
-            policy: terms.expand(),
-        }
+        Claim { owner: owner(self.token(who)), fingerprint: fingerprint(ask.request), policy: terms.expand() }
     }
 
     fn claiming(&self, who: Who, asking: &Asking) -> Claiming {
@@ -77,11 +73,8 @@ impl Setup {
     pub(crate) fn leave(&self, world: &mut World, who: Who) -> Option<()> {
         let Attempt::Asking(it) = *world.attempt(who) else { return None };
         world.left.leaves -= 1;
-        let left = Left {
-            may_land_until: it.may_land_until,
-            after_unknown: it.after_unknown,
-            giving_back: None,
-        };
+        let left =
+            Left { may_land_until: it.may_land_until, after_unknown: it.after_unknown, giving_back: None };
         world.become_(who, Attempt::Left(left));
         Some(())
     }
@@ -257,7 +250,12 @@ impl Setup {
     fn heard_finishing(&self, world: &mut World, who: Who, it: Finishing, reply: Reply) {
         let loss = match reply {
             Reply::Kept(_) => Loss::AlreadySo,
-            Reply::Shown(shown) => judge_loss(&it.held.expand(), it.wanted.finish(), shown.as_ref()),
+            Reply::Shown(shown) => match judge_loss(&it.held.expand(), it.wanted.finish(), shown.as_ref()) {
+                Loss::Lost if self.has(Mutant::LossIgnored) => {
+                    shown.map_or(Loss::Lost, |it| Loss::Again(it.revision))
+                }
+                loss => loss,
+            },
             Reply::Late => return,
         };
         match (loss, it.wanted) {
@@ -308,9 +306,7 @@ impl Setup {
                 it.waits_for == Some(limit) && it.over.map(|it| it.revision) == seen
             }
             (Attempt::Left(it), None) => it.giving_back.is_some_and(|it| (Some(it.0), it.1) == (seen, limit)),
-            (Attempt::Holding(it), None) => {
-                it.renewing.is_some_and(|it| (Some(it.0), it.1) == (seen, limit))
-            }
+            (Attempt::Holding(it), None) => it.renewing.is_some_and(|it| (Some(it.0), it.1) == (seen, limit)),
             (Attempt::Finishing(it), None) => {
                 let state = match it.wanted {
                     Wanted::Complete(told) => Was::Done(told),

@@ -7,7 +7,6 @@
 //! over or has not begun, and the record is free, done, gone, or shown as unresolved.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use onceward_core::Status;
 use stateright::Model;
@@ -31,7 +30,7 @@ pub struct Calm {
 pub fn calm(setup: &Setup) -> Calm {
     let mut seen = HashSet::new();
     let mut waiting: VecDeque<World> = setup.init_states().into();
-    seen.extend(waiting.iter().map(hash));
+    seen.extend(waiting.iter().map(World::digest));
     let mut ways = Ways { setup, colors: HashMap::new() };
     while let Some(world) = waiting.pop_front() {
         if let Err(stuck) = ways.follow(&world) {
@@ -40,14 +39,9 @@ pub fn calm(setup: &Setup) -> Calm {
         let mut actions = Vec::new();
         setup.actions(&world, &mut actions);
         let next = actions.into_iter().filter_map(|it| setup.next_state(&world, it));
-        waiting.extend(next.filter(|it| seen.insert(hash(it))));
+        waiting.extend(next.filter(|it| seen.insert(it.digest())));
     }
     Calm { reachable: seen.len(), on_the_way: ways.colors.len(), stuck: None }
-}
-
-/// 64 bits of a state, as the checker keeps them.
-fn hash(world: &World) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(world)
 }
 
 #[derive(PartialEq, Eq)]
@@ -81,7 +75,7 @@ impl Ways<'_> {
     }
 
     fn enter(&mut self, world: &World, path: &mut Vec<(u64, Vec<World>)>) -> Result<(), String> {
-        let at = hash(world);
+        let at = world.digest();
         match self.colors.get(&at) {
             Some(Color::Settles) => return Ok(()),
             Some(Color::Open) => return Err(format!("a way comes back to {world:#?}")),

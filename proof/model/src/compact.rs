@@ -228,12 +228,8 @@ impl CompactRecord {
 
 /// `record` without what the compact form drops.
 fn without_the_unread(record: &Record) -> Record {
-    let mut left = Record {
-        attempt: 0,
-        created: Timestamp::ZERO,
-        updated: Timestamp::ZERO,
-        ..record.clone()
-    };
+    let mut left =
+        Record { attempt: 0, created: Timestamp::ZERO, updated: Timestamp::ZERO, ..record.clone() };
     if let State::Abandoned { reason } = &mut left.state {
         reason.clear();
     }

@@ -3,9 +3,9 @@
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-use stateright::{Checker, Expectation, HasDiscoveries, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::promise::Promise;
+use crate::promise::{Promise, Sight};
 use crate::setup::Setup;
 
 /// What came of exploring a setup.
@@ -19,10 +19,10 @@ pub struct Explored {
     pub depth: usize,
     /// How long it took.
     pub took: Duration,
-    /// The promises that were broken, each with a way there; the shortest where one thread looked.
-    pub broken: Vec<(&'static str, Vec<String>)>,
+    /// The promises that were broken.
+    pub broken: Vec<Promise>,
     /// What should have been seen and was not.
-    pub unseen: Vec<&'static str>,
+    pub unseen: Vec<Sight>,
 }
 
 /// Explores everything that `setup` allows, or until all of `until` are broken.
@@ -37,15 +37,9 @@ pub fn explore(setup: &Setup, threads: NonZero<usize>, until: &[Promise]) -> Exp
     let started = Instant::now();
     let checker = setup.clone().checker().threads(threads.get()).finish_when(finish).spawn_bfs().join();
     let took = started.elapsed();
-    let found = |expectation: Expectation| {
-        let properties = setup.properties().into_iter().filter(move |it| it.expectation == expectation);
-        properties.map(|it| (it.name, checker.discovery(it.name)))
-    };
-    let broken = found(Expectation::Always).filter_map(|(name, path)| {
-        let steps = path?.into_actions().iter().map(ToString::to_string).collect();
-        Some((name, steps))
-    });
-    let unseen = found(Expectation::Sometimes).filter(|it| it.1.is_none()).map(|it| it.0);
+    let found = checker.discoveries();
+    let broken = setup.promises.iter().copied().filter(|it| found.contains_key(it.name()));
+    let unseen = setup.sights.iter().copied().filter(|it| !found.contains_key(it.name()));
     Explored {
         states: checker.unique_state_count(),
         steps: checker.state_count(),

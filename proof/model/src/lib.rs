@@ -10,6 +10,7 @@
 //! - [`promise`]: what must never be, and what must be seen
 //! - [`calm`]: once faults stop, everything settles
 //! - [`explore`]: runs a setup and says what came of it
+//! - [`shortest`]: the shortest way to a broken promise, in words
 
 pub mod action;
 mod attempt;
@@ -20,10 +21,13 @@ mod far_side;
 mod operator;
 pub mod promise;
 pub mod setup;
+pub mod shortest;
 pub mod state;
 mod storage;
 pub mod time;
 
-pub use crate::explore::{Explored, explore};
+pub use crate::calm::calm;
+pub use crate::explore::explore;
 pub use crate::promise::{Promise, Sight};
-pub use crate::setup::{Mutant, Setup, mutants, setups};
+pub use crate::setup::{Setup, limits, mutants, never_settles, setups};
+pub use crate::shortest::shortest;

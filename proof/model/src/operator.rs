@@ -22,7 +22,7 @@ impl Setup {
         let found = world.record?.expand();
         let verdict = says.verdict();
         let seen = if self.has(Mutant::OperatorWithoutRevision) { found.revision } else { shown };
-        if judge_verdict(&found, &verdict, false, world.now()) == Verdicts::Allowed {
+        if judge_verdict(&found, &verdict, self.forced, world.now()) == Verdicts::Allowed {
             let put = resolved(&found, &verdict, self.cache_life, self.limit(world));
             let put = CompactPut::fold(&put);
             world.calls.insert(Call { from: From::Operator(shown), seen: Some(seen), put });

@@ -36,6 +36,8 @@ pub enum Promise {
     Sweep,
     /// Nothing that has changed since.
     Operator,
+    /// Not by an attempt that took it over and did nothing.
+    UnknownStays,
 }
 
 /// What must be reachable where a setup says so.
@@ -63,7 +65,7 @@ pub enum Sight {
     OperatorsAnswer,
     /// A far side refuses an old fence.
     FenceRefused,
-    /// An answer that came after its lease was over.
+    /// The store lost its tail.
     RolledBack,
 }
 
@@ -75,7 +77,7 @@ pub const DECLINED: u8 = 100;
 
 impl Promise {
     /// Every promise.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OneEffectUnderHold,
         Self::OneEffectUnderRerun,
         Self::AnswerIsTrue,
@@ -89,6 +91,7 @@ impl Promise {
         Self::RevisionsGrow,
         Self::Sweep,
         Self::Operator,
+        Self::UnknownStays,
     ];
 
     /// The promise in words.
@@ -108,6 +111,7 @@ impl Promise {
             Self::RevisionsGrow => "revisions strictly grow",
             Self::Sweep => "sweep removes only what it looked at",
             Self::Operator => "an operator changes only what was shown",
+            Self::UnknownStays => "an unknown outcome is freed by an operator alone",
         }
     }
 
@@ -115,7 +119,9 @@ impl Promise {
     fn property(self) -> Property<Setup> {
         let name = self.name();
         match self {
-            Self::OneEffectUnderHold => Property::always(name, |_, it: &World| it.keeps(Self::OneEffectUnderHold)),
+            Self::OneEffectUnderHold => {
+                Property::always(name, |_, it: &World| it.keeps(Self::OneEffectUnderHold))
+            }
             Self::OneEffectUnderRerun => {
                 Property::always(name, |_, it: &World| it.keeps(Self::OneEffectUnderRerun))
             }
@@ -130,6 +136,7 @@ impl Promise {
             Self::RevisionsGrow => Property::always(name, |_, it: &World| it.keeps(Self::RevisionsGrow)),
             Self::Sweep => Property::always(name, |_, it: &World| it.keeps(Self::Sweep)),
             Self::Operator => Property::always(name, |_, it: &World| it.keeps(Self::Operator)),
+            Self::UnknownStays => Property::always(name, |_, it: &World| it.keeps(Self::UnknownStays)),
         }
     }
 }
@@ -171,13 +178,14 @@ impl Sight {
                     && it.record.is_some_and(|it| matches!(it.state, Was::Released | Was::Abandoned))
             }),
             Self::LandedForTheDead => Property::sometimes(name, |_, it: &World| {
-                let died_asking = |who| matches!(it.attempt(who), Attempt::Dead(until) if until.as_millis() > 0);
+                let died_asking =
+                    |who| matches!(it.attempt(who), Attempt::Dead(until) if until.as_millis() > 0);
                 it.record.is_some_and(|it| it.state == Was::Running)
                     && it.history.holder.is_some_and(died_asking)
             }),
-            Self::Removed => Property::sometimes(name, |_, it: &World| {
-                it.record.is_none() && it.history.holder.is_some() && it.tail.is_empty()
-            }),
+            Self::Removed => {
+                Property::sometimes(name, |_, it: &World| it.record.is_none() && it.history.revision.0 > 0)
+            }
             Self::Tombstone => Property::sometimes(name, |_, it: &World| {
                 it.record.is_some_and(|it| it.state == Was::Tombstone)
             }),

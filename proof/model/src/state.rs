@@ -1,11 +1,12 @@
 //! What there is at one moment: the record, what is under way, what each party knows, and what was seen so far.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use onceward_core::decide::Finish;
 use onceward_core::{Fence, Revision, Timestamp};
 
-use crate::compact::{CompactPut, CompactRecord, Terms, Told};
+use crate::compact::{CompactPut, CompactRecord, Terms, Told, Was};
 use crate::promise::Promise;
 use crate::setup::{Budget, Setup};
 use crate::time::StoreClock;
@@ -219,6 +220,8 @@ pub struct History {
     pub effects_allowed: u8,
     /// The answer that callers were told in this life of the record.
     pub told: Option<Told>,
+    /// Whether an attempt before the holder may have done something, and nobody has said what.
+    pub unknown: bool,
     /// The highest fence of any grant, also of those that a rollback took.
     pub fence: Fence,
     /// The highest revision, likewise.
@@ -246,11 +249,18 @@ impl World {
                 holder: None,
                 effects_allowed: 1,
                 told: None,
+                unknown: false,
                 fence: Fence(0),
                 revision: Revision(0),
                 broken: 0,
             },
         }
+    }
+
+    /// 64 bits that stand for this state where only its identity counts, as the checker keeps them.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(self)
     }
 
     /// The store's time.
@@ -275,6 +285,9 @@ impl World {
         if self.history.told.is_some_and(|it| it != told) {
             self.broke(Promise::OneAnswer);
         }
+        if self.record.is_none_or(|it| it.state != Was::Done(told)) {
+            self.broke(Promise::ToldIsStored);
+        }
         self.history.told = Some(told);
     }
 
@@ -282,6 +295,7 @@ impl World {
     pub fn new_life(&mut self) {
         self.history.effects_allowed += 1;
         self.history.told = None;
+        self.history.unknown = false;
     }
 
     /// The attempt of this number.

@@ -20,8 +20,9 @@ impl Setup {
     pub(crate) fn carry_out(&self, world: &mut World, call: &Call, heard: bool) {
         let put = self.sent(call);
         let found = world.record.map(|it| it.expand());
+        let overwrites = self.has(Mutant::InsertOverwrites);
         let reply = match call.seen {
-            None => match put.insert(ID, found.as_ref(), world.now()) {
+            None => match put.insert(ID, found.as_ref().filter(|_| !overwrites), world.now()) {
                 Insert::Kept(record) => Reply::Kept(record),
                 Insert::Found(record, _) => Reply::Shown(Some(record)),
                 Insert::Late(_) => Reply::Late,
@@ -56,6 +57,9 @@ impl Setup {
         }
         if self.has(Mutant::FenceWithoutTime) && call.put.grant.is_some() {
             record.fence = Fence(found.map_or(1, |it| it.fence.0 + 1));
+        }
+        if self.has(Mutant::LeaseForEver) && record.state == State::Running {
+            record.lease_until = Timestamp::MAX;
         }
         let next = CompactRecord::fold(&record);
         match call.from {
@@ -103,7 +107,12 @@ fn judge_grant(world: &mut World, who: Who, found: Option<&Record>) {
     match found {
         Some(it) if it.lease_alive_at(now) && !mine => world.broke(Promise::Exclusive),
         Some(it) if it.vacant_at(now) => world.new_life(),
-        Some(it) if matches!(it.state, State::Done(_) | State::Tombstone) => world.broke(Promise::FinalAnswer),
+        Some(it) if matches!(it.state, State::Done(_) | State::Tombstone) => {
+            world.broke(Promise::FinalAnswer)
+        }
+        Some(it) if matches!(it.state, State::Running | State::Abandoned { .. }) && !mine => {
+            world.history.unknown = true;
+        }
         Some(_) | None => {}
     }
     let may_be_granted = match world.attempt(who) {
@@ -129,6 +138,9 @@ fn judge_holder(world: &mut World, who: Who, next: &CompactRecord) {
     if !holds || world.history.holder != Some(who) {
         world.broke(Promise::OldHolder);
     }
+    if next.state == Was::Released && world.history.unknown {
+        world.broke(Promise::UnknownStays);
+    }
     judge_final(world, &old, next);
 }
 
@@ -144,6 +156,7 @@ fn judge_operator(world: &mut World, shown: Revision, next: &CompactRecord) {
     } else {
         if next.state == Was::Released {
             world.history.effects_allowed += 1;
+            world.history.unknown = false;
         }
         judge_final(world, &old, next);
     }
@@ -209,16 +222,17 @@ impl Setup {
     }
 
     /// Drops calls that can do nothing any more and that nobody waits for, so that states which differ only in
-    /// them are one. A swap on a revision that has passed does nothing, because revisions grow: that is checked in
-    /// the same run, and where they may not grow such calls are kept. A claim past its limit does nothing either,
+    /// them are one. A swap on a revision that has passed and that no rollback can bring back does nothing, because
+    /// revisions grow: that is checked in the same run, and where they may not grow such calls are kept. A claim past its limit does nothing either,
     /// and of the dead only what may still land counts.
     pub(crate) fn forget_the_useless(&self, world: &mut World) {
         let now = world.now();
-        let revisions_return = self.budget.rollbacks > 0 || self.has(Mutant::RevisionFromOne);
+        let revisions_return = self.clock_behind || self.has(Mutant::RevisionFromOne);
         let useful = |call: &Call| {
             let in_time = now <= call.put.not_after || self.has(Mutant::NoNotAfter);
-            let at = world.record.map(|it| it.revision);
-            in_time && (revisions_return || call.seen.is_none() || call.seen == at)
+            let back = world.tail.iter().map(|it| it.0);
+            let mut revisions = back.chain([world.record]).map(|it| it.map(|it| it.revision));
+            in_time && (revisions_return || call.seen.is_none() || revisions.any(|it| it == call.seen))
         };
         let calls: Vec<_> =
             world.calls.iter().filter(|it| !useful(it) && !self.waits_for(world, it)).copied().collect();
