@@ -81,7 +81,7 @@ fn run_setup(setup: &Setup, options: &Options) -> u32 {
         surprises += 1;
         println!("    NEVER SEEN: {}", sight.name());
     }
-    if !options.no_calm {
+    if setup.settles && !options.no_calm {
         #[expect(clippy::disallowed_methods, reason = "how long it took is printed and decides nothing")]
         let started = Instant::now();
         let calm = calm(setup);

@@ -32,7 +32,7 @@ pub enum Promise {
     FencesGrow,
     /// Also after a removal and after a lost tail.
     RevisionsGrow,
-    /// Nothing that has changed since.
+    /// Nothing that has changed since, and nothing that still stands.
     Sweep,
     /// Nothing that has changed since.
     Operator,

@@ -39,6 +39,8 @@ pub struct Setup {
     pub clock_behind: bool,
     /// The rule that is broken.
     pub mutant: Option<Mutant>,
+    /// Whether it is looked whether all settles, too, which takes three times as long.
+    pub settles: bool,
     /// What must never be.
     pub promises: Vec<Promise>,
     /// What must be seen.
@@ -121,6 +123,7 @@ impl Setup {
 
     fn new(name: &'static str, attempts: Vec<Ask>, sights: &[Sight]) -> Self {
         let rerun = attempts.iter().all(|it| !it.hold);
+        let two = attempts.len() == 2;
         Self {
             name,
             quick: false,
@@ -136,6 +139,7 @@ impl Setup {
             budget: QUIET,
             clock_behind: false,
             mutant: None,
+            settles: two,
             promises: Promise::ALL.to_vec(),
             sights: sights.to_vec(),
         }
@@ -213,6 +217,7 @@ pub fn setups() -> Vec<Setup> {
         },
         Setup {
             budget: Budget { crashes: 1, ..QUIET },
+            settles: true,
             ..Setup::new("hold, 3 attempts", vec![HOLD; 3], &[Told, Replayed, Unresolved, LandedForTheDead])
         },
         Setup {

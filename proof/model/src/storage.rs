@@ -63,7 +63,7 @@ impl Setup {
         }
         let next = CompactRecord::fold(&record);
         match call.from {
-            From::Attempt(who) if call.put.grant.is_some() => judge_grant(world, who, found),
+            From::Attempt(who) if call.put.grant.is_some() => judge_grant(world, who),
             From::Attempt(who) => judge_holder(world, who, &next),
             From::Operator(shown) => judge_operator(world, shown, &next),
         }
@@ -99,21 +99,20 @@ impl Setup {
 }
 
 // === what a write must be ===
+// Said from the times in the record and from who truly holds it, without asking the rules that are under test.
 
 /// A grant needs a record that is free, and an attempt that still asks.
-fn judge_grant(world: &mut World, who: Who, found: Option<&Record>) {
+fn judge_grant(world: &mut World, who: Who) {
     let now = world.now();
-    let mine = world.history.holder == Some(who);
-    match found {
-        Some(it) if it.lease_alive_at(now) && !mine => world.broke(Promise::Exclusive),
-        Some(it) if it.vacant_at(now) => world.new_life(),
-        Some(it) if matches!(it.state, State::Done(_) | State::Tombstone) => {
-            world.broke(Promise::FinalAnswer)
+    if let Some(it) = world.record {
+        let mine = world.history.holder == Some(who);
+        match it.state {
+            Was::Running if now < it.lease_until && !mine => world.broke(Promise::Exclusive),
+            Was::Running | Was::Abandoned if !mine => world.history.unknown = true,
+            Was::Running | Was::Abandoned | Was::Released => {}
+            Was::Done(_) | Was::Tombstone if now < it.gone_until => world.broke(Promise::FinalAnswer),
+            Was::Done(_) | Was::Tombstone => world.new_life(),
         }
-        Some(it) if matches!(it.state, State::Running | State::Abandoned { .. }) && !mine => {
-            world.history.unknown = true;
-        }
-        Some(_) | None => {}
     }
     let may_be_granted = match world.attempt(who) {
         Attempt::Asking(_) => true,
@@ -164,7 +163,7 @@ fn judge_operator(world: &mut World, shown: Revision, next: &CompactRecord) {
 
 /// An answer that stands is not replaced by another, nor by less.
 fn judge_final(world: &mut World, old: &CompactRecord, next: &CompactRecord) {
-    let stands = matches!(old.state, Was::Done(_)) && !old.expand().vacant_at(world.now());
+    let stands = matches!(old.state, Was::Done(_)) && world.now() < old.gone_until;
     if stands && next.state != old.state {
         world.broke(Promise::FinalAnswer);
     }
@@ -196,6 +195,16 @@ impl Setup {
             if !self.has(Mutant::StaleSweep) {
                 return Some(());
             }
+            world.broke(Promise::Sweep);
+        }
+        let stands = match record.state {
+            Was::Running | Was::Abandoned => true,
+            Was::Done(_) => {
+                world.now() < record.answer_until || looked.next.is_none() && world.now() < record.gone_until
+            }
+            Was::Released | Was::Tombstone => world.now() < record.gone_until,
+        };
+        if stands {
             world.broke(Promise::Sweep);
         }
         if looked.next.is_none() {
