@@ -62,6 +62,7 @@ impl Setup {
             record.lease_until = Timestamp::MAX;
         }
         let next = CompactRecord::fold(&record);
+        remember(world);
         match call.from {
             From::Attempt(who) if call.put.grant.is_some() => judge_grant(world, who),
             From::Attempt(who) => judge_holder(world, who, &next),
@@ -75,11 +76,6 @@ impl Setup {
 
     /// Whatever changes the record comes by here.
     fn write(&self, world: &mut World, next: Option<CompactRecord>) {
-        if world.left.rollbacks > 0 {
-            world.tail.push((world.record, world.history.holder));
-            let lost = world.tail.len().saturating_sub(TAIL);
-            world.tail.drain(..lost);
-        }
         let history = &mut world.history;
         if let Some(next) = next {
             let (fences, revisions) = (history.fence, history.revision);
@@ -95,6 +91,15 @@ impl Setup {
             }
         }
         world.record = next;
+    }
+}
+
+/// Keeps what a rollback may bring back, before it changes.
+fn remember(world: &mut World) {
+    if world.left.rollbacks > 0 {
+        world.tail.push((world.record, world.history.holder));
+        let over = world.tail.len().saturating_sub(TAIL);
+        world.tail.drain(..over);
     }
 }
 
@@ -207,6 +212,7 @@ impl Setup {
         if stands {
             world.broke(Promise::Sweep);
         }
+        remember(world);
         if looked.next.is_none() {
             world.history.holder = None;
             if matches!(record.state, Was::Done(_) | Was::Tombstone) {
