@@ -58,7 +58,7 @@ impl Setup {
             && holding.effect == Effect::Sent
         {
             holding.effect = effect;
-            world.become_(who, Attempt::Holding(holding));
+            world.put_attempt(who, Attempt::Holding(holding));
         }
     }
 

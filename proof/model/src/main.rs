@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use onceward_model::setup::Broken;
+use onceward_model::setups::Broken;
 use onceward_model::{Setup, calm, explore, limits, mutants, never_settles, setups, shortest};
 
 /// Explores every state that the engine's protocol can reach within small bounds.

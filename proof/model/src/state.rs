@@ -305,7 +305,7 @@ impl World {
     }
 
     /// An attempt takes its next step.
-    pub fn become_(&mut self, who: Who, attempt: Attempt) {
+    pub fn put_attempt(&mut self, who: Who, attempt: Attempt) {
         self.attempts[usize::from(who)] = attempt;
     }
 }
