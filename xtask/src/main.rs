@@ -1,5 +1,6 @@
 //! Project chores. `cargo xtask test` is the whole check, the same on every machine.
 
+mod crash;
 mod deny;
 mod openapi;
 mod run;
@@ -14,6 +15,8 @@ cargo xtask VERB
   test     everything that must pass: format, lints, arrows, licences, tests, docs, the demo
   tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
+  crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants;
+           --release for a release build
   openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`";
 
 fn main() -> ExitCode {
@@ -22,6 +25,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(),
         Some("tidy") => tidy::run(),
         Some("deny") => deny::run(),
+        Some("crash") => crash::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("openapi") => openapi::run(),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");

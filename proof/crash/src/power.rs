@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             scope.spawn(|| {
                 while let Some(cut) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let told = check(args, &runs[cut.run], *cut);
-                    let told = told.unwrap_or_else(|it| (0, vec![format!("it does not open: {it}")]));
+                    let told = told.unwrap_or_else(|it| (0, vec![format!("`does not open`: {it}")]));
                     stood.fetch_add(told.0, Ordering::Relaxed);
                     let told = told.1.into_iter().map(|it| format!("{cut:?}: {it}"));
                     broken.lock().unwrap_or_else(PoisonError::into_inner).extend(told);
