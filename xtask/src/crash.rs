@@ -8,9 +8,12 @@ use crate::run::{cargo, root, said};
 /// The words that stand for another part than the run of callers and faults.
 const PARTS: [&str; 3] = ["deaths", "power", "mutants"];
 
-/// `cargo xtask crash [--release] [--deaths | --power | --mutants] WORDS…`.
+/// `cargo xtask crash [--release] [--lane | --deaths | --power | --mutants] WORDS…`.
 pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let mut words = words.to_vec();
+    if take(&mut words, "--lane") {
+        return lane();
+    }
     let is_release = take(&mut words, "--release");
     let part = PARTS.into_iter().find(|it| take(&mut words, &format!("--{it}"))).unwrap_or("run");
     let gateway = match (part, is_release) {

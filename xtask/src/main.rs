@@ -15,7 +15,7 @@ cargo xtask VERB
   test     everything that must pass: format, lints, arrows, licences, tests, docs, the demo
   tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
-  crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants;
+  crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants; or --lane, all in short;
            --release for a release build
   openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`";
 
