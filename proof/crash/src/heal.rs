@@ -16,7 +16,7 @@ use crate::ledger::Kind;
 use crate::nemesis::{keep_up, lock};
 use crate::plan::Op;
 use crate::script::Script;
-use crate::time::{ms, now};
+use crate::time::{ms, now, until};
 
 /// Longer than `run_max` of every route, and the longest wait.
 const SETTLE: Duration = ms(25_000);
@@ -41,7 +41,12 @@ pub(crate) fn run(arena: &Arena) -> Result<Healed> {
     let mut healed = Healed { records: all.len(), ..Healed::default() };
     each(arena, &all, |client, entry| settle(arena, client, entry, true));
     let up = arena.up(ms(10_000)).ok_or("there is no gateway")?;
-    for record in up.records("state=running")? {
+    // The store may still be opening where nothing was asked of it yet.
+    let opened = until(SETTLE, || up.records("state=running").ok());
+    let Some(running) = opened else {
+        return Err(format!("the records cannot be listed: {}", arena.keeper.last_words()).into());
+    };
+    for record in running {
         book.blame("stuck", format!("it still runs: {record}"), None);
     }
     for record in up.records("state=unresolved")? {

@@ -231,7 +231,7 @@ mod tests {
             "7 100.000005 write(4<\\x2f\\x64\\x2f\\x66>, \"\\x63\", 1) = 1\n",
             "7 100.000006 fdatasync(4<\\x2f\\x64\\x2f\\x66>) = 0\n",
             "7 100.000007 write(5<\\x2f\\x65>, \"\\x63\", 1) = 1\n",
-            "7 +++ exited with 0 +++\n",
+            "7 100.000008 +++ exited with 0 +++\n",
         );
         let events = read(text, Path::new("/d"), Duration::from_secs(99)).unwrap();
         let changes: Vec<_> = events.iter().map(|it| it.change.clone()).collect();
