@@ -1,4 +1,5 @@
-//! The embedded store keeps every law of a store, durable and relaxed, and agrees with the reference.
+//! The embedded store keeps every law of a store, durable and relaxed, agrees with the reference, and
+//! what it tells concurrent callers has an order.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,10 +96,12 @@ mod durable {
     use super::*;
     onceward_testkit::store_conformance!(Embedded::new(Durability::Durable));
     onceward_testkit::store_reference!(Embedded::new(Durability::Durable), runs = 40);
+    onceward_testkit::store_history!(Embedded::new(Durability::Durable), runs = 6);
 }
 
 mod relaxed {
     use super::*;
     onceward_testkit::store_conformance!(Embedded::new(Durability::Relaxed));
     onceward_testkit::store_reference!(Embedded::new(Durability::Relaxed), runs = 40);
+    onceward_testkit::store_history!(Embedded::new(Durability::Relaxed), runs = 6);
 }

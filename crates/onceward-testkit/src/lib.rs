@@ -9,6 +9,7 @@
 //!
 //! - [`conformance`]: every law of a store as one named case, and the fixture that a backend writes.
 //! - [`reference`](mod@reference): random calls to any store, each compared with a model of the laws.
+//! - [`history`]: concurrent calls to any store, noted, and checked for an order that explains them.
 //! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
 //! - [`FaultyStore`]: any store, made to fail on cue.
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
@@ -20,6 +21,7 @@ pub mod conformance;
 mod disk;
 mod entropy;
 pub mod faulty;
+pub mod history;
 mod lane;
 mod patience;
 pub mod reference;
