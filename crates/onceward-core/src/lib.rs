@@ -67,6 +67,7 @@ mod permit;
 mod policy;
 pub mod record;
 pub mod store;
+mod sync;
 
 pub use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 pub use crate::decide::Verdict;
