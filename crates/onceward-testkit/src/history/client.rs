@@ -82,7 +82,7 @@ impl Client {
     async fn call(&mut self) {
         if std::mem::take(&mut self.refused) {
             // Only so that its calls last until the store is back.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let record = self.random.u8(0..self.plan.records);
         let seen = self.seen[usize::from(record)];
@@ -168,7 +168,8 @@ impl Client {
                 self.note(What::Heard(told));
             }
             Some(Err(error)) if error.kind() == ErrorKind::Unavailable => {
-                self.note(What::Heard(Told::Nothing))
+                self.refused = true;
+                self.note(What::Heard(Told::Nothing));
             }
             Some(Err(error)) if error.kind() == ErrorKind::Uncertain => self.note(What::Left),
             Some(Err(error)) => panic!("the store answers, but it said: {error}"),
