@@ -7,6 +7,7 @@ mod damage;
 mod expiry;
 mod full;
 mod group;
+mod history;
 mod layers;
 mod owner;
 mod reopen;
