@@ -28,6 +28,11 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let wanted = |it: &Setup| it.name.contains(&options.only);
+    let broken = mutants().into_iter().chain(limits()).map(|it| it.setup);
+    if !setups().into_iter().chain(broken).chain([never_settles()]).any(|it| wanted(&it)) {
+        println!("no name contains {:?}", options.only);
+        return ExitCode::FAILURE;
+    }
     let mut surprises = 0;
 
     println!("What must hold");

@@ -100,9 +100,13 @@ pub fn setups() -> Vec<Setup> {
             )
         },
         Setup {
-            // Without crashes and refusals it is ten times smaller: an attempt may stop anywhere all the same.
+            // Without crashes and refusals it fits into memory: an attempt may stop anywhere all the same.
             declines: false,
-            ..Setup::new("rerun, 3 attempts", vec![RERUN; 3], &[Told, Replayed, TakenOver, FenceRefused])
+            ..Setup::new(
+                "rerun, 3 attempts, nothing declined",
+                vec![RERUN; 3],
+                &[Told, Replayed, TakenOver, FenceRefused],
+            )
         },
         Setup {
             budget: Budget { renewals: 1, saves: 1, crashes: 1, ..QUIET },
