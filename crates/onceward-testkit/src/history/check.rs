@@ -62,7 +62,6 @@ impl<A: fmt::Debug, T: fmt::Debug> fmt::Display for Stuck<A, T> {
 ///
 /// # Errors
 /// There is no such order.
-#[expect(clippy::type_complexity, reason = "said once, here")]
 pub fn check<S: Sequential>(
     spec: &S,
     calls: &[Called<S::Ask, S::Told>],
