@@ -71,7 +71,7 @@ impl Seat {
     pub(crate) fn reopen(&self, look: bool) -> Result<(), OpenError> {
         let directory = &self.base.directory;
         directory.is_in_place()?;
-        if journal::is_held(&directory.database()) {
+        if journal::is_held(directory.root()) {
             let cause = "the old journal is not closed yet".to_owned();
             return Err(OpenError::Files { path: directory.root().to_owned(), cause });
         }

@@ -1,8 +1,7 @@
 //! The stored records as they are on the disk: opening the files, and reading one record.
 //!
-//! The engine makes a batch visible to readers only after it was written to the journal and, where asked,
-//! synced (`WriteBatch::commit` of fjall 3.1 holds the journal for all of it: write, `fdatasync`, then the
-//! memtables). So a read beside the committer sees nothing that a power cut could take back.
+//! A change is in the hot table or in the engine's tables only after the log that has it was synced. So a read beside
+//! the committer sees nothing that a power cut could take back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,10 +19,12 @@ use onceward_core::record::encode::decode;
 use onceward_core::store::{Agenda, Loaded, StoreTime};
 use onceward_core::{Clock, ErrorKind, Record, RecordId, Result, Timestamp};
 
-use crate::contents;
-use crate::directory::{Directory, OpenError};
+use crate::contents::{self, Wrong};
+use crate::directory::{Directory, OpenError, refused};
 use crate::fault;
+use crate::hot::Hot;
 use crate::journal::{self, Left};
+use crate::log::{self, Log};
 use crate::numbers::Numbers;
 use crate::past::Span;
 use crate::row::{self, AgendaKey};
@@ -58,6 +59,10 @@ pub(crate) struct Shelf {
     pub(crate) database: Database,
     pub(crate) records: Keyspace,
     pub(crate) agenda: Keyspace,
+    /// What is in the log and not in the tables.
+    pub(crate) hot: Hot,
+    /// None where nothing is ever written.
+    pub(crate) log: Option<Arc<Log>>,
     failed: AtomicBool,
     /// A file is damaged that the engine would merge: nothing more is written.
     pub(crate) read_only: bool,
@@ -81,7 +86,7 @@ impl Shelf {
         settings: &EmbeddedSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Arc<Base>), OpenError> {
-        let files = open(&directory, settings)?;
+        let (files, log) = open(&directory, settings)?;
         let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
         let latest = match files.agenda.get(row::HIGH_WATER).map_err(|it| wrong(fault::describe(&it)))? {
             None => Timestamp::ZERO,
@@ -98,7 +103,7 @@ impl Shelf {
             );
         }
         let base = Base::new(directory, time);
-        Ok((Self::of(files, &base), base))
+        Ok((Self { log: Some(Arc::new(log)), ..Self::of(files, &base) }, base))
     }
 
     /// Opens the tables again, from what is on the disk, if need be only to read. Blocks.
@@ -107,7 +112,8 @@ impl Shelf {
         settings: &EmbeddedSettings,
         read_only: bool,
     ) -> Result<Self, OpenError> {
-        Ok(Self { read_only, ..Self::of(open(&base.directory, settings)?, base) })
+        let (files, log) = open(&base.directory, settings)?;
+        Ok(Self { read_only, log: Some(Arc::new(log)), ..Self::of(files, base) })
     }
 
     pub(crate) fn of(files: Files, base: &Arc<Base>) -> Self {
@@ -116,6 +122,8 @@ impl Shelf {
             database,
             records,
             agenda,
+            hot: Hot::default(),
+            log: None,
             failed: AtomicBool::new(false),
             read_only: false,
             spans: Mutex::default(),
@@ -141,6 +149,7 @@ impl Shelf {
     /// Nothing is read from or written to these tables any more; nothing leads back.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
+        self.hot.wake();
     }
 
     /// `Unavailable` once they failed.
@@ -155,8 +164,30 @@ impl Shelf {
         }
     }
 
+    /// Waits until the tables show everything that the disk has, for a look at many records.
+    ///
+    /// # Errors
+    /// `Unavailable` once they failed.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.hot.settle(|| self.usable().is_ok());
+        self.usable()
+    }
+
     /// The record as the disk has it.
     pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>> {
+        self.current(id).map(|it| it.map(Arc::unwrap_or_clone))
+    }
+
+    /// The same, shared with whoever else looks at it.
+    pub(crate) fn current(&self, id: RecordId) -> Result<Option<Arc<Record>>> {
+        match self.hot.find(id) {
+            Some(hot) => Ok(hot),
+            None => Ok(self.cold(id)?.map(Arc::new)),
+        }
+    }
+
+    /// The record as the tables have it.
+    fn cold(&self, id: RecordId) -> Result<Option<Record>> {
         match self.records.get(id.as_bytes()) {
             Ok(None) => Ok(None),
             Ok(Some(stored)) => self.decode(id, &stored).map(Some),
@@ -206,13 +237,18 @@ impl Base {
     }
 }
 
-/// Opens the engine over `directory`, after a look at what the engine takes on trust.
-fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, OpenError> {
+/// Opens the engine over `directory`, after a look at what the engine takes on trust, brings into it what the log
+/// holds, and begins a new log.
+fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<(Files, Log), OpenError> {
     let path = directory.database();
     let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
-    contents::check(&path, directory.born()?)
-        .map_err(|it| wrong(format!("{}: {}", it.file.display(), it.what)))?;
+    let named = |it: Wrong| wrong(format!("{}: {}", it.file.display(), it.what));
+    contents::check(&path, directory.born()?).map_err(named)?;
     let left = directory.left()?;
+    let mut old = log::read(&directory.log(), left, directory.needs()?).map_err(named)?;
+    if !old.damages.is_empty() {
+        return Err(named(old.damages.swap_remove(0)));
+    }
     journal::check(&path, left).map_err(wrong)?;
     directory.give_back_room()?;
     if left == Left::InOrder {
@@ -228,13 +264,19 @@ fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, Ope
         Ok(Err(it)) => return Err(wrong(blamed(&path, fault::describe(&it)))),
         Err(_) => return Err(wrong(blamed(&path, "the engine panicked over them".to_owned()))),
     };
-    if left != Left::InOrder {
+    let numbers = Numbers::of(&files).ok_or_else(|| wrong("the engine made a lost table anew".to_owned()))?;
+    let replayed = log::replay(&old, &files).map_err(|it| wrong(fault::describe(&it)))?;
+    if left != Left::InOrder || replayed > 0 {
         write_out(&files).map_err(|it| wrong(fault::describe(&it)))?;
         directory.settle(settings.durability)?;
     }
-    let numbers = Numbers::of(&files).ok_or_else(|| wrong("the engine made a lost table anew".to_owned()))?;
+    let folder = directory.log();
+    let log = log::begin(&folder, old.newest + 1, old.last, old.now).map_err(refused("begin", &folder))?;
+    // From these on there must be a log; it is there.
     directory.bear(numbers)?;
-    Ok(files)
+    directory.has_log()?;
+    log.remove_older().map_err(refused("remove old segments from", &folder))?;
+    Ok((files, log))
 }
 
 /// The engine says that something is damaged, but not where.

@@ -79,7 +79,8 @@ impl Probe for Gate {
         let fails = match point {
             Point::BeforeWrite { .. } => state.fail_before,
             Point::AfterWrite => state.fail_after,
-            _ => state.fail_reopen,
+            Point::BeforeReopen => state.fail_reopen,
+            _ => false,
         };
         if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
