@@ -17,7 +17,6 @@ use crate::drain::Drain;
 use crate::fault;
 use crate::group::{Ask, Group, Order};
 use crate::line::{Line, Waited};
-use crate::log::Log;
 use crate::probe::{Point, Probe};
 use crate::seat::Seat;
 use crate::settings::Durability;
@@ -72,8 +71,7 @@ impl Committer {
     }
 
     fn serve_from(&self, shelf: &Arc<Shelf>) -> Stop {
-        let Some(log) = &shelf.log else { return Stop::Failed };
-        let _drain = match Drain::start(shelf, log, &self.line, &self.probe) {
+        let _drain = match Drain::start(shelf, &self.line, &self.probe) {
             Ok(it) => it,
             Err(error) => {
                 tracing::error!(%error, "no thread can be started for the store");
@@ -92,7 +90,7 @@ impl Committer {
             let waited = if taken.is_empty() { self.line.wait(patience) } else { Waited::Orders };
             match waited {
                 Waited::Orders => {
-                    if self.serve(shelf, log, &mut taken) && self.durability == Durability::Relaxed {
+                    if self.serve(shelf, &mut taken) && self.durability == Durability::Relaxed {
                         unsynced = unsynced.or_else(|| Some(shelf.boot()));
                     }
                 }
@@ -102,7 +100,7 @@ impl Committer {
             let late =
                 |since| waited == Waited::Nothing || shelf.boot().saturating_sub(since) >= RELAXED_SYNC;
             if unsynced.is_some_and(late) {
-                sync(shelf, log);
+                sync(shelf);
                 unsynced = None;
             }
         };
@@ -112,7 +110,7 @@ impl Committer {
     }
 
     /// Answers those who wait. Says whether anything was written.
-    fn serve(&self, shelf: &Shelf, log: &Log, taken: &mut VecDeque<Order>) -> bool {
+    fn serve(&self, shelf: &Shelf, taken: &mut VecDeque<Order>) -> bool {
         // Before the time of the group is taken.
         shelf.hot.wait_for_room(|| shelf.usable().is_ok());
         let mut group = Group::new(shelf);
@@ -123,7 +121,7 @@ impl Committer {
             let Some(order) = taken.pop_front() else { break };
             group.take(order);
         }
-        group.settle(log, self.durability, &self.probe)
+        group.settle(self.durability, &self.probe)
     }
 
     /// Refuses every call and tries to open the files again, until that succeeds or the store is closed. The
@@ -188,7 +186,7 @@ impl Committer {
                 return Err("what is in the log was not moved into the tables".to_owned());
             }
             shelf.database.persist(PersistMode::SyncAll).map_err(|it| fault::describe(&it))?;
-            let Some(log) = &shelf.log else { return Ok(()) };
+            let log = shelf.log.as_ref().ok_or("nothing is written any more")?;
             log.drained(log.last());
             log.mark(shelf.now()).map_err(|it| it.to_string())
         };
@@ -200,8 +198,8 @@ impl Committer {
     }
 }
 
-fn sync(shelf: &Shelf, log: &Log) {
-    if let Err(error) = log.sync() {
+fn sync(shelf: &Shelf) {
+    if let Some(Err(error)) = shelf.log.as_ref().map(|it| it.sync()) {
         tracing::error!(%error, "a periodic sync failed");
         shelf.fail();
     }

@@ -12,10 +12,9 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use crate::fault;
 use crate::hot::{Generation, Wake};
 use crate::line::Line;
-use crate::log::Log;
 use crate::probe::{Point, Probe};
 use crate::row::{self, Times};
-use crate::shelf::Shelf;
+use crate::shelf::{self, Shelf};
 
 /// What is hot goes into the tables after this long, even if it is little; and so often one looks whether a background
 /// task of the engine has failed.
@@ -32,7 +31,6 @@ pub(crate) struct Drain {
 
 struct Drainer {
     shelf: Arc<Shelf>,
-    log: Arc<Log>,
     line: Arc<Line>,
     probe: Arc<dyn Probe>,
 }
@@ -42,16 +40,10 @@ impl Drain {
     /// No thread can be started.
     pub(crate) fn start(
         shelf: &Arc<Shelf>,
-        log: &Arc<Log>,
         line: &Arc<Line>,
         probe: &Arc<dyn Probe>,
     ) -> std::io::Result<Self> {
-        let drainer = Drainer {
-            shelf: Arc::clone(shelf),
-            log: Arc::clone(log),
-            line: Arc::clone(line),
-            probe: Arc::clone(probe),
-        };
+        let drainer = Drainer { shelf: Arc::clone(shelf), line: Arc::clone(line), probe: Arc::clone(probe) };
         let thread =
             std::thread::Builder::new().name("onceward-drain".to_owned()).spawn(move || drainer.run())?;
         Ok(Self { shelf: Arc::clone(shelf), thread: Some(thread) })
@@ -88,9 +80,7 @@ impl Drainer {
     }
 
     fn work(&self) -> Result<(), String> {
-        if self.shelf.read_only {
-            return Ok(());
-        }
+        let Some(log) = &self.shelf.log else { return Ok(()) };
         let engine = |it: fjall::Error| fault::describe(&it);
         let system = |it: std::io::Error| it.to_string();
         match self.shelf.hot.freeze() {
@@ -104,12 +94,12 @@ impl Drainer {
             None => self.shelf.database.persist(PersistMode::Buffer).map_err(engine)?,
         }
         let applied = self.shelf.hot.applied();
-        if self.log.wants(applied) {
+        if log.wants(applied) {
             self.shelf.database.persist(PersistMode::SyncData).map_err(engine)?;
-            self.log.drained(applied);
+            log.drained(applied);
         }
         self.probe.reached(Point::BeforeRecycle).map_err(system)?;
-        self.log.recycle().map_err(system)
+        log.recycle().map_err(system)
     }
 
     /// Takes the tables out of order; the committer opens them again.
@@ -124,7 +114,6 @@ pub(crate) fn apply(shelf: &Shelf, frozen: &Generation) -> fjall::Result<()> {
     // In the order of the tables, which takes less time.
     let mut entries: Vec<_> = frozen.entries.iter().collect();
     entries.sort_unstable_by_key(|it| it.0);
-    let tables = (&shelf.records, &shelf.agenda);
     let mut entries = entries.into_iter().peekable();
     while entries.peek().is_some() {
         let mut batch = OwnedWriteBatch::with_capacity(shelf.database.clone(), BATCH * 3);
@@ -133,11 +122,12 @@ pub(crate) fn apply(shelf: &Shelf, frozen: &Generation) -> fjall::Result<()> {
         for (id, entry) in entries.by_ref().take(BATCH) {
             let after = entry.after.as_ref().map(|it| (Times::of(&it.record), &it.bytes[..]));
             bytes += after.map_or(0, |it| it.1.len());
-            row::change(&mut batch, tables, *id, entry.before, after);
+            row::change(&mut batch, (&shelf.records, &shelf.agenda), *id, entry.before, after);
             if bytes >= BATCH_BYTES {
                 break;
             }
         }
+        shelf::pace(&shelf.database, [&shelf.records, &shelf.agenda], true)?;
         batch.commit()?;
     }
     Ok(())

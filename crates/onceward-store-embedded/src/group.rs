@@ -151,7 +151,7 @@ impl<'a> Group<'a> {
     /// Whether a write would be taken. Writes nothing. Whether a background task of the engine has failed is looked at
     /// by the drain, for the engine answers only when it does not sync.
     fn check(&self) -> Result<()> {
-        if self.shelf.read_only { Err(Fault::read_only().error()) } else { self.shelf.usable() }
+        if self.shelf.log.is_none() { Err(Fault::read_only().error()) } else { self.shelf.usable() }
     }
 
     /// The record as the calls before this one leave it. It counts towards the group's bytes: whoever finds it
@@ -189,16 +189,16 @@ impl<'a> Group<'a> {
 
     /// Writes the group, then tells everybody: also a call that changed nothing may have been shown a record
     /// of this very group. Says whether anything was written.
-    pub(crate) fn settle(mut self, log: &Log, durability: Durability, probe: &Arc<dyn Probe>) -> bool {
+    pub(crate) fn settle(mut self, durability: Durability, probe: &Arc<dyn Probe>) -> bool {
         let promises = std::mem::take(&mut self.promises);
         // Ends before the promises do: whoever hears from a broken promise that his write may have landed
         // must not be shown a state without it.
         let shelf = self.shelf;
         let _fuse = Fuse(shelf);
         let wrote = !self.changes.is_empty();
-        let fault = if wrote { self.write(log, durability, probe, promises.len()).err() } else { None };
+        let fault = if wrote { self.write(durability, probe, promises.len()).err() } else { None };
         // That nothing is written any more was said once.
-        if let Some(fault) = fault.as_ref().filter(|_| !shelf.read_only) {
+        if let Some(fault) = fault.as_ref().filter(|_| shelf.log.is_some()) {
             tracing::error!(cause = ?fault, calls = promises.len(), "a group of writes failed");
         }
         for promise in promises {
@@ -207,17 +207,9 @@ impl<'a> Group<'a> {
         wrote
     }
 
-    fn write(
-        self,
-        log: &Log,
-        durability: Durability,
-        probe: &Arc<dyn Probe>,
-        calls: usize,
-    ) -> Result<(), Fault> {
+    fn write(self, durability: Durability, probe: &Arc<dyn Probe>, calls: usize) -> Result<(), Fault> {
         let (shelf, changes) = (self.shelf, self.changes.len());
-        if shelf.read_only {
-            return Err(Fault::read_only());
-        }
+        let Some(log) = &shelf.log else { return Err(Fault::read_only()) };
         shelf.usable().map_err(|_| Fault::away())?;
         probe.reached(Point::BeforeWrite { calls, changes }).map_err(|it| Fault::unwritten(&it))?;
         self.log(log, durability, probe).map_err(|it| {
@@ -306,12 +298,12 @@ mod tests {
     }
 
     fn shelf(path: &std::path::Path, clock: HandClock) -> Arc<Shelf> {
-        Seat::open(&EmbeddedSettings::new(path), Arc::new(clock)).unwrap().shelf().unwrap()
+        Seat::open(&EmbeddedSettings::new(path), Arc::new(clock), Arc::new(NoProbe)).unwrap().shelf().unwrap()
     }
 
     fn settle(group: Group<'_>) {
         let (shelf, probe): (_, Arc<dyn Probe>) = (group.shelf, Arc::new(NoProbe));
-        assert!(group.settle(shelf.log.as_ref().unwrap(), Durability::Durable, &probe));
+        assert!(group.settle(Durability::Durable, &probe));
         drain::apply(shelf, &shelf.hot.freeze().unwrap()).unwrap();
         shelf.hot.thaw();
     }

@@ -31,6 +31,13 @@ pub enum Point {
     AfterDrain,
     /// What a segment of the log holds is no longer needed, if it is left: it may be used again.
     BeforeRecycle,
+    /// The files are open, and what the log holds is about to be brought into the tables. An error here and at the next
+    /// two is told by the opening.
+    BeforeReplay,
+    /// The tables have everything, synced; a new log is about to be begun.
+    BeforeBegin,
+    /// The new log is there; the segments of the old one are about to be removed.
+    BeforeRemove,
 }
 
 /// Is told when one of the store's threads reaches a [`Point`], and may hold it there, fail it, or end the process.

@@ -127,7 +127,7 @@ fn work(
     let written = numbers.lend(&new, || write(&shelf, &found, time.now(), &new, settings));
     written.map_err(refused("prepare", &new))??;
     let new_log = place.join(log::FOLDER);
-    let begun = log::begin(&new_log, log.newest + 1, log.last, time.now());
+    let begun = log::begin(&new_log, settings.segment_bytes, log.newest + 1, log.last, time.now());
     drop(begun.map_err(refused("begin", &new_log))?);
     drop(shelf);
     let aside = root.join(&name);
@@ -183,7 +183,7 @@ fn write(
         batch.durability(Some(PersistMode::Buffer)).commit().map_err(engine)?;
     }
     shelf::write_out(&files).map_err(engine)?;
-    let Files { database, records, agenda } = files;
+    let Files { database, records, agenda, .. } = files;
     database.persist(PersistMode::SyncAll).map_err(engine)?;
     drop((records, agenda, database));
     Ok(())

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,9 +24,10 @@ use crate::directory::{Directory, OpenError, refused};
 use crate::fault;
 use crate::hot::Hot;
 use crate::journal::{self, Left};
-use crate::log::{self, Log};
+use crate::log::{self, Log, Read};
 use crate::numbers::Numbers;
 use crate::past::Span;
+use crate::probe::{Point, Probe};
 use crate::row::{self, AgendaKey};
 use crate::settings::EmbeddedSettings;
 
@@ -41,6 +42,11 @@ const AGENDA_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Two, so that writing out a memtable never waits behind a long compaction.
 pub(crate) const WORKERS: usize = 2;
 const JOURNAL_BYTES: u64 = 128 << 20;
+/// From 4 memtables that wait to be written out, and from 20 table files that are not merged yet, the engine itself holds
+/// writers up.
+const SEALED_MAX: usize = 2;
+const UNSORTED_MAX: usize = 16;
+const UNSORTED_HALT: usize = 30;
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 /// What stays for as long as the store lives, however often its files are opened again.
@@ -61,11 +67,9 @@ pub(crate) struct Shelf {
     pub(crate) agenda: Keyspace,
     /// What is in the log and not in the tables.
     pub(crate) hot: Hot,
-    /// None where nothing is ever written.
+    /// None where nothing is written: a file is damaged that the engine would merge, or somebody only looks.
     pub(crate) log: Option<Arc<Log>>,
     failed: AtomicBool,
-    /// A file is damaged that the engine would merge: nothing more is written.
-    pub(crate) read_only: bool,
     /// What cannot be read, as far as calls have met it.
     pub(crate) spans: Mutex<Vec<Span>>,
     /// Last, so that the directory is unlocked after the engine is gone.
@@ -77,6 +81,8 @@ pub(crate) struct Files {
     pub(crate) database: Database,
     pub(crate) records: Keyspace,
     pub(crate) agenda: Keyspace,
+    /// Whether the engine writes out and merges in the background.
+    pub(crate) works: bool,
 }
 
 impl Shelf {
@@ -85,13 +91,15 @@ impl Shelf {
         directory: Directory,
         settings: &EmbeddedSettings,
         clock: Arc<dyn Clock>,
+        probe: &dyn Probe,
     ) -> Result<(Self, Arc<Base>), OpenError> {
-        let (files, log) = open(&directory, settings)?;
+        let (files, log) = open(&directory, settings, probe)?;
         let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
         let latest = match files.agenda.get(row::HIGH_WATER).map_err(|it| wrong(fault::describe(&it)))? {
             None => Timestamp::ZERO,
             Some(it) => row::time(&it).ok_or_else(|| wrong("the store's time cannot be read".to_owned()))?,
         };
+        let latest = latest.max(log.as_ref().map_or(Timestamp::ZERO, |it| it.begun));
         let time = StoreTime::begin(clock, latest);
         if time.ahead() > AHEAD {
             tracing::warn!(
@@ -103,7 +111,7 @@ impl Shelf {
             );
         }
         let base = Base::new(directory, time);
-        Ok((Self { log: Some(Arc::new(log)), ..Self::of(files, &base) }, base))
+        Ok((Self { log: log.map(Arc::new), ..Self::of(files, &base) }, base))
     }
 
     /// Opens the tables again, from what is on the disk, if need be only to read. Blocks.
@@ -111,13 +119,17 @@ impl Shelf {
         base: &Arc<Base>,
         settings: &EmbeddedSettings,
         read_only: bool,
+        probe: &dyn Probe,
     ) -> Result<Self, OpenError> {
-        let (files, log) = open(&base.directory, settings)?;
-        Ok(Self { read_only, log: Some(Arc::new(log)), ..Self::of(files, base) })
+        if read_only {
+            return Ok(Self::of(open_to_read(&base.directory, settings)?, base));
+        }
+        let (files, log) = open(&base.directory, settings, probe)?;
+        Ok(Self { log: log.map(Arc::new), ..Self::of(files, base) })
     }
 
     pub(crate) fn of(files: Files, base: &Arc<Base>) -> Self {
-        let Files { database, records, agenda } = files;
+        let Files { database, records, agenda, .. } = files;
         Self {
             database,
             records,
@@ -125,7 +137,6 @@ impl Shelf {
             hot: Hot::default(),
             log: None,
             failed: AtomicBool::new(false),
-            read_only: false,
             spans: Mutex::default(),
             base: Arc::clone(base),
         }
@@ -239,44 +250,111 @@ impl Base {
 
 /// Opens the engine over `directory`, after a look at what the engine takes on trust, brings into it what the log
 /// holds, and begins a new log.
-fn open(directory: &Directory, settings: &EmbeddedSettings) -> Result<(Files, Log), OpenError> {
+fn open(
+    directory: &Directory,
+    settings: &EmbeddedSettings,
+    probe: &dyn Probe,
+) -> Result<(Files, Option<Log>), OpenError> {
+    let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
+    let engine = |it: fjall::Error| wrong(fault::describe(&it));
+    let reached = |it| probe.reached(it).map_err(|it| wrong(it.to_string()));
+    let (left, old) = check(directory)?;
+    if left == Left::InOrder {
+        // Only now: damage that was refused must not look like the remains of a crash at the next try.
+        directory.settle(settings.durability)?;
+    }
+    let files = recover(directory, settings, left, WORKERS)?;
+    let numbers = Numbers::of(&files).ok_or_else(|| wrong("the engine made a lost table anew".to_owned()))?;
+    reached(Point::BeforeReplay)?;
+    let moved = log::replay(&old, &files).and_then(|replayed| {
+        let is_settled = left == Left::InOrder && replayed == 0;
+        if is_settled { Ok(true) } else { write_out(&files).map(|()| false) }
+    });
+    match moved {
+        Ok(true) => {}
+        Ok(false) => directory.settle(settings.durability)?,
+        Err(error) => {
+            drop((files, old));
+            // A background task that fails at once: the engine cannot merge a damaged file.
+            let damaged = contents::damaged(&directory.database()).unwrap_or_default();
+            if damaged.is_empty() {
+                return Err(engine(error));
+            }
+            only_to_read(&damaged);
+            return Ok((open_to_read(directory, settings)?, None));
+        }
+    }
+    reached(Point::BeforeBegin)?;
+    let folder = directory.log();
+    let log = log::begin(&folder, settings.segment_bytes, old.newest + 1, old.last, old.now)
+        .map_err(refused("begin", &folder))?;
+    // From these on there must be a log; it is there.
+    directory.bear(numbers)?;
+    directory.has_log()?;
+    reached(Point::BeforeRemove)?;
+    log.remove_older().map_err(refused("remove old segments from", &folder))?;
+    Ok((files, Some(log)))
+}
+
+/// Says why nothing is written from now on.
+pub(crate) fn only_to_read(damaged: &[PathBuf]) {
+    for file in damaged {
+        tracing::error!(
+            file = %file.display(),
+            "a file of the store is damaged and cannot be merged: stored answers are still replayed, but \
+             nothing is written. Stop the gateway and see what `onceward doctor --repair` would do"
+        );
+    }
+}
+
+/// The same for reading only: the engine does nothing in the background, and the log stays as it is.
+fn open_to_read(directory: &Directory, settings: &EmbeddedSettings) -> Result<Files, OpenError> {
+    let wrong = |it: fjall::Error| OpenError::Files {
+        path: directory.root().to_owned(),
+        cause: fault::describe(&it),
+    };
+    let (left, log) = check(directory)?;
+    let files = recover(directory, settings, left, 0)?;
+    log::replay(&log, &files).map_err(wrong)?;
+    // What is read from the log now must still be there after a power cut.
+    files.database.persist(PersistMode::SyncAll).map_err(wrong)?;
+    Ok(files)
+}
+
+/// Looks at everything that is taken on trust later, and gives what the log holds.
+fn check(directory: &Directory) -> Result<(Left, Read), OpenError> {
     let path = directory.database();
     let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
     let named = |it: Wrong| wrong(format!("{}: {}", it.file.display(), it.what));
     contents::check(&path, directory.born()?).map_err(named)?;
     let left = directory.left()?;
-    let mut old = log::read(&directory.log(), left, directory.needs()?).map_err(named)?;
-    if !old.damages.is_empty() {
-        return Err(named(old.damages.swap_remove(0)));
+    let mut log = log::read(&directory.log(), left, directory.needs()?).map_err(named)?;
+    if !log.damages.is_empty() {
+        return Err(named(log.damages.swap_remove(0)));
     }
     journal::check(&path, left).map_err(wrong)?;
+    Ok((left, log))
+}
+
+/// Opens the engine's files after [`check`].
+fn recover(
+    directory: &Directory,
+    settings: &EmbeddedSettings,
+    left: Left,
+    workers: usize,
+) -> Result<Files, OpenError> {
+    let path = directory.database();
+    let wrong = |cause: String| OpenError::Files { path: directory.root().to_owned(), cause };
     directory.give_back_room()?;
-    if left == Left::InOrder {
-        // Only now: damage that was refused must not look like the remains of a crash at the next try.
-        directory.settle(settings.durability)?;
-    } else {
+    if left != Left::InOrder {
         journal::seal(&path).map_err(|it| wrong(format!("a new journal cannot be made: {it}")))?;
     }
     // It asserts what it could have said. A panic of it ends this opening, not the thread.
-    let opened = catch_unwind(AssertUnwindSafe(|| files(&path, settings, WORKERS)));
-    let files = match opened {
-        Ok(Ok(files)) => files,
-        Ok(Err(it)) => return Err(wrong(blamed(&path, fault::describe(&it)))),
-        Err(_) => return Err(wrong(blamed(&path, "the engine panicked over them".to_owned()))),
-    };
-    let numbers = Numbers::of(&files).ok_or_else(|| wrong("the engine made a lost table anew".to_owned()))?;
-    let replayed = log::replay(&old, &files).map_err(|it| wrong(fault::describe(&it)))?;
-    if left != Left::InOrder || replayed > 0 {
-        write_out(&files).map_err(|it| wrong(fault::describe(&it)))?;
-        directory.settle(settings.durability)?;
+    match catch_unwind(AssertUnwindSafe(|| files(&path, settings, workers))) {
+        Ok(Ok(files)) => Ok(files),
+        Ok(Err(it)) => Err(wrong(blamed(&path, fault::describe(&it)))),
+        Err(_) => Err(wrong(blamed(&path, "the engine panicked over them".to_owned()))),
     }
-    let folder = directory.log();
-    let log = log::begin(&folder, old.newest + 1, old.last, old.now).map_err(refused("begin", &folder))?;
-    // From these on there must be a log; it is there.
-    directory.bear(numbers)?;
-    directory.has_log()?;
-    log.remove_older().map_err(refused("remove old segments from", &folder))?;
-    Ok((files, log))
 }
 
 /// The engine says that something is damaged, but not where.
@@ -296,7 +374,7 @@ pub(crate) fn files(path: &Path, settings: &EmbeddedSettings, workers: usize) ->
         |name, bytes| database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(bytes));
     let records = table("records", RECORDS_MEMTABLE_BYTES)?;
     let agenda = table("agenda", AGENDA_MEMTABLE_BYTES)?;
-    Ok(Files { database, records, agenda })
+    Ok(Files { database, records, agenda, works: workers > 0 })
 }
 
 /// Writes every recovered record into table files of its own.
@@ -310,9 +388,29 @@ pub(crate) fn write_out(files: &Files) -> fjall::Result<()> {
     for table in tables {
         table.rotate_memtable()?;
     }
-    while tables.iter().any(|it| it.sealed_memtable_count() > 0) {
-        // Fails once a background task has failed; waiting on would be for ever.
-        files.database.persist(PersistMode::Buffer)?;
+    pause_while(&files.database, || tables.iter().any(|it| it.sealed_memtable_count() > 0))
+}
+
+/// Waits until the engine's background tasks have caught up so far that it takes a batch without halting: inside of
+/// that halt it would wait for ever once a background task has failed.
+///
+/// # Errors
+/// A background task has failed; or there is none and would have to be.
+pub(crate) fn pace(database: &Database, tables: [&Keyspace; 2], works: bool) -> fjall::Result<()> {
+    if !works {
+        let is_halted = tables.iter().any(|it| it.l0_table_count() >= UNSORTED_HALT);
+        return if is_halted { Err(fjall::Error::Poisoned) } else { Ok(()) };
+    }
+    let is_behind =
+        |it: &&Keyspace| it.sealed_memtable_count() > SEALED_MAX || it.l0_table_count() > UNSORTED_MAX;
+    pause_while(database, || tables.iter().any(is_behind))
+}
+
+/// # Errors
+/// A background task has failed.
+fn pause_while(database: &Database, waits: impl Fn() -> bool) -> fjall::Result<()> {
+    while waits() {
+        database.persist(PersistMode::Buffer)?;
         std::thread::sleep(FLUSH_POLL);
     }
     Ok(())

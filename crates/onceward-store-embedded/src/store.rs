@@ -77,7 +77,7 @@ impl EmbeddedStore {
     ) -> Result<Self, OpenError> {
         let settings = settings.bounded();
         let durability = settings.durability;
-        let seat = Arc::new(Seat::open(&settings, clock)?);
+        let seat = Arc::new(Seat::open(&settings, clock, Arc::clone(&probe))?);
         let line = Arc::new(Line::default());
         let committer = Committer {
             seat: Arc::clone(&seat),

@@ -14,6 +14,7 @@ use crate::disk::{self, FileSystem};
 use crate::fault;
 use crate::journal::{self, Left};
 use crate::log;
+use crate::probe::NoProbe;
 use crate::settings::{Durability, EmbeddedSettings};
 use crate::shelf::Shelf;
 
@@ -95,7 +96,7 @@ pub fn survey(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Surv
     };
     survey.damaged_files = damaged_files(&directory, left);
     let wall = clock.wall();
-    match Shelf::first(directory, settings, clock) {
+    match Shelf::first(directory, settings, clock, &NoProbe) {
         Ok((shelf, base)) => {
             survey.time_ahead = wall.until(base.time.now());
             match census::take(&shelf) {

@@ -13,7 +13,7 @@ use onceward_core::{RecordId, Timestamp};
 use crate::log::frame::{Change, changes};
 use crate::log::read::Read;
 use crate::row::{self, Times};
-use crate::shelf::Files;
+use crate::shelf::{self, Files};
 
 const BATCH: usize = 500;
 
@@ -32,9 +32,12 @@ pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
         for change in step {
             written += usize::from(add(&mut batch, files, *change)?);
         }
+        shelf::pace(&files.database, [&files.records, &files.agenda], files.works)?;
         batch.commit()?;
     }
-    note_time(log.now, files)?;
+    if written > 0 {
+        note_time(log.now, files)?;
+    }
     Ok(written)
 }
 

@@ -15,26 +15,19 @@ use crate::directory::sync_directory;
 use crate::disk;
 use crate::log::frame::{self, Change, HEAD_LEN, Kind};
 
-/// When a segment is left for the next one.
-pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// On a small disk the segments, of which there are up to three, take no more than about a fifth of it.
 const DISK_SHARE: u64 = 16;
 /// How far ahead a new segment is filled with zeros.
 const STEP: u64 = 1 << 20;
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
-/// How large segments are on the disk of `folder`.
-pub(crate) fn segment_bytes(folder: &Path) -> u64 {
-    let total = disk::file_system(folder).map_or(u64::MAX, |it| it.total_bytes);
-    (total / DISK_SHARE).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
-}
-
 /// The log as it is written.
 #[derive(Debug)]
 pub(crate) struct Log {
     folder: PathBuf,
     segment_bytes: u64,
+    /// The latest time that was stamped before it was begun.
+    pub(crate) begun: Timestamp,
     /// The committer's alone; others look only at what is beside it.
     writer: Mutex<Writer>,
     /// Up to where the engine has everything, synced.
@@ -77,15 +70,24 @@ struct Files {
 
 /// Begins a log behind everything up to the sequence `last`, which the engine has. Files of segments are numbered from
 /// `number` on; those before are removed.
-pub(crate) fn begin(folder: &Path, number: u64, last: u64, now: Timestamp) -> io::Result<Log> {
+pub(crate) fn begin(
+    folder: &Path,
+    segment_bytes: u64,
+    number: u64,
+    last: u64,
+    now: Timestamp,
+) -> io::Result<Log> {
     if !folder.exists() {
         fs::create_dir(folder)?;
         sync_directory(folder.parent().unwrap_or(folder))?;
     }
-    let segment = Segment::make(folder, number)?;
+    let disk_bytes = disk::file_system(folder).map_or(u64::MAX, |it| it.total_bytes);
+    let segment_bytes = segment_bytes.min(disk_bytes / DISK_SHARE);
+    let segment = Segment::make(folder, number, segment_bytes.min(STEP))?;
     let log = Log {
         folder: folder.to_owned(),
-        segment_bytes: segment_bytes(folder),
+        segment_bytes,
+        begun: now,
         writer: Mutex::new(Writer { segment, sequence: last, unnoted: 0, frame: Vec::new() }),
         drained: AtomicU64::new(last),
         noted: AtomicU64::new(last),
@@ -120,9 +122,9 @@ fn segment(folder: &Path, number: u64) -> PathBuf {
 }
 
 impl Segment {
-    fn make(folder: &Path, number: u64) -> io::Result<Self> {
+    fn make(folder: &Path, number: u64, bytes: u64) -> io::Result<Self> {
         let file = File::create_new(segment(folder, number))?;
-        let segment = Self::take(file, number, STEP)?;
+        let segment = Self::take(file, number, bytes)?;
         sync_directory(folder)?;
         Ok(segment)
     }
@@ -143,7 +145,7 @@ impl Segment {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.position + bytes.len() as u64;
         if end > self.allocated {
-            let enough = end.next_multiple_of(STEP);
+            let enough = end.max(self.allocated * 2).min(end + STEP);
             fill(&mut self.file, self.allocated, enough)?;
             self.allocated = enough;
             self.file.seek(SeekFrom::Start(self.position))?;
