@@ -25,6 +25,8 @@
 mod frame;
 mod read;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(crate) use crate::log::frame::Change;

@@ -17,7 +17,7 @@ use crate::settings::Durability;
 pub(crate) enum Needs {
     /// Something was told that may be nowhere else.
     Log,
-    /// Nothing was ever written to a log: the directory is new, or of a build that had none.
+    /// Nothing was ever written to a log, as far as is known: the directory is new, or of a build that had none.
     Nothing,
 }
 
@@ -80,11 +80,6 @@ impl Segment {
 /// # Errors
 /// A file that cannot be read. Damage is no error but stands in what is returned.
 pub(crate) fn read(folder: &Path, left: Left, needs: Needs) -> Result<Read, Wrong> {
-    if needs == Needs::Nothing {
-        // The rest of an opening that was cut off before anything was told.
-        let files = segments(folder).map_err(|it| wrong(folder, &it.to_string()))?;
-        return Ok(Read { newest: files.last().map_or(0, |it| it.0), ..Read::default() });
-    }
     let mut log = Read::default();
     for (number, path) in segments(folder).map_err(|it| wrong(folder, &it.to_string()))? {
         log.newest = number;
@@ -93,7 +88,7 @@ pub(crate) fn read(folder: &Path, left: Left, needs: Needs) -> Result<Read, Wron
     if left == Left::Abruptly(Durability::Relaxed) {
         log.drop_unsynced();
     }
-    log.judge(folder);
+    log.judge(folder, needs);
     Ok(log)
 }
 
@@ -110,9 +105,13 @@ impl Read {
     }
 
     /// Works out what is needed, and what of that is missing.
-    fn judge(&mut self, folder: &Path) {
+    fn judge(&mut self, folder: &Path, needs: Needs) {
         let all = || self.segments.iter().flat_map(|it| it.frames.iter().map(move |frame| (it, frame)));
         let Some((holder, last)) = all().max_by_key(|it| it.1.sequence) else {
+            if needs == Needs::Nothing {
+                // The rest of an opening that was cut off before anything was told, if there is any.
+                return;
+            }
             let what = "no segment of the log can be read: the last operations that were told are in it";
             self.damages.push(wrong(self.segments.last().map_or(folder, |it| &it.path), what));
             return;

@@ -150,6 +150,17 @@ async fn a_damaged_head_or_a_missing_segment_is_refused() {
     }
 }
 
+/// Without that file the directory looks as if it had never been used.
+#[tokio::test]
+async fn a_log_is_read_even_if_nobody_knows_that_there_are_tables() {
+    let (folder, _, _) = three_groups().await;
+    fs::remove_file(folder.path().join("TABLES")).unwrap();
+    let store = open(folder.path());
+    for number in [1, 2, 3] {
+        assert!(stored(&store, id(number)).await.is_some(), "{number}");
+    }
+}
+
 #[tokio::test]
 async fn a_relaxed_log_goes_back_to_the_last_group_before_the_damage() {
     let (folder, segment, ends) = three_groups().await;
