@@ -253,13 +253,14 @@ impl Directory {
         }
     }
 
-    /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
+    /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced, and what the log holds fits
+    /// twice, into the journal and the tables of the engine. The file is removed again.
     pub(crate) fn has_room(&self) -> Result<(), OpenError> {
         let path = self.root.join(ROOM);
         let free = disk::file_system(&self.root).map_or(u64::MAX, |it| it.free_bytes);
         let write = || {
             // So that a full disk is not filled to its last byte at every try.
-            if free < ROOM_BYTES as u64 {
+            if free < ROOM_BYTES as u64 + 2 * log::bytes(&self.log()) {
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
             }
             let mut file = File::create(&path)?;

@@ -32,7 +32,7 @@ mod write;
 pub(crate) use crate::log::frame::Change;
 pub(crate) use crate::log::read::{Needs, Read, read};
 pub(crate) use crate::log::replay::replay;
-pub(crate) use crate::log::write::{Log, begin};
+pub(crate) use crate::log::write::{Log, begin, bytes};
 
 /// The directory of the segments, beside the engine's.
 pub(crate) const FOLDER: &str = "log";

@@ -117,6 +117,12 @@ pub(crate) fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(segments)
 }
 
+/// How many bytes of frames the segments in `folder` can hold: what an opening may have to move at most.
+pub(crate) fn bytes(folder: &Path) -> u64 {
+    let segments = segments(folder).unwrap_or_default();
+    segments.iter().map(|it| fs::metadata(&it.1).map_or(0, |it| it.len())).sum()
+}
+
 fn segment(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number}.log"))
 }
