@@ -117,7 +117,6 @@ pub(crate) fn apply(shelf: &Shelf, frozen: &Generation) -> fjall::Result<()> {
     let mut entries = entries.into_iter().peekable();
     while entries.peek().is_some() {
         let mut batch = OwnedWriteBatch::with_capacity(shelf.database.clone(), BATCH * 3);
-        batch.insert(&shelf.agenda, row::HIGH_WATER, frozen.now.as_millis().to_be_bytes());
         let mut bytes = 0;
         for (id, entry) in entries.by_ref().take(BATCH) {
             let after = entry.after.as_ref().map(|it| (Times::of(&it.record), &it.bytes[..]));

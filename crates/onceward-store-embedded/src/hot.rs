@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry as Place;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use onceward_core::{Record, RecordId, Timestamp};
+use onceward_core::{Record, RecordId};
 
 use crate::group::size;
 use crate::row::Times;
@@ -47,8 +47,6 @@ pub(crate) struct Generation {
     bytes: usize,
     /// The sequence of the last group in it.
     pub(crate) last: u64,
-    /// The latest time that is stamped in it.
-    pub(crate) now: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -87,12 +85,7 @@ impl Hot {
     }
 
     /// Shows everybody the changes of the group `last`, which is on the disk.
-    pub(crate) fn publish(
-        &self,
-        last: u64,
-        now: Timestamp,
-        changes: impl Iterator<Item = (RecordId, Entry)>,
-    ) {
+    pub(crate) fn publish(&self, last: u64, changes: impl Iterator<Item = (RecordId, Entry)>) {
         let mut old = Vec::new();
         let mut state = self.state();
         let active = &mut state.active;
@@ -107,7 +100,7 @@ impl Hot {
                 Place::Vacant(it) => drop(it.insert(entry)),
             }
         }
-        (active.last, active.now) = (last, active.now.max(now));
+        active.last = last;
         if active.bytes >= GENERATION_BYTES && state.draining.is_none() {
             self.moved.notify_all();
         }

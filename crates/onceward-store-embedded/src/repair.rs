@@ -120,7 +120,7 @@ fn work(
     if dry_run {
         return Ok(repair);
     }
-    let time = StoreTime::begin(clock, found.latest);
+    let time = StoreTime::begin(clock, found.latest.max(log.now));
     let new = place.join("new");
     // The same numbers again: a cut between here and the end finds the file `TABLES` right.
     let numbers = base.directory.numbers()?;

@@ -4,7 +4,8 @@
 //!
 //! `agenda`: what (1 byte), when (8 bytes, big-endian milliseconds), which (32 bytes) → nothing, so that what
 //! is due first lies first and nothing scans. The row [`HIGH_WATER`] holds the latest time that a write was
-//! stamped with.
+//! stamped with, as far as the log that is begun at every opening does not say it: a repair writes it, and builds did
+//! that had no log.
 
 use std::ops::RangeInclusive;
 

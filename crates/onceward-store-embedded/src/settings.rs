@@ -16,7 +16,7 @@ pub struct EmbeddedSettings {
     pub max_group: usize,
     /// How many writing calls may wait; more of them wait outside. At least 1, default 1024.
     pub max_queue: usize,
-    /// How much memory may hold blocks of the stored files. At least 1 MiB, default 8 MiB.
+    /// How much memory may hold blocks of the stored files. At least 1 MiB, default 32 MiB.
     pub cache_bytes: u64,
     /// When a segment of the log is full. There are two or three of them, so this also bounds what an opening after a
     /// crash has to replay. 64 KiB to 1 GiB, default 16 MiB, less on a small disk. The URL does not say it.
@@ -85,12 +85,12 @@ impl EmbeddedSettings {
             lock_wait: Duration::from_secs(45),
             max_group: 512,
             max_queue: 1024,
-            cache_bytes: 8 << 20,
+            cache_bytes: 32 << 20,
             segment_bytes: 16 << 20,
         }
     }
 
-    /// Reads `embedded:PATH?durability=durable|relaxed&lock_wait=5s&max_group=512&max_queue=1024&cache=8MiB`.
+    /// Reads `embedded:PATH?durability=durable|relaxed&lock_wait=5s&max_group=512&max_queue=1024&cache=32MiB`.
     /// Every parameter may be left out. The path is taken as written, up to the `?`.
     ///
     /// # Errors

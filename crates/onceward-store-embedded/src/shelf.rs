@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
+use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot,
 };
@@ -37,10 +39,17 @@ const UNREADABLE_MAX: usize = 10_000;
 /// How far the store's time may be ahead of the wall clock at the opening before somebody should hear of it.
 const AHEAD: Duration = Duration::from_secs(60);
 
-const RECORDS_MEMTABLE_BYTES: u64 = 8 << 20;
-const AGENDA_MEMTABLE_BYTES: u64 = 4 << 20;
-/// Two, so that writing out a memtable never waits behind a long compaction.
-pub(crate) const WORKERS: usize = 2;
+/// Memtables of records hold as much as two segments of the log, within these bounds. Keys are hashes, so every table
+/// file that is written out overlaps all others: the larger they are, the less often each record is merged again.
+const MEMTABLE_BYTES_MIN: u64 = 2 << 20;
+const MEMTABLE_BYTES_MAX: u64 = 32 << 20;
+/// The agenda's are smaller by this: so are its rows.
+const AGENDA_SHARE: u64 = 4;
+/// So many new table files are merged at once, for the same reason.
+const UNSORTED_MERGED: u8 = 8;
+/// Three: one writes out memtables and never waits behind a merge. It is woken for every merge that waits, and with only
+/// one other it would spin until that one is done.
+pub(crate) const WORKERS: usize = 3;
 const JOURNAL_BYTES: u64 = 128 << 20;
 /// From 4 memtables that wait to be written out, and from 20 table files that are not merged yet, the engine itself holds
 /// writers up.
@@ -370,10 +379,20 @@ pub(crate) fn files(path: &Path, settings: &EmbeddedSettings, workers: usize) ->
         .worker_threads_unchecked(workers)
         .max_journaling_size(JOURNAL_BYTES)
         .open()?;
-    let table =
-        |name, bytes| database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(bytes));
-    let records = table("records", RECORDS_MEMTABLE_BYTES)?;
-    let agenda = table("agenda", AGENDA_MEMTABLE_BYTES)?;
+    // All of these are taken when a table is made, and kept with it.
+    let table = |name, bytes| {
+        let options = KeyspaceCreateOptions::default()
+            .max_memtable_size(bytes)
+            .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(UNSORTED_MERGED)))
+            // A claim asks every level for a key that is not there: 1.3 MB of filters for each million records.
+            .filter_block_pinning_policy(PinningPolicy::all(true))
+            // The index of a long table file would take half of the cache.
+            .index_block_partitioning_policy(PartitioningPolicy::new([false, true]));
+        database.keyspace(name, || options)
+    };
+    let bytes = (settings.segment_bytes * 2).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX);
+    let records = table("records", bytes)?;
+    let agenda = table("agenda", bytes / AGENDA_SHARE)?;
     Ok(Files { database, records, agenda, works: workers > 0 })
 }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use fjall::OwnedWriteBatch;
+use onceward_core::RecordId;
 use onceward_core::record::encode::decode;
-use onceward_core::{RecordId, Timestamp};
 
 use crate::log::frame::{Change, changes};
 use crate::log::read::Read;
@@ -35,19 +35,7 @@ pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
         shelf::pace(&files.database, [&files.records, &files.agenda], files.works)?;
         batch.commit()?;
     }
-    if written > 0 {
-        note_time(log.now, files)?;
-    }
     Ok(written)
-}
-
-/// The store's time must not go back behind what was stamped.
-fn note_time(now: Timestamp, files: &Files) -> fjall::Result<()> {
-    let noted = files.agenda.get(row::HIGH_WATER)?.as_deref().and_then(row::time);
-    if noted.is_some_and(|it| it >= now) || now == Timestamp::ZERO {
-        return Ok(());
-    }
-    files.agenda.insert(row::HIGH_WATER, now.as_millis().to_be_bytes())
 }
 
 /// Says whether the tables have to change.
