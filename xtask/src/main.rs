@@ -1,6 +1,8 @@
 //! Project chores. `cargo xtask test` is the whole check, the same on every machine.
 
 mod bench;
+mod crash;
+mod debian;
 mod deny;
 mod openapi;
 mod run;
@@ -15,6 +17,8 @@ cargo xtask VERB
   test     everything that must pass: format, lints, arrows, licences, tests, docs, the demo
   tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
+  crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants;
+           or --lane, all in short; --release for a release build
   openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`
   bench    throughput and latency, beside what others take for the same: not part of `test`";
 
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(),
         Some("tidy") => tidy::run(),
         Some("deny") => deny::run(),
+        Some("crash") => crash::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("openapi") => openapi::run(),
         Some("help" | "--help" | "-h") => {

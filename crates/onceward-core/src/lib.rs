@@ -70,6 +70,7 @@ mod permit;
 mod policy;
 pub mod record;
 pub mod store;
+mod sync;
 pub mod transition;
 
 pub use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};

@@ -188,9 +188,11 @@ impl<'a> Caller<'a> {
         let op = self.new_op("brief").on("/brief/pay");
         self.arena.send(&mut self.client, &op, &Script::slow(ms(2_000), Duration::ZERO), PATIENT);
         let Some(effect) = self.arena.book.rows(&op, Kind::Effect).first().cloned() else { return };
-        self.strike_once();
         // Between the retention counted from the claim and the one that holds.
         let probe = effect.at + BRIEF - ms(1_500);
+        while now() + ms(500) < probe && !self.strike_once() && !self.arena.book.is_over() {
+            thread::sleep(ms(20));
+        }
         thread::sleep(probe.saturating_sub(now()));
         self.arena.send(&mut self.client, &op, &Script::PLAIN, PATIENT);
         thread::sleep((effect.at + BRIEF + ms(500)).saturating_sub(now()));
@@ -202,15 +204,17 @@ impl<'a> Caller<'a> {
     fn strike(&mut self) {
         let (op, script) = (self.new_op("strike"), Script::slow(ms(self.rng.u64(0..30)), Duration::ZERO));
         if self.arena.send(&mut self.client, &op, &script, PATIENT) == Told::Answer {
-            self.strike_once();
+            let _ = self.strike_once();
             self.pursue(&op, TRIES);
         }
     }
 
-    fn strike_once(&self) {
-        if let Err(error) = self.arena.strike() {
+    /// Says whether it was this caller who killed it.
+    fn strike_once(&self) -> bool {
+        self.arena.strike().unwrap_or_else(|error| {
             self.arena.book.blame("harness", format!("a kill failed: {error}"), None);
-        }
+            false
+        })
     }
 
     /// The same key with another payload.

@@ -16,10 +16,12 @@ use crate::ledger::Kind;
 use crate::nemesis::{keep_up, lock};
 use crate::plan::Op;
 use crate::script::Script;
-use crate::time::{ms, now};
+use crate::time::{ms, now, until};
 
 /// Longer than `run_max` of every route, and the longest wait.
 const SETTLE: Duration = ms(25_000);
+/// How long a store may take to open.
+const OPEN: Duration = ms(10_000);
 const PATIENCE: Duration = ms(9_000);
 const WORKERS: usize = 8;
 
@@ -37,10 +39,14 @@ pub(crate) fn run(arena: &Arena) -> Result<Healed> {
     // What the upstream still has from earlier holders dies with it: from here on no effect is late.
     lock(arena).renew(&arena.ledger, Duration::ZERO)?;
     keep_up(arena)?;
+    // The store may still be opening.
+    let up = arena.up(ms(10_000)).ok_or("there is no gateway")?;
+    if until(OPEN, || up.records("state=running").ok()).is_none() {
+        return Err(format!("the records cannot be listed: {}", arena.keeper.last_words()).into());
+    }
     let all = book.all();
     let mut healed = Healed { records: all.len(), ..Healed::default() };
     each(arena, &all, |client, entry| settle(arena, client, entry, true));
-    let up = arena.up(ms(10_000)).ok_or("there is no gateway")?;
     for record in up.records("state=running")? {
         book.blame("stuck", format!("it still runs: {record}"), None);
     }

@@ -121,7 +121,7 @@ mod tests {
         let mut ledger = Ledger::open(&path).unwrap();
         let line = row.line();
         std::fs::write(&path, format!("{line}{}", &line[..9])).unwrap();
-        assert_eq!(ledger.news().unwrap(), [row.clone()]);
+        assert_eq!(ledger.news().unwrap(), std::slice::from_ref(&row));
         assert_eq!(ledger.news().unwrap(), []);
         let mut file = File::options().append(true).open(&path).unwrap();
         io::Write::write_all(&mut file, &line.as_bytes()[9..]).unwrap();

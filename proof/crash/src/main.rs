@@ -11,6 +11,7 @@ mod disk;
 mod gateway;
 mod heal;
 mod ledger;
+mod mutants;
 mod nemesis;
 mod plan;
 mod power;
@@ -37,6 +38,8 @@ enum Verb {
     Deaths(deaths::Args),
     /// The power goes at any moment
     Power(power::Args),
+    /// Every break that is made on purpose is seen
+    Mutants(mutants::Args),
     /// The upstream of a run: not for people
     #[command(hide = true)]
     Upstream { address: SocketAddr, ledger: PathBuf },
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Deaths(args) => deaths::run(&args),
         Verb::Power(args) => power::run(&args),
+        Verb::Mutants(args) => mutants::run(&args),
         Verb::Upstream { address, ledger } => upstream::serve(address, &ledger).map(|()| true),
     };
     match done {

@@ -53,9 +53,9 @@ fn an_unknown_layout_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
     let format = folder.path().join("FORMAT");
-    fs::write(&format, "onceward embedded store, layout 2\n").unwrap();
+    fs::write(&format, "onceward embedded store, layout 3\n").unwrap();
     let said = try_open(folder.path()).unwrap_err().to_string();
-    assert!(said.contains("layout 2") && said.contains("version of Onceward that wrote it"), "{said}");
+    assert!(said.contains("layout 3") && said.contains("version of Onceward that wrote it"), "{said}");
     fs::remove_file(&format).unwrap();
     let said = try_open(folder.path()).unwrap_err().to_string();
     assert!(said.contains("no FORMAT file"), "{said}");

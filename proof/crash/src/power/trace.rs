@@ -61,6 +61,12 @@ pub(crate) fn read(text: &str, disk: &Path, offset: Duration) -> Result<Vec<Even
         let whole;
         let call = if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
             begun.insert(thread, begin);
+            // Its number may be given to another file before its end is written down.
+            if let Some(words) = begin.strip_prefix("close(") {
+                reader.positions.remove(&descriptor(words).0);
+            }
+            continue;
+        } else if call.starts_with("<... close resumed>") {
             continue;
         } else if let Some(end) = call.strip_prefix("<... ") {
             let end = end.split_once(" resumed>").ok_or_else(|| format!("strace said: {call:.200}"))?.1;
@@ -230,15 +236,25 @@ mod tests {
             "7 100.000004 <... write resumed>)      = 2\n",
             "7 100.000005 write(4<\\x2f\\x64\\x2f\\x66>, \"\\x63\", 1) = 1\n",
             "7 100.000006 fdatasync(4<\\x2f\\x64\\x2f\\x66>) = 0\n",
+            "7 100.0000065 close(4<\\x2f\\x64\\x2f\\x66> <unfinished ...>\n",
+            "8 100.0000066 openat(AT_FDCWD<\\x2f>, \"\\x2f\\x64\\x2f\\x66\", O_WRONLY|O_CLOEXEC) = 4<\\x2f\\x64\\x2f\\x66>\n",
+            "7 100.0000067 <... close resumed>) = 0\n",
+            "8 100.0000068 write(4<\\x2f\\x64\\x2f\\x66>, \"\\x64\", 1) = 1\n",
             "7 100.000007 write(5<\\x2f\\x65>, \"\\x63\", 1) = 1\n",
-            "7 +++ exited with 0 +++\n",
+            "7 100.000008 +++ exited with 0 +++\n",
         );
         let events = read(text, Path::new("/d"), Duration::from_secs(99)).unwrap();
         let changes: Vec<_> = events.iter().map(|it| it.change.clone()).collect();
         let write = |at, bytes: &[u8]| Change::Write { path: "f".into(), at, bytes: bytes.to_vec() };
         assert_eq!(
             changes,
-            [Change::Create("f".into()), write(0, b"ab"), write(2, b"c"), Change::Sync("f".into())]
+            [
+                Change::Create("f".into()),
+                write(0, b"ab"),
+                write(2, b"c"),
+                Change::Sync("f".into()),
+                write(0, b"d")
+            ]
         );
         assert_eq!(events[1].at.as_micros(), 1_000_004);
     }
