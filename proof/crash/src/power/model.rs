@@ -24,6 +24,11 @@ pub(crate) enum Change {
         at: u64,
         bytes: Vec<u8>,
     },
+    /// At the end that the file has by then.
+    Append {
+        path: String,
+        bytes: Vec<u8>,
+    },
     SetLength(String, u64),
     Rename(String, String),
     Remove(String),
@@ -201,6 +206,17 @@ impl Model {
         }
     }
 
+    /// How long a file is, with all that is not synced.
+    fn length(&self, path: &str) -> u64 {
+        let Some(Node::File { synced, pending }) = self.find(path).map(|it| &self.nodes[it]) else {
+            return 0;
+        };
+        pending.iter().fold(synced.length, |length, piece| match piece {
+            Piece::Write(at, bytes) => length.max(at + bytes.len() as u64),
+            Piece::SetLength(length) => *length,
+        })
+    }
+
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
             Change::Create(path) if self.find(path).is_some() => {}
@@ -210,6 +226,10 @@ impl Model {
             }
             Change::MakeDirectory(path) => self.link(path, Node::directory()),
             Change::Write { path, at, bytes } => self.change_file(path, Piece::Write(*at, bytes.clone())),
+            Change::Append { path, bytes } => {
+                let at = self.length(path);
+                self.change_file(path, Piece::Write(at, bytes.clone()));
+            }
             Change::SetLength(path, length) => self.change_file(path, Piece::SetLength(*length)),
             Change::Rename(from, to) => {
                 let (Some(id), Some(old), Some(new)) = (self.find(from), self.parent(from), self.parent(to))
@@ -387,6 +407,17 @@ mod tests {
         model.apply(&Change::Rename(path(), "d/g".into()));
         assert_eq!(files(&model, Fate::Least), [(path(), 9)]);
         assert_eq!(files(&model, Fate::All), [("d/g".into(), 5009)]);
+    }
+
+    #[test]
+    fn what_is_appended_goes_behind_all_that_is_there_by_then() {
+        let path = || "f".to_owned();
+        let append = || Change::Append { path: path(), bytes: vec![3; 5] };
+        let write = Change::Write { path: path(), at: 0, bytes: vec![1; 9] };
+        let sync = Change::Sync(path());
+        let model =
+            after(&[Change::Create(path()), write, sync, append(), Change::SetLength(path(), 11), append()]);
+        assert_eq!(files(&model, Fate::All), [(path(), 16)]);
     }
 
     #[test]

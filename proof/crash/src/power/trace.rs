@@ -148,8 +148,7 @@ impl Reader {
                     );
                 }
                 let at = self.positions.get_mut(&fd).ok_or_else(strange)?;
-                let start =
-                    at.ok_or_else(|| format!("{file} is appended to, and the model does not know how"))?;
+                let Some(start) = *at else { return Ok(vec![Change::Append { path: file, bytes }]) };
                 *at = Some(start + length);
                 vec![Change::Write { path: file, at: start, bytes }]
             }
