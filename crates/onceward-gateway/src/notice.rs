@@ -81,17 +81,12 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_hears_the_first_word() {
         let notice = Notice::default();
-        let waiting = tokio::spawn({
-            let notice = notice.clone();
-            async move { notice.wait().await }
-        });
-        while Arc::strong_count(&notice.0) < 2 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(notice.said(), None);
-        tokio::task::yield_now().await;
-        drop(notice.say_on_drop(1));
-        notice.say(2);
-        assert_eq!((waiting.await.unwrap(), notice.wait().await), (1, 1));
+        let say = async {
+            assert_eq!(notice.said(), None);
+            drop(notice.say_on_drop(1));
+            notice.say(2);
+        };
+        let (heard, ()) = tokio::join!(biased; notice.wait(), say);
+        assert_eq!((heard, notice.wait().await), (1, 1));
     }
 }

@@ -117,11 +117,11 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let tasks = TaskTracker::new();
         let serve = |hold: CancellationToken| {
-            let tell = tell.clone();
+            let (tell, begun) = (tell.clone(), TaskTracker::new());
             workers.serve(&tasks, async move {
                 let before = seat();
                 tokio::task::yield_now().await;
-                tokio::spawn(async move { tell.send((before, seat())).unwrap() });
+                begun.spawn(async move { tell.send((before, seat())).unwrap() });
                 hold.cancelled().await;
             });
             let (before, after) = told.recv().unwrap();

@@ -114,7 +114,7 @@ impl Node {
 
     /// A connection that is idle, or has a stream to spare, where the name of the upstream need not be looked up.
     fn at_hand(&self, exchange: Exchange<'_>) -> Option<Link> {
-        self.pooled(exchange, &*self.addresses.fresh()?, self.http1_only(exchange))
+        self.pooled(exchange, &self.addresses.fresh()?, self.http1_only(exchange))
     }
 
     fn http1_only(&self, exchange: Exchange<'_>) -> bool {

@@ -24,6 +24,7 @@ use crate::forward;
 use crate::upgrade;
 
 /// How the tries of one request ended.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart once a request; a box would cost more")]
 enum Ended {
     Answered(Answered, Slot),
     Refused(Refusal),
