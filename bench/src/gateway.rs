@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::time::{Instant, sleep};
 
 use crate::args::Common;
@@ -39,6 +39,40 @@ urls = ["{upstream}"]
 protocol = "h2c"
 "#;
 
+/// Settings under which speed is measured: nothing special, and no access log where the build can do without.
+/// The second text says which it is.
+///
+/// # Errors
+/// The binary is missing.
+pub fn quiet(common: &Common) -> Result<(String, &'static str)> {
+    let settings = r#"
+access_log = "none"
+drain_delay = "0s"
+drain = "5s"
+[upstream]
+urls = ["{upstream}"]
+protocol = "http1"
+"#;
+    let file = NamedTempFile::with_suffix(".toml")?;
+    fs::write(file.path(), settings.replace("{upstream}", "http://127.0.0.1:1"))?;
+    let check = Command::new(&common.binary)
+        .env_clear()
+        .args(["gateway", "--check", "--config"])
+        .arg(file.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|it| format!("no gateway at {}: {it}", common.binary.display()))?;
+    let says = match (&common.settings, check.success()) {
+        (Some(_), _) => "as the given settings say in the gateway",
+        (None, true) => "off in the gateway",
+        (None, false) => "on in the gateway, whose build has no setting for it",
+    };
+    let whole =
+        if check.success() { settings.to_owned() } else { settings.replace("access_log = \"none\"\n", "") };
+    Ok((whole, says))
+}
+
 /// A running gateway. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Gateway {
@@ -58,6 +92,19 @@ impl Gateway {
     /// # Errors
     /// The binary is missing, the settings are refused, or it is not ready within 30 s.
     pub async fn start(common: &Common, settings: &str, upstreams: &[String]) -> Result<Self> {
+        Self::start_on("embedded:records", common, settings, upstreams).await
+    }
+
+    /// The same over another store; paths in its URL are taken from the folder of the process.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn start_on(
+        store: &str,
+        common: &Common,
+        settings: &str,
+        upstreams: &[String],
+    ) -> Result<Self> {
         let binary = fs::canonicalize(&common.binary)
             .map_err(|it| format!("no gateway at {}: {it}", common.binary.display()))?;
         let folder = match &common.folder {
@@ -78,7 +125,7 @@ impl Gateway {
             .arg("gateway")
             .arg("--config")
             .arg(&file)
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", "embedded:records"])
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", store])
             .stdin(Stdio::null())
             .stdout(File::create(&out)?)
             .stderr(File::create(err)?)
@@ -119,6 +166,16 @@ impl Gateway {
     /// The process has ended.
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.child.id())
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its store and its outputs are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where its outputs are written.

@@ -1,18 +1,25 @@
 //! Measures and attacks the real gateway process from outside: nothing of Onceward is linked in.
 //!
-//! Three commands stand on this library; `docs/benchmarks.md` says how to run them and how to read them.
+//! Four commands stand on this library; `docs/benchmarks.md` says how to run them and how to read them.
 //! - `isolation`: does one bad neighbour make other callers slower?
 //! - `hostile`: do honest callers notice an attack, and does the gateway come back to what it was?
 //! - `big`: does memory stay flat while long bodies stream through?
+//! - `gateway`: how fast is it, beside nginx and beside the bare API?
 
 pub mod args;
 pub mod caller;
+pub mod cell;
 pub mod client;
+pub mod cpu;
 pub mod disturb;
 pub mod gateway;
 pub mod hostile;
 pub mod latency;
+pub mod load;
+pub mod machine;
+pub mod measure;
 pub mod nginx;
+pub mod report;
 pub mod upstream;
 pub mod usage;
 

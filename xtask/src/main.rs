@@ -1,5 +1,8 @@
 //! Project chores. `cargo xtask test` is the whole check, the same on every machine.
 
+mod bench;
+mod crash;
+mod debian;
 mod deny;
 mod openapi;
 mod run;
@@ -14,14 +17,20 @@ cargo xtask VERB
   test     everything that must pass: format, lints, arrows, licences, tests, docs, the demo
   tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
-  openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`";
+  crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants;
+           or --lane, all in short; --release for a release build
+  openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`
+  bench    throughput and latency, beside what others take for the same: not part of `test`";
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1);
+    let rest: Vec<String> = std::env::args().skip(2).collect();
     let done = match verb.as_deref() {
         Some("test") => test::run(),
         Some("tidy") => tidy::run(),
         Some("deny") => deny::run(),
+        Some("crash") => crash::run(&rest),
+        Some("bench") => bench::run(&rest),
         Some("openapi") => openapi::run(),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");

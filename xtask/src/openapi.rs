@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::run::{cargo, root};
+use crate::run::{cargo, root, said};
 
 const VERSION: &str = "4.32.5";
 
@@ -64,13 +64,6 @@ fn installed() -> Result<PathBuf, String> {
          {0}/bin/pip install {package}\nand then this again",
         folder().display()
     ))
-}
-
-/// Runs a command, having said which, and tells whether it succeeded.
-fn said(command: &mut Command, name: &Path) -> Result<bool, String> {
-    println!("\n$ {command:?}");
-    let status = command.status().map_err(|error| format!("cannot run {}: {error}", name.display()))?;
-    Ok(status.success())
 }
 
 /// The example that serves the admin API, until this is dropped.

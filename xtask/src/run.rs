@@ -1,6 +1,6 @@
 //! Runs commands and says what it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folder of the workspace.
@@ -35,6 +35,13 @@ pub(crate) fn cargo_output(words: &[&str]) -> Result<(bool, String), String> {
 /// Whether `cargo NAME` is installed.
 pub(crate) fn has_subcommand(name: &str) -> bool {
     cargo_output(&[name, "--version"]).is_ok_and(|it| it.0)
+}
+
+/// Runs a command, having said which, and tells whether it succeeded.
+pub(crate) fn said(command: &mut Command, name: &Path) -> Result<bool, String> {
+    println!("\n$ {command:?}");
+    let status = command.status().map_err(|error| format!("cannot run {}: {error}", name.display()))?;
+    Ok(status.success())
 }
 
 fn command(words: &[&str]) -> Command {

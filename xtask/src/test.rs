@@ -1,7 +1,7 @@
 //! The whole check.
 
 use crate::run::{cargo, cargo_with, has_subcommand};
-use crate::{deny, tidy};
+use crate::{crash, deny, tidy};
 
 pub(crate) fn run() -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"])?;
@@ -29,6 +29,7 @@ pub(crate) fn run() -> Result<(), String> {
     }
     cargo(&["test", "--workspace", "--all-features", "--locked", "--doc"])?;
     cargo(&["run", "--locked", "--", "demo", "--once"])?;
+    crash::lane()?;
     println!("\neverything passed");
     Ok(())
 }

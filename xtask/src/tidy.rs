@@ -16,8 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-testkit", &["onceward-core"]),
     ("onceward-bench", &[]),
     ("onceward-model", &["onceward-core"]),
-    ("onceward-simulation", &["onceward-core", "onceward-gateway", "onceward-http"]),
+    ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway"]),
     ("onceward-crash", &[]),
+    ("onceward-pace", &["onceward-bench", "onceward-core", "onceward-http", "onceward-store-embedded"]),
     ("xtask", &[]),
 ];
 

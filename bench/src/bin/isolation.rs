@@ -8,7 +8,7 @@ use onceward_bench::caller::{self, Mix, Plan};
 use onceward_bench::disturb::{Disturbance, Neighbour};
 use onceward_bench::gateway::{Gateway, SETTINGS};
 use onceward_bench::latency::{Latencies, median};
-use onceward_bench::nginx::Nginx;
+use onceward_bench::nginx::{Nginx, Role};
 use onceward_bench::upstream::Upstream;
 use onceward_bench::{Result, args::Common, conclude};
 use tokio::time::sleep;
@@ -70,7 +70,8 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<bool> {
     let upstream = Upstream::start()?;
     let gateway = Gateway::start(&args.common, SETTINGS, &upstream.urls()).await?;
-    let nginx = if args.without_nginx { None } else { Some(Nginx::start(upstream.http1[0]).await?) };
+    let nginx =
+        if args.without_nginx { None } else { Some(Nginx::start(Role::Streaming(upstream.http1[0])).await?) };
     let mut subjects = vec![Subject { name: "onceward", address: gateway.address, replays: true }];
     subjects.extend(nginx.iter().map(|it| Subject { name: "nginx", address: it.address, replays: false }));
     println!(

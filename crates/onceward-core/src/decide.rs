@@ -1,6 +1,7 @@
 //! The rules: found record, attempt and the store's time in, decision out. No clock, no await, no store.
 
 use crate::fingerprint::Fingerprint;
+use crate::mutant::{self, Mutant};
 use crate::policy::{Policy, Unresolved};
 use crate::record::{Answer, Owner, Record, Revision, State, Timestamp};
 
@@ -67,6 +68,9 @@ pub fn decide(found: &Record, claim: &Claim, now: Timestamp) -> Decision {
         State::Done(_) | State::Tombstone => Decision::Gone,
         State::Running if now < found.lease_until => Decision::Busy { until: found.lease_until },
         State::Running | State::Abandoned { .. } => match unfinished.unresolved {
+            Unresolved::Hold if mutant::is(Mutant::LeaseWithoutRenewal) && found.state == State::Running => {
+                Decision::TakeOver { new_life: false, policy: unfinished }
+            }
             Unresolved::Rerun if known => Decision::TakeOver { new_life: false, policy: unfinished },
             Unresolved::Hold | Unresolved::Rerun => Decision::Unresolved,
         },
@@ -105,6 +109,8 @@ pub fn judge_loss(held: &Record, wanted: Finish, shown: Option<&Record>) -> Loss
     let Some(shown) = shown else { return Loss::Lost };
     let mine = shown.owner == held.owner && shown.fence == held.fence;
     match (&shown.state, wanted) {
+        (_, Finish::Release) if mutant::is(Mutant::ReleaseByAnyone) => Loss::Again(shown.revision),
+        _ if mutant::is(Mutant::NoFenceCheck) => Loss::Again(shown.revision),
         (State::Running, _) if mine => Loss::Again(shown.revision),
         (State::Abandoned { .. }, Finish::Abandon) if mine => Loss::AlreadySo,
         // Only this holder or an operator's "it is over" wrote that. The answer that came after all is better

@@ -7,12 +7,10 @@
 //! so that without a bound one key could hold any amount of memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
+use std::sync::{Arc, PoisonError};
 
 use crate::key::RecordId;
+use crate::sync::{Mutex, MutexGuard, Notify, OwnedNotified};
 
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
@@ -101,15 +99,18 @@ mod tests {
 
     #[test]
     fn a_record_has_so_many_waiters_and_one_without_is_not_remembered() {
-        let flights = Arc::new(Flights::default());
-        let (one, other) = (RecordId::from_bytes([1; 32]), RecordId::from_bytes([2; 32]));
-        let mut waiters: Vec<_> = (0..3).map(|_| flights.wait(one, 3).unwrap()).collect();
-        assert!(flights.wait(one, 3).is_none());
-        let _others = flights.wait(other, 1).unwrap();
-        waiters.pop();
-        waiters.push(flights.wait(one, 3).unwrap());
-        assert!(flights.wait(one, 3).is_none());
-        waiters.clear();
-        assert_eq!(flights.waiters().keys().collect::<Vec<_>>(), [&other]);
+        // This test is built over other locks, too (`tests/interleavings/`), which want to be told.
+        crate::sync::model(|| {
+            let flights = Arc::new(Flights::default());
+            let (one, other) = (RecordId::from_bytes([1; 32]), RecordId::from_bytes([2; 32]));
+            let mut waiters: Vec<_> = (0..3).map(|_| flights.wait(one, 3).unwrap()).collect();
+            assert!(flights.wait(one, 3).is_none());
+            let _others = flights.wait(other, 1).unwrap();
+            waiters.pop();
+            waiters.push(flights.wait(one, 3).unwrap());
+            assert!(flights.wait(one, 3).is_none());
+            waiters.clear();
+            assert_eq!(flights.waiters().keys().collect::<Vec<_>>(), [&other]);
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::mutant::{self, Mutant};
 use crate::record::RULES;
 
 /// The longest idempotency key, in bytes.
@@ -123,7 +124,9 @@ impl RecordId {
     pub fn of(scope: &Scope, key: &Key) -> Self {
         let mut hash = blake3::Hasher::new_derive_key("onceward 2026 record id");
         hash.update(&RULES.to_be_bytes());
-        update_sized(&mut hash, scope.principal.as_bytes());
+        if !mutant::is(Mutant::ScopeWithoutPrincipal) {
+            update_sized(&mut hash, scope.principal.as_bytes());
+        }
         for part in [&scope.kind, &scope.host, &scope.path] {
             update_sized(&mut hash, part.as_bytes());
         }

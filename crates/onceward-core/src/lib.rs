@@ -50,7 +50,8 @@
 //! never grants a second permit under `hold`.
 //!
 //! # Features
-//! None.
+//! `mutants` lets a build be broken on purpose, to test the tests. It cannot be had without debug assertions, and
+//! breaks nothing by itself.
 
 mod cache;
 pub mod clock;
@@ -62,11 +63,14 @@ mod fingerprint;
 mod flight;
 mod guard;
 mod key;
+#[doc(hidden)]
+pub mod mutant;
 mod operate;
 mod permit;
 mod policy;
 pub mod record;
 pub mod store;
+mod sync;
 pub mod transition;
 
 pub use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flight::Flight;
 use crate::key::RecordId;
+use crate::mutant::{self, Mutant};
 use crate::policy::Unresolved;
 use crate::record::{Answer, Fence, Record, Timestamp};
 use crate::store::{Put, Replace};
@@ -291,6 +292,9 @@ impl Permit {
     fn until_renewal(&self, failures: u32) -> Duration {
         let now = self.engine.inner.clock.boot();
         let lease = self.record.policy.lease;
+        if mutant::is(Mutant::LeaseWithoutRenewal) {
+            return Duration::MAX;
+        }
         if self.renewals_are_over() {
             let left = self.lease_until.saturating_sub(now);
             return if left.is_zero() { lease } else { left };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordId;
+use crate::mutant::{self, Mutant};
 use crate::policy::Policy;
 use crate::record::{Fence, Listing, Owner, Record, Revision, State, Timestamp, next_stamp};
 
@@ -173,7 +174,9 @@ impl Put {
             State::Abandoned { .. } => (now, Timestamp::MAX, Timestamp::MAX),
             State::Released => (now, now, now),
             State::Done(_) | State::Tombstone => {
-                let answer_until = now.after(self.policy.retention);
+                let since =
+                    previous.filter(|_| mutant::is(Mutant::RetentionFromClaim)).map_or(now, |it| it.created);
+                let answer_until = since.after(self.policy.retention);
                 (now, answer_until, answer_until.after(self.policy.tombstone))
             }
         };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::{Answer, Permit, RecordId};
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -35,6 +36,9 @@ pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome
         ),
         (Outcome::Store, Ended::Whole(stored)) => {
             let answer = stored.to_answer();
+            if mutant::is(Mutant::ToldBeforeStored) {
+                teller.tell_early(stored.clone().first(), Told::FirstRun);
+            }
             (
                 Box::pin(async move {
                     let given = answer.clone();

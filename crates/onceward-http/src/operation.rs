@@ -9,6 +9,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::{Answer, Attempt, Begin, ErrorKind, Key, Permit, RecordId, Scope};
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -163,7 +164,12 @@ where
     let exchange = door.exchange(id, permit.attempt());
     let teller = Teller { tx: Some(tx), exchange, place: Some(place) };
     // In a box, because a task moves what it runs several times before and after.
-    tasks.spawn(Box::pin(run(door, inner, permit, Request::from_parts(parts, Body::from(body)), teller)));
+    let work = Box::pin(run(door, inner, permit, Request::from_parts(parts, Body::from(body)), teller));
+    if mutant::is(Mutant::CancelOnDisconnect) {
+        work.await;
+    } else {
+        tasks.spawn(work);
+    }
     // The sender only goes away unheard when the runtime is shut down.
     rx.await.unwrap_or_else(|_| failed(&route, id, attempt))
 }

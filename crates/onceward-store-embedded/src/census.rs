@@ -44,6 +44,7 @@ impl Census {
 
 /// Counts the records, and reads the agenda too, for what is damaged there.
 pub(crate) fn take(shelf: &Shelf) -> Result<Census> {
+    shelf.settle()?;
     let now = shelf.now();
     let mut census = Census {
         by_status: Status::ALL.map(|it| (it, 0)),

@@ -1,21 +1,22 @@
 //! The committer: one thread through which every write goes.
 //!
-//! While it writes and syncs one group, the calls that arrive wait in the queue and are the next group; so one
-//! sync serves all that came during the one before. Judging the next group beside the sync is not done: the
-//! engine holds its journal from the write to the end of the sync, so nothing could be written meanwhile, and
-//! judging takes microseconds.
+//! While it writes and syncs one group, the calls that arrive wait in the line and are the next group; so one
+//! sync serves all that came during the one before. Judging the next group beside the sync is not done: it takes
+//! microseconds, and on few cores the callers need them.
 //!
 //! After a fault it is the committer that opens the files again ([`Committer::mend`]): it is the only one that
-//! writes, so nobody can write meanwhile.
+//! writes to the log, so nobody can write meanwhile.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use fjall::PersistMode;
 
+use crate::drain::Drain;
 use crate::fault;
 use crate::group::{Ask, Group, Order};
+use crate::line::{Line, Waited};
 use crate::probe::{Point, Probe};
 use crate::seat::Seat;
 use crate::settings::Durability;
@@ -31,7 +32,7 @@ const MENDED: Duration = Duration::from_secs(60);
 
 pub(crate) struct Committer {
     pub(crate) seat: Arc<Seat>,
-    pub(crate) orders: Receiver<Order>,
+    pub(crate) line: Arc<Line>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) durability: Durability,
     pub(crate) calls_max: usize,
@@ -69,52 +70,58 @@ impl Committer {
         self.seat.close();
     }
 
-    fn serve_from(&self, shelf: &Shelf) -> Stop {
+    fn serve_from(&self, shelf: &Arc<Shelf>) -> Stop {
+        let _drain = match Drain::start(shelf, &self.line, &self.probe) {
+            Ok(it) => it,
+            Err(error) => {
+                tracing::error!(%error, "no thread can be started for the store");
+                shelf.fail();
+                return Stop::Failed;
+            }
+        };
+        let mut taken = VecDeque::new();
         // Since when there are writes that were told but not synced.
         let mut unsynced: Option<Duration> = None;
-        while shelf.usable().is_ok() {
-            let order = match unsynced {
-                None => self.orders.recv().map_err(RecvTimeoutError::from),
-                Some(_) => self.orders.recv_timeout(RELAXED_SYNC),
-            };
-            let idle = matches!(order, Err(RecvTimeoutError::Timeout));
-            match order {
-                Ok(order) => {
-                    if self.serve(shelf, order) && self.durability == Durability::Relaxed {
+        let stop = loop {
+            if shelf.usable().is_err() {
+                break Stop::Failed;
+            }
+            let patience = unsynced.map(|_| RELAXED_SYNC);
+            let waited = if taken.is_empty() { self.line.wait(patience) } else { Waited::Orders };
+            match waited {
+                Waited::Orders => {
+                    if self.serve(shelf, &mut taken) && self.durability == Durability::Relaxed {
                         unsynced = unsynced.or_else(|| Some(shelf.boot()));
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Stop::Closed,
+                Waited::Nothing | Waited::Woken => {}
+                Waited::Closed => break Stop::Closed,
             }
-            let late = |since| idle || shelf.boot().saturating_sub(since) >= RELAXED_SYNC;
+            let late =
+                |since| waited == Waited::Nothing || shelf.boot().saturating_sub(since) >= RELAXED_SYNC;
             if unsynced.is_some_and(late) {
                 sync(shelf);
                 unsynced = None;
             }
-        }
-        Stop::Failed
+        };
+        // Nothing is written of these.
+        taken.into_iter().for_each(|it| refuse(it.ask));
+        stop
     }
 
-    /// Answers `first` and all that wait behind it. Says whether anything was written.
-    fn serve(&self, shelf: &Shelf, first: Order) -> bool {
+    /// Answers those who wait. Says whether anything was written.
+    fn serve(&self, shelf: &Shelf, taken: &mut VecDeque<Order>) -> bool {
+        // Before the time of the group is taken.
+        shelf.hot.wait_for_room(|| shelf.usable().is_ok());
         let mut group = Group::new(shelf);
-        group.take(first);
-        while !group.is_full(self.calls_max)
-            && let Ok(order) = self.orders.try_recv()
-        {
+        while !group.is_full(self.calls_max) {
+            if taken.is_empty() {
+                self.line.take(taken);
+            }
+            let Some(order) = taken.pop_front() else { break };
             group.take(order);
         }
-        group.settle(self.mode(), &self.probe)
-    }
-
-    /// `fdatasync` is enough: it also writes the metadata without which the data could not be read back, such
-    /// as the file's size (fdatasync(2)), and the engine syncs new journal files and their directory in full.
-    fn mode(&self) -> PersistMode {
-        match self.durability {
-            Durability::Durable => PersistMode::SyncData,
-            Durability::Relaxed => PersistMode::Buffer,
-        }
+        group.settle(self.durability, &self.probe)
     }
 
     /// Refuses every call and tries to open the files again, until that succeeds or the store is closed. The
@@ -156,26 +163,44 @@ impl Committer {
     /// Waits. Calls that were on their way are told that nothing was written.
     fn refuse_for(&self, pause: Duration) -> Stop {
         loop {
-            match self.orders.recv_timeout(pause) {
-                Ok(order) => refuse(order.ask),
-                Err(RecvTimeoutError::Timeout) => return Stop::Failed,
-                Err(RecvTimeoutError::Disconnected) => return Stop::Closed,
+            match self.line.wait(Some(pause)) {
+                Waited::Orders => self.refuse_all(),
+                Waited::Woken => {}
+                Waited::Nothing => return Stop::Failed,
+                Waited::Closed => return Stop::Closed,
             }
         }
     }
 
+    fn refuse_all(&self) {
+        let mut taken = VecDeque::new();
+        self.line.take(&mut taken);
+        taken.into_iter().for_each(|it| refuse(it.ask));
+    }
+
+    /// Notes the orderly end, once everything is in the engine's tables and synced.
     fn finish(&self, shelf: &Shelf) {
-        sync(shelf);
-        if shelf.usable().is_ok() {
-            shelf.leave();
+        let end = || {
+            shelf.usable().map_err(|it| it.to_string())?;
+            if !shelf.hot.is_empty() {
+                return Err("what is in the log was not moved into the tables".to_owned());
+            }
+            shelf.database.persist(PersistMode::SyncAll).map_err(|it| fault::describe(&it))?;
+            let log = shelf.log.as_ref().ok_or("nothing is written any more")?;
+            log.drained(log.last());
+            log.mark(shelf.now()).map_err(|it| it.to_string())
+        };
+        match end() {
+            Ok(()) => shelf.leave(),
+            Err(cause) => tracing::warn!(cause, "the store has no orderly end; the next start does more"),
         }
         self.seat.close();
     }
 }
 
 fn sync(shelf: &Shelf) {
-    if let Err(error) = shelf.database.persist(PersistMode::SyncData) {
-        tracing::error!(cause = fault::describe(&error), "a periodic sync failed");
+    if let Some(Err(error)) = shelf.log.as_ref().map(|it| it.sync()) {
+        tracing::error!(%error, "a periodic sync failed");
         shelf.fail();
     }
 }
@@ -199,9 +224,8 @@ impl Drop for LastWords<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.seat.break_down();
-            for order in self.0.orders.try_iter() {
-                refuse(order.ask);
-            }
+            self.0.line.close();
+            self.0.refuse_all();
         }
     }
 }

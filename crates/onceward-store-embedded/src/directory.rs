@@ -6,6 +6,7 @@
 //! IN-USE   there from opening to an orderly close; says which durability writes have meanwhile
 //! TABLES   there once the engine's tables were made, with their numbers: from then on none may be missing
 //! ROOM     there for a moment after a fault: whether the disk has room again
+//! log/     what every write is in first, see [`log`](crate::log)
 //! db/      the engine's files
 //! ```
 
@@ -17,13 +18,19 @@ use std::time::Duration;
 use crate::disk;
 use crate::journal::Left;
 use crate::lock::lock;
+use crate::log::{self, Needs};
 use crate::numbers::{Born, Numbers};
 use crate::settings::Durability;
 
-const FORMAT: &str = "onceward embedded store, layout 1\n";
+const FORMAT: &str = "onceward embedded store, layout 2\n";
+/// Without a log. It is opened, and becomes the present one before the first write goes into the log: a build that
+/// knows no log must not pass over it.
+const FORMAT_WITHOUT_LOG: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
 const TABLES: &str = "TABLES";
 const ROOM: &str = "ROOM";
+/// How long the engine's version file is. It is synced before the first table is made.
+const VERSION_BYTES: u64 = 4;
 /// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
@@ -139,14 +146,34 @@ impl Directory {
         self.root.join("db")
     }
 
+    /// Where the log lies.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join(log::FOLDER)
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether something may be in a log and nowhere else.
+    pub(crate) fn needs(&self) -> Result<Needs, OpenError> {
+        let path = self.root.join("FORMAT");
+        let format = fs::read_to_string(&path).map_err(refused("read", &path))?;
+        let born = self.born()? != Born::No;
+        Ok(if born && format == FORMAT { Needs::Log } else { Needs::Nothing })
+    }
+
+    /// Notes that there is a log from now on.
+    pub(crate) fn has_log(&self) -> Result<(), OpenError> {
+        let path = self.root.join("FORMAT");
+        let format = fs::read_to_string(&path).map_err(refused("read", &path))?;
+        if format == FORMAT { Ok(()) } else { self.replace("FORMAT", FORMAT) }
     }
 
     fn check_format(&self) -> Result<(), OpenError> {
         let path = self.root.join("FORMAT");
         match fs::read_to_string(&path) {
-            Ok(found) if found == FORMAT => self.discard_unborn(),
+            Ok(found) if found == FORMAT || found == FORMAT_WITHOUT_LOG => self.discard_unborn(),
             Ok(found) => Err(OpenError::Layout {
                 path: self.root.clone(),
                 found: format!("the format {:?}", found.chars().take(60).collect::<String>().trim_end()),
@@ -177,13 +204,13 @@ impl Directory {
         write().map_err(refused("write", &path))
     }
 
-    /// A kill in the middle of the very first opening leaves the engine's directory without its version file
-    /// and without a table, and the engine refuses that one for ever. There was never a record in it.
+    /// A kill in the middle of the very first opening leaves the engine's directory without its version file, or with
+    /// a part of it, and without a table, and the engine refuses that one for ever. There was never a record in it.
     fn discard_unborn(&self) -> Result<(), OpenError> {
         let database = self.database();
         let tables = fs::read_dir(database.join("keyspaces")).map_or(0, Iterator::count);
-        if self.born()? == Born::No && database.exists() && !database.join("version").exists() && tables == 0
-        {
+        let version = fs::metadata(database.join("version")).map_or(0, |it| it.len());
+        if self.born()? == Born::No && database.exists() && version < VERSION_BYTES && tables == 0 {
             fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
         }
         Ok(())
@@ -228,13 +255,14 @@ impl Directory {
         }
     }
 
-    /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced. It is removed again.
+    /// Whether there is room to go on: a file of [`ROOM_BYTES`] can be written and synced, and what the log holds fits
+    /// twice, into the journal and the tables of the engine. The file is removed again.
     pub(crate) fn has_room(&self) -> Result<(), OpenError> {
         let path = self.root.join(ROOM);
         let free = disk::file_system(&self.root).map_or(u64::MAX, |it| it.free_bytes);
         let write = || {
             // So that a full disk is not filled to its last byte at every try.
-            if free < ROOM_BYTES as u64 {
+            if free < ROOM_BYTES as u64 + 2 * log::bytes(&self.log()) {
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
             }
             let mut file = File::create(&path)?;

@@ -19,12 +19,17 @@ impl Fault {
 
     /// A probe's fault before anything was written.
     pub(crate) fn unwritten(cause: &io::Error) -> Self {
-        Self { kind: ErrorKind::Unavailable, doing: "write to the store's journal", cause: cause.to_string() }
+        Self { kind: ErrorKind::Unavailable, doing: "write to the store's log", cause: cause.to_string() }
     }
 
-    /// A probe's fault after the write.
+    /// The log could not be written or synced: it may be there or not.
     pub(crate) fn unsynced(cause: &io::Error) -> Self {
-        Self { kind: ErrorKind::Uncertain, doing: "sync the store's journal", cause: cause.to_string() }
+        Self { kind: ErrorKind::Uncertain, doing: "write to the store's log", cause: cause.to_string() }
+    }
+
+    /// The files are out of order; nothing was written.
+    pub(crate) fn away() -> Self {
+        Self { kind: ErrorKind::Unavailable, doing: "write to the store's log", cause: away().to_string() }
     }
 
     /// Nothing is written because a file is damaged.
@@ -34,16 +39,6 @@ impl Fault {
             doing: "write to the store",
             cause: "a file is damaged: stop the gateway and run `onceward doctor --repair`".to_owned(),
         }
-    }
-
-    /// What the engine said to a batch. It looks whether it is out of order before it writes; every other
-    /// error can come from the middle of the write or from the sync.
-    pub(crate) fn committing(error: &fjall::Error) -> Self {
-        let kind = match error {
-            fjall::Error::Poisoned => ErrorKind::Unavailable,
-            _ => ErrorKind::Uncertain,
-        };
-        Self { kind, doing: "write to the store's journal", cause: describe(error) }
     }
 }
 

@@ -4,18 +4,22 @@
 //! group is written once.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::Entry as Place;
+use std::io;
 use std::sync::Arc;
 
-use fjall::{OwnedWriteBatch, PersistMode};
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::record::encode::encode;
 use onceward_core::store::{Expiry, Insert, Put, Replace, Swept};
 use onceward_core::{Record, RecordId, Result, Revision, State, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::fault::Fault;
+use crate::hot::{Entry, Kept};
+use crate::log::{Change as Logged, Log};
 use crate::probe::{Point, Probe};
-use crate::row::{self, AgendaKey};
+use crate::row::Times;
+use crate::settings::Durability;
 use crate::shelf::Shelf;
 
 /// How many bytes of records one group may read and gather before it is written.
@@ -52,8 +56,10 @@ pub(crate) struct Group<'a> {
 /// What a group does to one record: from what the disk has to what it shall have. Of the former only the rows
 /// that may have to go are kept: its answer can be long.
 struct Change {
-    before: Vec<AgendaKey>,
-    after: Option<Record>,
+    before: Times,
+    after: Option<Arc<Record>>,
+    /// The revision of what was found last: of what goes, if it goes.
+    seen: Revision,
 }
 
 impl<'a> Group<'a> {
@@ -98,8 +104,8 @@ impl<'a> Group<'a> {
         if self.now > put.not_after {
             return Ok(Insert::Late(self.now));
         }
-        if let Some(found) = self.current(id)? {
-            return Ok(Insert::Found(found, self.now));
+        if let Some(found) = self.current(id)?.filter(|_| !mutant::is(Mutant::GetThenSet)) {
+            return Ok(Insert::Found(Arc::unwrap_or_clone(found), self.now));
         }
         let record = put.stamp(id, None, self.now);
         self.change(None, id, Some(record.clone()));
@@ -116,7 +122,7 @@ impl<'a> Group<'a> {
                 self.change(Some(&found), id, Some(record.clone()));
                 Ok(Replace::Kept(record))
             }
-            other => Ok(Replace::Lost(other, self.now)),
+            other => Ok(Replace::Lost(other.map(Arc::unwrap_or_clone), self.now)),
         }
     }
 
@@ -143,36 +149,33 @@ impl<'a> Group<'a> {
         Ok(swept)
     }
 
-    /// Asks the engine whether one of its background tasks has failed. Writes nothing.
+    /// Whether a write would be taken. Writes nothing. Whether a background task of the engine has failed is looked at
+    /// by the drain, for the engine answers only when it does not sync.
     fn check(&self) -> Result<()> {
-        if self.shelf.read_only {
-            return Err(Fault::read_only().error());
-        }
-        self.shelf.database.persist(PersistMode::Buffer).map_err(|it| {
-            self.shelf.fail();
-            Fault::committing(&it).error()
-        })
+        if self.shelf.log.is_none() { Err(Fault::read_only().error()) } else { self.shelf.usable() }
     }
 
     /// The record as the calls before this one leave it. It counts towards the group's bytes: whoever finds it
     /// there is shown it once the group is written.
-    fn current(&mut self, id: RecordId) -> Result<Option<Record>> {
+    fn current(&mut self, id: RecordId) -> Result<Option<Arc<Record>>> {
         let found = match self.changes.get(&id) {
             Some(change) => change.after.clone(),
-            None => self.shelf.read(id)?,
+            None => self.shelf.current(id)?,
         };
-        self.bytes += found.as_ref().map_or(0, size);
+        self.bytes += found.as_deref().map_or(0, size);
         Ok(found)
     }
 
     /// What is there now counts only where the group has not changed it before.
     fn change(&mut self, found: Option<&Record>, id: RecordId, after: Option<Record>) {
         self.bytes += after.as_ref().map_or(0, size);
+        let after = after.map(Arc::new);
+        let seen = found.map_or(Revision(0), |it| it.revision);
         match self.changes.entry(id) {
-            Entry::Occupied(mut it) => it.get_mut().after = after,
-            Entry::Vacant(it) => {
-                let before = found.into_iter().flat_map(row::agenda).collect();
-                it.insert(Change { before, after });
+            Place::Occupied(mut it) => (it.get_mut().after, it.get_mut().seen) = (after, seen),
+            Place::Vacant(it) => {
+                let before = found.map_or_else(Times::default, Times::of);
+                it.insert(Change { before, after, seen });
             }
         }
     }
@@ -187,16 +190,16 @@ impl<'a> Group<'a> {
 
     /// Writes the group, then tells everybody: also a call that changed nothing may have been shown a record
     /// of this very group. Says whether anything was written.
-    pub(crate) fn settle(mut self, mode: PersistMode, probe: &Arc<dyn Probe>) -> bool {
+    pub(crate) fn settle(mut self, durability: Durability, probe: &Arc<dyn Probe>) -> bool {
         let promises = std::mem::take(&mut self.promises);
         // Ends before the promises do: whoever hears from a broken promise that his write may have landed
         // must not be shown a state without it.
         let shelf = self.shelf;
         let _fuse = Fuse(shelf);
         let wrote = !self.changes.is_empty();
-        let fault = if wrote { self.write(mode, probe, promises.len()).err() } else { None };
+        let fault = if wrote { self.write(durability, probe, promises.len()).err() } else { None };
         // That nothing is written any more was said once.
-        if let Some(fault) = fault.as_ref().filter(|_| !shelf.read_only) {
+        if let Some(fault) = fault.as_ref().filter(|_| shelf.log.is_some()) {
             tracing::error!(cause = ?fault, calls = promises.len(), "a group of writes failed");
         }
         for promise in promises {
@@ -205,45 +208,38 @@ impl<'a> Group<'a> {
         wrote
     }
 
-    fn write(self, mode: PersistMode, probe: &Arc<dyn Probe>, calls: usize) -> Result<(), Fault> {
+    fn write(self, durability: Durability, probe: &Arc<dyn Probe>, calls: usize) -> Result<(), Fault> {
         let (shelf, changes) = (self.shelf, self.changes.len());
-        if shelf.read_only {
-            return Err(Fault::read_only());
-        }
+        let Some(log) = &shelf.log else { return Err(Fault::read_only()) };
+        shelf.usable().map_err(|_| Fault::away())?;
         probe.reached(Point::BeforeWrite { calls, changes }).map_err(|it| Fault::unwritten(&it))?;
-        let committed = self.batch().durability(Some(mode)).commit();
-        let fault = match committed {
-            Ok(()) => probe.reached(Point::AfterWrite).err().map(|it| Fault::unsynced(&it)),
-            Err(it) => Some(Fault::committing(&it)),
-        };
-        let Some(fault) = fault else { return Ok(()) };
-        // Before anybody hears of it: whoever was told "it may have landed" must not be shown a state in
-        // which it has not.
-        shelf.fail();
-        Err(fault)
+        self.log(log, durability, probe).map_err(|it| {
+            // Before anybody hears of it: whoever was told "it may have landed" must not be shown a state in
+            // which it has not.
+            shelf.fail();
+            Fault::unsynced(&it)
+        })
     }
 
-    /// One row per record and agenda entry that changes, and the high-water mark of the store's time.
-    fn batch(self) -> OwnedWriteBatch {
+    /// Writes the group to the log, syncs it, and shows it to everybody.
+    fn log(self, log: &Log, durability: Durability, probe: &Arc<dyn Probe>) -> io::Result<()> {
         let Self { shelf, now, changes, .. } = self;
-        let mut batch = OwnedWriteBatch::with_capacity(shelf.database.clone(), changes.len() * 4 + 1);
-        batch.insert(&shelf.agenda, row::HIGH_WATER, now.as_millis().to_be_bytes());
-        for (id, Change { before, after }) in changes {
-            let new: Vec<_> = after.iter().flat_map(row::agenda).collect();
-            // Always `remove`, whose marker hides every older version; a weak one would let the version
-            // beneath come back, and that is a claim.
-            for key in before.iter().filter(|it| !new.contains(it)) {
-                batch.remove(&shelf.agenda, &key[..]);
-            }
-            for key in new.iter().filter(|it| !before.contains(it)) {
-                batch.insert(&shelf.agenda, &key[..], b"");
-            }
-            match after {
-                Some(record) => batch.insert(&shelf.records, id.as_bytes(), encode(&record)),
-                None => batch.remove(&shelf.records, id.as_bytes()),
-            }
+        let keep = |record: Arc<Record>| Kept { bytes: encode(&record), record };
+        let entries: Vec<_> = changes
+            .into_iter()
+            .map(|(id, it)| (id, it.seen, Entry { before: it.before, after: it.after.map(keep) }))
+            .collect();
+        let logged = entries.iter().map(|(id, seen, entry)| match &entry.after {
+            Some(it) => Logged { id: *id, revision: it.record.revision, bytes: Some(&it.bytes) },
+            None => Logged { id: *id, revision: *seen, bytes: None },
+        });
+        let sequence = log.write(now, logged)?;
+        probe.reached(Point::BeforeSync)?;
+        if durability == Durability::Durable && !mutant::is(Mutant::ToldBeforeSynced) {
+            log.sync()?;
         }
-        batch
+        shelf.hot.publish(sequence, entries.into_iter().map(|(id, _, entry)| (id, entry)));
+        probe.reached(Point::AfterWrite)
     }
 }
 
@@ -270,7 +266,9 @@ pub(crate) fn size(record: &Record) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain;
     use crate::probe::NoProbe;
+    use crate::row;
     use crate::seat::Seat;
     use crate::settings::EmbeddedSettings;
     use onceward_core::store::{Grant, SETTLE};
@@ -301,12 +299,14 @@ mod tests {
     }
 
     fn shelf(path: &std::path::Path, clock: HandClock) -> Arc<Shelf> {
-        Seat::open(&EmbeddedSettings::new(path), Arc::new(clock)).unwrap().shelf().unwrap()
+        Seat::open(&EmbeddedSettings::new(path), Arc::new(clock), Arc::new(NoProbe)).unwrap().shelf().unwrap()
     }
 
     fn settle(group: Group<'_>) {
-        let probe: Arc<dyn Probe> = Arc::new(NoProbe);
-        assert!(group.settle(PersistMode::SyncData, &probe));
+        let (shelf, probe): (_, Arc<dyn Probe>) = (group.shelf, Arc::new(NoProbe));
+        assert!(group.settle(Durability::Durable, &probe));
+        drain::apply(shelf, &shelf.hot.freeze().unwrap()).unwrap();
+        shelf.hot.thaw();
     }
 
     #[test]
@@ -354,7 +354,6 @@ mod tests {
         let Ok(Replace::Kept(last)) = group.replace(ID, first.revision, &longer) else { panic!() };
         settle(group);
         let rows: Vec<_> = shelf.agenda.iter().map(|it| it.key().unwrap().to_vec()).collect();
-        let wanted = row::agenda(&last).map(|it| it.to_vec());
-        assert_eq!(rows, [row::HIGH_WATER.to_vec()].into_iter().chain(wanted).collect::<Vec<_>>());
+        assert_eq!(rows, row::agenda(&last).map(|it| it.to_vec()).collect::<Vec<_>>());
     }
 }

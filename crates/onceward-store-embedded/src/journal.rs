@@ -121,13 +121,13 @@ pub(crate) fn seal(database: &Path) -> io::Result<()> {
     sync_directory(database)
 }
 
-/// Whether this process still has a journal open, where the system can tell (Linux).
-pub(crate) fn is_held(database: &Path) -> bool {
-    let (Ok(database), Ok(open)) = (database.canonicalize(), fs::read_dir("/proc/self/fd")) else {
+/// Whether this process still has a journal or a segment of the log in `root` open, where the system can tell (Linux).
+pub(crate) fn is_held(root: &Path) -> bool {
+    let (Ok(root), Ok(open)) = (root.canonicalize(), fs::read_dir("/proc/self/fd")) else {
         return false;
     };
     let mut files = open.flatten().filter_map(|it| fs::read_link(it.path()).ok());
-    files.any(|it| it.starts_with(&database) && it.extension().is_some_and(|it| it == "jnl"))
+    files.any(|it| it.starts_with(&root) && it.extension().is_some_and(|it| it == "jnl" || it == "log"))
 }
 
 /// The journals are named by growing numbers.

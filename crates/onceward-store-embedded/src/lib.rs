@@ -27,21 +27,22 @@
 //!
 //! # How it works
 //! One committer thread takes all writes that wait, judges them in order against the current records, writes
-//! them as one batch and syncs once for all of them; the next group gathers in the queue meanwhile. Reading
-//! calls never wait for it.
+//! them to a log as one frame and syncs once for all of them; the next group gathers in the queue meanwhile. Another
+//! thread moves what is in the log into the tables of the engine (fjall). A call for one record looks among what is not
+//! there yet, then in the tables; calls for many let it all be moved first.
 //!
 //! # When the disk fails
 //! The calls of the group in question get `Uncertain`, and from then on every call gets `Unavailable`, reading
 //! ones included: after a failed sync the machine itself no longer knows what is on the disk. The store opens its
 //! files again by itself, with growing pauses up to 2 s, under the same lock, and writes all that it finds in its
-//! journal into new files before it takes calls. Nothing that was told before is lost; what got `Uncertain` is then
+//! log and journal into new files before it takes calls. Nothing that was told before is lost; what got `Uncertain` is then
 //! there for good or not at all. When the committer panics, that is a defect: every call gets `Unavailable`
 //! until the store is opened anew; calls that it had not taken up yet get `Unavailable`, too.
 //!
 //! # When files are damaged
 //! The records in a damaged block are refused (`Corrupt`) and passed over by listings, `due` and `sweep`; all others
-//! go on. A damaged file that the engine has to merge ends writing, not replaying. Damage in a list of files or in
-//! a journal is refused at the opening and changes nothing. [`survey`] says what is damaged; [`repair`] says what it
+//! go on. A damaged file that the engine has to merge ends writing, not replaying. Damage in a list of files, in the
+//! log or in a journal is refused at the opening and changes nothing. [`survey`] says what is damaged; [`repair`] says what it
 //! would do about it, and does it, without deleting anything.
 //!
 //! # When a future is dropped
@@ -62,11 +63,15 @@ mod commit;
 mod contents;
 mod directory;
 mod disk;
+mod drain;
 mod fault;
 mod found;
 mod group;
+mod hot;
 mod journal;
+mod line;
 mod lock;
+mod log;
 mod look;
 mod numbers;
 mod past;

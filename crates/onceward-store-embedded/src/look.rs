@@ -57,6 +57,7 @@ impl Shelf {
         limit: usize,
         mut pick: impl FnMut(Record) -> Option<T>,
     ) -> Result<Look<T>> {
+        self.settle()?;
         let mut look = Look { due: Vec::new(), more: true };
         let (first, last) = row::due(what, self.now()).into_inner();
         let first = self.resume_at(what).and_then(next_key).unwrap_or(first);
@@ -102,6 +103,7 @@ impl Shelf {
 
     /// One page in the order of the ids.
     pub(crate) fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.settle()?;
         let now = self.now();
         let mut page = Page { records: Vec::new(), next: None, unreadable: Vec::new(), now };
         let snapshot = self.database.snapshot();

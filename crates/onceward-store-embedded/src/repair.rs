@@ -15,6 +15,7 @@ use crate::disk;
 use crate::fault;
 use crate::found::{Found, Torn};
 use crate::journal::{self, Left};
+use crate::log::{self, Read};
 use crate::row;
 use crate::salvage::{self, Unusable};
 use crate::settings::EmbeddedSettings;
@@ -99,7 +100,10 @@ fn work(
     let name = format!("damaged-{}", clock.wall().as_millis());
     // The time of what is found is worked out below; until then the wall clock will do.
     let base = Base::new(directory, StoreTime::begin(Arc::clone(&clock), Timestamp::ZERO));
-    let (shelf, unusable) = salvage::open(&database, &place.join("old"), &base, settings)?;
+    let folder = base.directory.log();
+    let log = log::read(&folder, left, base.directory.needs()?);
+    let log = log.map_err(|it| OpenError::Files { path: it.file, cause: it.what })?;
+    let (shelf, unusable) = salvage::open((&database, &log), &place.join("old"), &base, settings)?;
     let found = Found::scan(&shelf, Torn::by(&database, &base.directory, left, &unusable)?)
         .map_err(|it| OpenError::Files { path: root.clone(), cause: fault::chain(&it) })?;
     let mut repair = Repair {
@@ -112,22 +116,30 @@ fn work(
     if damaged.is_empty() && found.lost.is_empty() && !found.secret_is_bad && shelf.damaged() == 0 {
         return Ok(repair);
     }
-    repair.steps = steps(&damaged, &unusable, &found, &shelf, left, &base.directory, &name);
+    repair.steps = steps(&damaged, &unusable, &found, &shelf, left, (&base.directory, &log), &name);
     if dry_run {
         return Ok(repair);
     }
-    let time = StoreTime::begin(clock, found.latest);
+    let time = StoreTime::begin(clock, found.latest.max(log.now));
     let new = place.join("new");
     // The same numbers again: a cut between here and the end finds the file `TABLES` right.
     let numbers = base.directory.numbers()?;
     let written = numbers.lend(&new, || write(&shelf, &found, time.now(), &new, settings));
     written.map_err(refused("prepare", &new))??;
+    let new_log = place.join(log::FOLDER);
+    let begun = log::begin(&new_log, settings.segment_bytes, log.newest + 1, log.last, time.now());
+    drop(begun.map_err(refused("begin", &new_log))?);
     drop(shelf);
     let aside = root.join(&name);
     fs::create_dir(&aside).map_err(refused("make", &aside))?;
     fs::rename(&database, aside.join("db")).map_err(refused("move aside", &database))?;
     fs::rename(&new, &database)
         .map_err(refused("move the repaired files (the old ones are aside) to", &database))?;
+    // Only now: beside the new tables the old log costs another repair and nothing else.
+    if folder.exists() {
+        fs::rename(&folder, aside.join(log::FOLDER)).map_err(refused("move aside", &folder))?;
+    }
+    fs::rename(&new_log, &folder).map_err(refused("move the new log to", &folder))?;
     sync_directory(&aside).and_then(|()| sync_directory(&root)).map_err(refused("sync", &root))?;
     base.directory.bear(numbers)?;
     base.directory.leave_if_in_use().map_err(refused("note the orderly end in", &root))?;
@@ -171,7 +183,7 @@ fn write(
         batch.durability(Some(PersistMode::Buffer)).commit().map_err(engine)?;
     }
     shelf::write_out(&files).map_err(engine)?;
-    let Files { database, records, agenda } = files;
+    let Files { database, records, agenda, .. } = files;
     database.persist(PersistMode::SyncAll).map_err(engine)?;
     drop((records, agenda, database));
     Ok(())
@@ -207,7 +219,7 @@ fn steps(
     found: &Found,
     shelf: &Shelf,
     left: Left,
-    directory: &Directory,
+    (directory, log): (&Directory, &Read),
     name: &str,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -226,6 +238,13 @@ fn steps(
             format!("leave out {}, which cannot be opened at all", file.display()),
             "all records that are only in it; those of them whose ids are known become unresolved, the others are \
              forgotten: a repeat of such an operation RUNS AGAIN",
+        );
+    }
+    for it in &log.damages {
+        step(
+            format!("read around what is missing in the log at {}", it.file.display()),
+            "the groups of writes that are not there: operations that were claimed by them are forgotten, and a repeat \
+             RUNS AGAIN; operations that were finished by them are unresolved again",
         );
     }
     for it in journal::damages(&directory.database(), left).unwrap_or_default() {
@@ -260,7 +279,7 @@ fn steps(
              their records are over",
         );
     }
-    let needed = disk::bytes_in(&directory.database()) >> 20;
+    let needed = (disk::bytes_in(&directory.database()) + disk::bytes_in(&directory.log())) >> 20;
     step(
         format!("write {} readable records and a new agenda into new files (up to {needed} MiB)", found.kept),
         "",

@@ -4,10 +4,12 @@
 //!
 //! `agenda`: what (1 byte), when (8 bytes, big-endian milliseconds), which (32 bytes) → nothing, so that what
 //! is due first lies first and nothing scans. The row [`HIGH_WATER`] holds the latest time that a write was
-//! stamped with.
+//! stamped with, as far as the log that is begun at every opening does not say it: a repair writes it, and builds did
+//! that had no log.
 
 use std::ops::RangeInclusive;
 
+use fjall::{Keyspace, OwnedWriteBatch};
 use onceward_core::store::Agenda;
 use onceward_core::{Record, RecordId, Timestamp};
 
@@ -41,6 +43,51 @@ fn key(what: Agenda, when: Timestamp, id: RecordId) -> AgendaKey {
 pub(crate) fn agenda(record: &Record) -> impl Iterator<Item = AgendaKey> {
     let id = record.id;
     record.agenda().map(move |(what, when)| key(what, when, id))
+}
+
+/// What the rows of a record say: what it waits for, and until when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times([Option<Timestamp>; 3]);
+
+const KINDS: [Agenda; 3] = [Agenda::Lease, Agenda::Wake, Agenda::Expiry];
+
+impl Times {
+    pub(crate) fn of(record: &Record) -> Self {
+        let mut times = Self::default();
+        for (what, when) in record.agenda() {
+            times.0[what as usize] = Some(when);
+        }
+        times
+    }
+}
+
+/// Adds to `batch` what brings the rows of `id` in both tables from `before` to what they shall be.
+///
+/// Always `remove`, whose marker hides every older version; a weak one would let the version beneath come back, and
+/// that is a claim.
+pub(crate) fn change(
+    batch: &mut OwnedWriteBatch,
+    (records, agenda): (&Keyspace, &Keyspace),
+    id: RecordId,
+    before: Times,
+    after: Option<(Times, &[u8])>,
+) {
+    let new = after.map_or_else(Times::default, |it| it.0);
+    for ((what, old), new) in KINDS.into_iter().zip(before.0).zip(new.0) {
+        if old == new {
+            continue;
+        }
+        if let Some(when) = old {
+            batch.remove(agenda, &key(what, when, id)[..]);
+        }
+        if let Some(when) = new {
+            batch.insert(agenda, &key(what, when, id)[..], b"");
+        }
+    }
+    match after {
+        Some((_, bytes)) => batch.insert(records, id.as_bytes(), bytes),
+        None => batch.remove(records, id.as_bytes()),
+    }
 }
 
 /// Every row of `what` up to and including `now`.

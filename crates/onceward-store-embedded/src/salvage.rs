@@ -2,7 +2,7 @@
 //!
 //! The place is a new, empty database of the same two tables. Into it go the table files that can be used (as links,
 //! they never change), a list of them, and the whole part of every journal. So damage of lists, of the table of
-//! tables and of single table files costs what was in it and nothing else.
+//! tables and of single table files costs what was in it and nothing else. Then comes what the log holds.
 
 use std::fs;
 use std::io;
@@ -14,6 +14,7 @@ use crate::contents::{self, Listed};
 use crate::directory::{OpenError, refused};
 use crate::fault;
 use crate::journal;
+use crate::log::{self, Read};
 use crate::numbers::Numbers;
 use crate::settings::EmbeddedSettings;
 use crate::shelf::{self, Base, Files, Shelf};
@@ -27,9 +28,9 @@ pub(crate) struct Unusable {
     pub(crate) lists: Vec<PathBuf>,
 }
 
-/// What is left of `database`, opened at `place`, which must not exist.
+/// What is left of `database` and of `log`, opened at `place`, which must not exist.
 pub(crate) fn open(
-    database: &Path,
+    (database, log): (&Path, &Read),
     place: &Path,
     base: &Arc<Base>,
     settings: &EmbeddedSettings,
@@ -60,6 +61,8 @@ pub(crate) fn open(
         .and_then(|()| journal::copy_whole(database, place))
         .map_err(refused("copy", place))?;
     let files = engine(place, settings)?;
+    log::replay(log, &files)
+        .map_err(|it| OpenError::Files { path: place.to_owned(), cause: fault::describe(&it) })?;
     Ok((Shelf::of(files, base), unusable))
 }
 

@@ -11,13 +11,15 @@ use crate::contents;
 use crate::directory::{Directory, OpenError};
 use crate::fault;
 use crate::journal;
+use crate::probe::Probe;
 use crate::settings::EmbeddedSettings;
-use crate::shelf::{Base, Shelf};
+use crate::shelf::{self, Base, Shelf};
 
 #[derive(Debug)]
 pub(crate) struct Seat {
     base: Arc<Base>,
     settings: EmbeddedSettings,
+    probe: Arc<dyn Probe>,
     state: Mutex<State>,
     reopened: AtomicU64,
 }
@@ -36,12 +38,17 @@ enum State {
 
 impl Seat {
     /// Claims the directory and opens the tables in it. Blocks.
-    pub(crate) fn open(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        settings: &EmbeddedSettings,
+        clock: Arc<dyn Clock>,
+        probe: Arc<dyn Probe>,
+    ) -> Result<Self, OpenError> {
         let directory = Directory::claim(&settings.path, settings.lock_wait)?;
-        let (shelf, base) = Shelf::first(directory, settings, clock)?;
+        let (shelf, base) = Shelf::first(directory, settings, clock, &*probe)?;
         Ok(Self {
             base,
             settings: settings.clone(),
+            probe,
             state: Mutex::new(State::Open(Arc::new(shelf))),
             reopened: AtomicU64::new(0),
         })
@@ -71,21 +78,15 @@ impl Seat {
     pub(crate) fn reopen(&self, look: bool) -> Result<(), OpenError> {
         let directory = &self.base.directory;
         directory.is_in_place()?;
-        if journal::is_held(&directory.database()) {
+        if journal::is_held(directory.root()) {
             let cause = "the old journal is not closed yet".to_owned();
             return Err(OpenError::Files { path: directory.root().to_owned(), cause });
         }
         directory.has_room()?;
         let damaged = if look { contents::damaged(&directory.database()) } else { Ok(Vec::new()) };
         let damaged = damaged.unwrap_or_default();
-        for file in &damaged {
-            tracing::error!(
-                file = %file.display(),
-                "a file of the store is damaged and cannot be merged: stored answers are still replayed, but \
-                 nothing is written. Stop the gateway and see what `onceward doctor --repair` would do"
-            );
-        }
-        let shelf = Shelf::again(&self.base, &self.settings, !damaged.is_empty())?;
+        shelf::only_to_read(&damaged);
+        let shelf = Shelf::again(&self.base, &self.settings, !damaged.is_empty(), &*self.probe)?;
         *self.state() = State::Open(Arc::new(shelf));
         self.reopened.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -16,8 +16,11 @@ pub struct EmbeddedSettings {
     pub max_group: usize,
     /// How many writing calls may wait; more of them wait outside. At least 1, default 1024.
     pub max_queue: usize,
-    /// How much memory may hold blocks of the stored files. At least 1 MiB, default 8 MiB.
+    /// How much memory may hold blocks of the stored files. At least 1 MiB, default 32 MiB.
     pub cache_bytes: u64,
+    /// When a segment of the log is full. There are two or three of them, so this also bounds what an opening after a
+    /// crash has to replay. 64 KiB to 1 GiB, default 16 MiB, less on a small disk. The URL does not say it.
+    pub segment_bytes: u64,
 }
 
 /// What a returned write survives.
@@ -69,6 +72,8 @@ pub enum SettingsError {
 
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 const GROUP_MAX: usize = 65_536;
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 impl EmbeddedSettings {
     /// The defaults: durable, in the directory `path`.
@@ -80,11 +85,12 @@ impl EmbeddedSettings {
             lock_wait: Duration::from_secs(45),
             max_group: 512,
             max_queue: 1024,
-            cache_bytes: 8 << 20,
+            cache_bytes: 32 << 20,
+            segment_bytes: 16 << 20,
         }
     }
 
-    /// Reads `embedded:PATH?durability=durable|relaxed&lock_wait=5s&max_group=512&max_queue=1024&cache=8MiB`.
+    /// Reads `embedded:PATH?durability=durable|relaxed&lock_wait=5s&max_group=512&max_queue=1024&cache=32MiB`.
     /// Every parameter may be left out. The path is taken as written, up to the `?`.
     ///
     /// # Errors
@@ -148,6 +154,7 @@ impl EmbeddedSettings {
             max_group: self.max_group.clamp(1, GROUP_MAX),
             max_queue: self.max_queue.clamp(1, GROUP_MAX),
             cache_bytes: self.cache_bytes.max(CACHE_BYTES_MIN),
+            segment_bytes: self.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
             ..self
         }
     }

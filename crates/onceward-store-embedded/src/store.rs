@@ -1,11 +1,11 @@
 //! The door: calls go to the committer or to a reading thread, and their answers come back.
 
 use std::fmt;
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision};
 use tokio::sync::{Semaphore, oneshot};
@@ -15,6 +15,7 @@ use crate::commit::Committer;
 use crate::directory::OpenError;
 use crate::fault;
 use crate::group::{Ask, Order, Reply};
+use crate::line::Line;
 use crate::look::Over;
 use crate::probe::{NoProbe, Probe};
 use crate::seat::Seat;
@@ -34,13 +35,8 @@ pub struct EmbeddedStore {
     seat: Arc<Seat>,
     places: Arc<Semaphore>,
     durability: Durability,
-    line: Mutex<Option<Line>>,
-}
-
-/// The way to the committer, and the way to wait for its end.
-struct Line {
-    orders: Sender<Order>,
-    committer: JoinHandle<()>,
+    line: Arc<Line>,
+    committer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EmbeddedStore {
@@ -82,11 +78,11 @@ impl EmbeddedStore {
     ) -> Result<Self, OpenError> {
         let settings = settings.bounded();
         let durability = settings.durability;
-        let seat = Arc::new(Seat::open(&settings, clock)?);
-        let (orders, waiting) = mpsc::channel();
+        let seat = Arc::new(Seat::open(&settings, clock, Arc::clone(&probe))?);
+        let line = Arc::new(Line::default());
         let committer = Committer {
             seat: Arc::clone(&seat),
-            orders: waiting,
+            line: Arc::clone(&line),
             probe,
             durability,
             calls_max: settings.max_group,
@@ -99,16 +95,16 @@ impl EmbeddedStore {
                 path: settings.path.clone(),
                 source,
             })?;
-        let line = Mutex::new(Some(Line { orders, committer }));
-        Ok(Self { seat, places: Arc::new(Semaphore::new(settings.max_queue)), durability, line })
+        let (places, committer) = (Arc::new(Semaphore::new(settings.max_queue)), Mutex::new(Some(committer)));
+        Ok(Self { seat, places, durability, line, committer })
     }
 
     /// Carries out what waits, syncs, and takes no more calls. Blocks for that long. Dropping the store does
     /// the same; the directory is free for others once the store is dropped. May be called twice.
     pub fn close(&self) {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Line { orders, committer }) = line {
-            drop(orders);
+        self.line.close();
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(committer) = committer {
             // A committer that panicked has taken the store out of order; there is nothing to add.
             let _ = committer.join();
         }
@@ -167,9 +163,7 @@ impl EmbeddedStore {
     fn send(&self, order: Order) -> Result<()> {
         // Once more, after the wait: who would only be refused by the committer is told now.
         self.seat.shelf()?;
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = line.as_ref().ok_or_else(fault::closed)?;
-        line.orders.send(order).map_err(|_| fault::broken())
+        self.line.push(order).map_err(|_| self.seat.shelf().err().unwrap_or_else(fault::closed))
     }
 
     /// Reads beside the committer. The health is looked at after the read: once somebody was told that a write
@@ -191,6 +185,11 @@ impl EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
+        if mutant::is(Mutant::GetThenSet)
+            && let Loaded { record: Some(found), now } = self.load(id).await?
+        {
+            return Ok(Insert::Found(found, now));
+        }
         self.ask(|reply| Ask::Insert { id, put: put.clone(), reply }).await
     }
 
@@ -199,6 +198,13 @@ impl Store for EmbeddedStore {
     }
 
     async fn load(&self, id: RecordId) -> Result<Loaded> {
+        // What is hot is in memory: it needs no other thread.
+        let shelf = self.seat.shelf()?;
+        if let Some(hot) = shelf.hot.find(id) {
+            let loaded = Loaded { record: hot.map(Arc::unwrap_or_clone), now: shelf.now() };
+            return shelf.usable().map(|()| loaded);
+        }
+        drop(shelf);
         self.read(move |shelf| shelf.load(id)).await
     }
 

@@ -13,6 +13,8 @@ use crate::directory::{Directory, OpenError};
 use crate::disk::{self, FileSystem};
 use crate::fault;
 use crate::journal::{self, Left};
+use crate::log;
+use crate::probe::NoProbe;
 use crate::settings::{Durability, EmbeddedSettings};
 use crate::shelf::Shelf;
 
@@ -94,13 +96,14 @@ pub fn survey(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Surv
     };
     survey.damaged_files = damaged_files(&directory, left);
     let wall = clock.wall();
-    match Shelf::first(directory, settings, clock) {
+    match Shelf::first(directory, settings, clock, &NoProbe) {
         Ok((shelf, base)) => {
             survey.time_ahead = wall.until(base.time.now());
             match census::take(&shelf) {
                 Ok(it) => survey.census = Some(it),
                 Err(it) => survey.not_opened = Some(fault::chain(&it)),
             }
+            // Nothing was written since the opening, which left nothing in the log that the tables do not have.
             if shelf.database.persist(fjall::PersistMode::SyncAll).is_ok() {
                 shelf.leave();
             }
@@ -110,7 +113,7 @@ pub fn survey(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Surv
     Ok(survey)
 }
 
-/// Every file that is wrong: lists and table files by their checksums, journals by their batches.
+/// Every file that is wrong: lists and table files by their checksums, journals and the log by what they hold.
 pub(crate) fn damaged_files(directory: &Directory, left: Left) -> Vec<(PathBuf, String)> {
     let database = directory.database();
     let mut damaged = Vec::new();
@@ -123,6 +126,11 @@ pub(crate) fn damaged_files(directory: &Directory, left: Left) -> Vec<(PathBuf, 
         if !damaged.iter().any(|it| it.0 == file) {
             damaged.push((file, "it is not as it was written: its checksum is another".to_owned()));
         }
+    }
+    match directory.needs().map(|it| log::read(&directory.log(), left, it)) {
+        Ok(Ok(log)) => damaged.extend(log.damages.into_iter().map(|it| (it.file, it.what))),
+        Ok(Err(it)) => damaged.push((it.file, it.what)),
+        Err(it) => damaged.push((directory.log(), fault::chain(&it))),
     }
     match journal::damages(&database, left) {
         Ok(journals) => damaged.extend(journals.into_iter().filter(|it| !it.unfinished).map(|it| {
@@ -138,7 +146,7 @@ impl Survey {
     pub(crate) fn of(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            layout: 1,
+            layout: 2,
             open: false,
             durability: None,
             left_abruptly: false,

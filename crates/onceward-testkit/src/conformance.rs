@@ -4,7 +4,7 @@
 //! case. Wrappers are stores, too: [`Wrapping`] runs the same suite through them.
 
 #[cfg(test)]
-mod broken;
+pub(crate) mod broken;
 mod claims;
 mod drops;
 mod due;

@@ -8,6 +8,8 @@
 //! ```
 //!
 //! - [`conformance`]: every law of a store as one named case, and the fixture that a backend writes.
+//! - [`reference`](mod@reference): random calls to any store, each compared with a model of the laws.
+//! - [`history`]: concurrent calls to any store, noted, and checked for an order that explains them.
 //! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
 //! - [`FaultyStore`]: any store, made to fail on cue.
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
@@ -19,11 +21,15 @@ pub mod conformance;
 mod disk;
 mod entropy;
 pub mod faulty;
+pub mod history;
+mod lane;
 mod patience;
+pub mod reference;
 
 pub use crate::clock::HandClock;
 #[cfg(unix)]
 pub use crate::disk::{fill, remount, small_disk};
 pub use crate::entropy::SeededEntropy;
 pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
+pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};

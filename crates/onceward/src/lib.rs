@@ -30,6 +30,7 @@
 //! |---|---|
 //! | `embedded` (default) | `open("embedded:./data")` |
 //! | `http` | the tower layer, as the module `http` |
+//! | `mutants` | nothing: only for builds that are broken on purpose, never in a release |
 //!
 //! A feature adds doors; it never changes behaviour.
 

@@ -1,4 +1,4 @@
-//! A store that was opened late keeps every law of a store.
+//! A store that was opened late keeps every law of a store, agrees with the reference, and what it tells has an order.
 
 use std::sync::Arc;
 
@@ -44,3 +44,5 @@ impl Fixture for Late {
 }
 
 onceward_testkit::store_conformance!(Late::new());
+onceward_testkit::store_reference!(Late::new(), runs = 10);
+onceward_testkit::store_history!(Late::new(), runs = 2);

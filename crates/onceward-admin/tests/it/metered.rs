@@ -10,9 +10,15 @@ use crate::bench::Bench;
 mod conformance {
     use super::*;
 
-    onceward_testkit::store_conformance!(Wrapping::new(Memory::default(), |store| {
-        Arc::new(MeteredStore::new(store, Arc::new(SystemClock), Metrics::new([""; 0])))
-    }));
+    fn metered() -> Wrapping<Memory> {
+        Wrapping::new(Memory::default(), |store| {
+            Arc::new(MeteredStore::new(store, Arc::new(SystemClock), Metrics::new([""; 0])))
+        })
+    }
+
+    onceward_testkit::store_conformance!(metered());
+    onceward_testkit::store_reference!(metered(), runs = 50);
+    onceward_testkit::store_history!(metered(), runs = 5);
 }
 
 #[tokio::test]

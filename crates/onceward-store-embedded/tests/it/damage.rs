@@ -109,13 +109,12 @@ fn journal(folder: &Path) -> PathBuf {
     folder.join("db/0.jnl")
 }
 
-/// A store with three writes in its journal, and where in the journal each of them ends.
+/// A store with three writes in the engine's journal, and where in the journal each of them ends. The log does not need
+/// them any more.
 async fn three_writes(folder: &Path) -> Vec<usize> {
-    let store = open(folder);
     for number in 1..=3 {
-        inserted(&store, id(number), &claim()).await;
+        inserted(&open(folder), id(number), &claim()).await;
     }
-    drop(store);
     // A new journal has 64 MiB of zeros behind its writes; a few of them will do.
     fs::File::options().write(true).open(journal(folder)).unwrap().set_len(1 << 16).unwrap();
     let ends = ends(folder);
@@ -197,11 +196,9 @@ async fn an_answer_that_holds_a_whole_batch_is_cut_off_like_any_other() {
     let echo = [&[b'.'; 300][..], &empty, &clear, &[b'.'; 300]].concat();
     for case in 0..7 {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path());
-        let first = inserted(&store, id(1), &claim()).await;
+        let first = inserted(&open(folder.path()), id(1), &claim()).await;
         let done = Put { state: State::Done(Answer::new("test", echo.clone())), ..completion(&first) };
-        swapped(&store, &first, &done).await;
-        drop(store);
+        swapped(&open(folder.path()), &first, &done).await;
         fs::File::options().write(true).open(journal(folder.path())).unwrap().set_len(1 << 16).unwrap();
         let ends = ends(folder.path());
         let (begin, end) = (ends[0], *ends.last().unwrap());

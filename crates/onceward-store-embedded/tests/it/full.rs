@@ -28,6 +28,8 @@ struct Traffic {
     errors: Mutex<Vec<Error>>,
     next: AtomicU32,
     ends: AtomicBool,
+    /// How many more answers may be long, where they are counted: the disk must not be full of answers alone.
+    long_ones: Option<AtomicU32>,
 }
 
 impl Traffic {
@@ -52,7 +54,10 @@ impl Traffic {
             Ok(other) => panic!("{other:?}"),
             Err(it) => return self.fail(it).await,
         };
-        let bytes = vec![7; answer];
+        let may_be_long = self.long_ones.as_ref().is_none_or(|left| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1)).is_ok()
+        });
+        let bytes = vec![7; if may_be_long { answer } else { 100 }];
         let done = Put { state: State::Done(Answer::new("test", bytes)), ..completion(&claimed) };
         match store.replace(id, claimed.revision, &done).await {
             Ok(Replace::Kept(it)) => drop(self.tell(it)),
@@ -138,10 +143,12 @@ async fn a_full_disk_costs_errors_and_no_restart() {
 async fn wherever_the_room_ends_nothing_that_was_told_is_lost() {
     let Some(disk) = small_disk("full::wherever_the_room_ends_nothing_that_was_told_is_lost") else { return };
     let data = disk.join("data");
-    let (store, traffic) = (Arc::new(open(&data)), Arc::new(Traffic::default()));
+    let traffic = Traffic { long_ones: Some(AtomicU32::new(0)), ..Traffic::default() };
+    let (store, traffic) = (Arc::new(open(&data)), Arc::new(traffic));
     let callers = traffic.start(&store, 20_000);
     for spare in [0, 1, 3, 6] {
         traffic.until_it_works(&store).await;
+        traffic.long_ones.as_ref().unwrap().store(200, Ordering::SeqCst);
         let filler = fill(&disk, spare);
         traffic.until_it_fails(&store).await;
         fs::remove_file(filler).unwrap();

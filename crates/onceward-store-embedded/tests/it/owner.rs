@@ -53,9 +53,9 @@ fn an_unknown_layout_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
     let format = folder.path().join("FORMAT");
-    fs::write(&format, "onceward embedded store, layout 2\n").unwrap();
+    fs::write(&format, "onceward embedded store, layout 3\n").unwrap();
     let said = try_open(folder.path()).unwrap_err().to_string();
-    assert!(said.contains("layout 2") && said.contains("version of Onceward that wrote it"), "{said}");
+    assert!(said.contains("layout 3") && said.contains("version of Onceward that wrote it"), "{said}");
     fs::remove_file(&format).unwrap();
     let said = try_open(folder.path()).unwrap_err().to_string();
     assert!(said.contains("no FORMAT file"), "{said}");
@@ -63,15 +63,20 @@ fn an_unknown_layout_is_refused() {
 
 #[test]
 fn a_kill_during_the_very_first_opening_does_not_spoil_the_directory() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()));
-    // As the engine leaves it when it is killed before its last step: no version file, no table.
-    let database = folder.path().join("db");
-    fs::remove_dir_all(&database).unwrap();
-    fs::remove_file(folder.path().join("TABLES")).unwrap();
-    fs::create_dir_all(database.join("keyspaces")).unwrap();
-    fs::write(database.join("0.jnl"), []).unwrap();
-    drop(open(folder.path()));
+    // As the engine leaves it when it is killed before or in its last step: no whole version file, no table.
+    for version in [None, Some(""), Some("FJL")] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()));
+        let database = folder.path().join("db");
+        fs::remove_dir_all(&database).unwrap();
+        fs::remove_file(folder.path().join("TABLES")).unwrap();
+        fs::create_dir_all(database.join("keyspaces")).unwrap();
+        fs::write(database.join("0.jnl"), []).unwrap();
+        if let Some(version) = version {
+            fs::write(database.join("version"), version).unwrap();
+        }
+        drop(try_open(folder.path()).expect("what was never begun is begun again"));
+    }
 }
 
 /// A directory as a kill in the middle of the very first opening leaves it: with the tables `made` (their names with

@@ -13,7 +13,9 @@ use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
 
 /// Another test's process may still be on its way out, but nobody should hold these directories for long.
 pub(crate) fn settings(path: &Path) -> EmbeddedSettings {
-    EmbeddedSettings { lock_wait: Duration::from_secs(20), ..EmbeddedSettings::new(path) }
+    // Short segments, so that tests get to their ends; and with them go the sizes of the engine's tables.
+    let segment_bytes = 4 << 20;
+    EmbeddedSettings { lock_wait: Duration::from_secs(20), segment_bytes, ..EmbeddedSettings::new(path) }
 }
 
 pub(crate) fn try_open(path: &Path) -> Result<EmbeddedStore, OpenError> {

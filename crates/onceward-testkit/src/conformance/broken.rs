@@ -12,7 +12,7 @@ use super::{Fixture, Memory, Wrapping, run};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Law {
+pub(crate) enum Law {
     InsertOverwrites,
     RevisionIgnored,
     SwapCreates,
@@ -149,7 +149,7 @@ impl Store for Broken {
     }
 }
 
-fn fixture(law: Law) -> impl Fixture {
+pub(crate) fn fixture(law: Law) -> impl Fixture {
     let wrap: fn(Arc<dyn Store>) -> Arc<dyn Store> = match law {
         Law::InsertOverwrites => |store| Arc::new(Broken { law: Law::InsertOverwrites, store }),
         Law::RevisionIgnored => |store| Arc::new(Broken { law: Law::RevisionIgnored, store }),

@@ -19,6 +19,12 @@ pub trait Fixture: Send + Sync {
     /// is gone then must not declare itself durable.
     async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
 
+    /// Ends `store`, of which this is the last handle, as the death of its process would, and opens the same data
+    /// again. Closes it where a fixture knows no other end.
+    async fn crash(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        self.reopen(store).await
+    }
+
     /// Another handle on the data of `store`, as another process would have. `None` where there is none.
     async fn beside(&self, store: &Arc<dyn Store>) -> Option<Arc<dyn Store>> {
         let _ = store;
@@ -98,6 +104,10 @@ impl<F: Fixture> Fixture for Wrapping<F> {
 
     async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
         (self.wrap)(self.fixture.reopen(store).await)
+    }
+
+    async fn crash(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        (self.wrap)(self.fixture.crash(store).await)
     }
 
     fn clock(&self) -> Option<HandClock> {

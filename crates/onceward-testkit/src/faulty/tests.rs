@@ -19,6 +19,10 @@ mod without_a_cue {
 mod yielding {
     use super::*;
     crate::store_conformance!(Wrapping::new(Memory::default(), |it| Arc::new(FaultyStore::yielding(it))));
+    crate::store_reference!(
+        Wrapping::new(Memory::default(), |it| Arc::new(FaultyStore::yielding(it))),
+        runs = 50
+    );
 }
 
 const ID: RecordId = RecordId::from_bytes([1; 32]);

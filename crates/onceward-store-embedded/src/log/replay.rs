@@ -1,0 +1,65 @@
+//! Bringing what a log holds into the engine's tables.
+//!
+//! It may be there already, all of it or a part. So of each record the last state counts, and only where it is newer
+//! than what the tables have: revisions grow, also from one life of a record to the next.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fjall::OwnedWriteBatch;
+use onceward_core::RecordId;
+use onceward_core::record::encode::decode;
+
+use crate::log::frame::{Change, changes};
+use crate::log::read::Read;
+use crate::row::{self, Times};
+use crate::shelf::{self, Files};
+
+const BATCH: usize = 500;
+
+/// Brings `log` into the tables. Nothing is synced here. Gives the number of records that were changed.
+pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
+    let mut last = HashMap::new();
+    for change in log.groups().into_iter().flat_map(changes) {
+        last.insert(change.id, change);
+    }
+    // In the order of the tables, which takes less time.
+    let mut last: Vec<_> = last.into_values().collect();
+    last.sort_unstable_by_key(|it| it.id);
+    let mut written = 0;
+    for step in last.chunks(BATCH) {
+        let mut batch = OwnedWriteBatch::with_capacity(files.database.clone(), BATCH * 3);
+        for change in step {
+            written += usize::from(add(&mut batch, files, *change)?);
+        }
+        shelf::pace(&files.database, [&files.records, &files.agenda], files.works)?;
+        batch.commit()?;
+    }
+    Ok(written)
+}
+
+/// Says whether the tables have to change.
+fn add(batch: &mut OwnedWriteBatch, files: &Files, change: Change<'_>) -> fjall::Result<bool> {
+    let Change { id, revision, bytes } = change;
+    // A record in a damaged block is replaced; rows of it that stay behind are passed over.
+    let found = files.records.get(id.as_bytes()).ok().flatten();
+    let found = found.and_then(|it| read(id, &it));
+    let is_newer = match (&found, bytes) {
+        (None, Some(_)) => true,
+        (None, None) => false,
+        (Some((_, had)), Some(_)) => *had < revision.0,
+        (Some((_, had)), None) => *had <= revision.0,
+    };
+    if is_newer {
+        let before = found.map_or_else(Times::default, |it| it.0);
+        // Bytes that cannot be decoded stay what they are, and are refused like any such record.
+        let after = bytes.map(|it| (read(id, it).map_or_else(Times::default, |it| it.0), it));
+        row::change(batch, (&files.records, &files.agenda), id, before, after);
+    }
+    Ok(is_newer)
+}
+
+fn read(id: RecordId, stored: &[u8]) -> Option<(Times, u64)> {
+    let record = decode(id, &Bytes::copy_from_slice(stored)).ok()?;
+    Some((Times::of(&record), record.revision.0))
+}

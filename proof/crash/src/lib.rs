@@ -1,1 +1,0 @@
-//! Real gateway processes, killed, stopped and starved, and an append-only ledger that judges them.

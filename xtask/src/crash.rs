@@ -1,0 +1,71 @@
+//! The crash harness over the command that this tree builds. `docs/proof/crash.md` says what it does.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::debian;
+use crate::run::{cargo, root, said};
+
+/// The words that stand for another part than the run of callers and faults.
+const PARTS: [&str; 3] = ["deaths", "power", "mutants"];
+
+/// `cargo xtask crash [--release] [--lane | --deaths | --power | --mutants] WORDS…`.
+pub(crate) fn run(words: &[String]) -> Result<(), String> {
+    let mut words = words.to_vec();
+    if take(&mut words, "--lane") {
+        return lane();
+    }
+    let is_release = take(&mut words, "--release");
+    let part = PARTS.into_iter().find(|it| take(&mut words, &format!("--{it}"))).unwrap_or("run");
+    let gateway = match (part, is_release) {
+        ("mutants", true) => return Err("broken builds are never release builds".into()),
+        ("mutants", false) => built(&["--features", "mutants"], "onceward-mutants")?,
+        (_, true) => built(&["--release"], "onceward-release")?,
+        (_, false) => built(&[], "onceward")?,
+    };
+    harness(part, &gateway, &words)
+}
+
+/// The short lane of `cargo xtask test`.
+pub(crate) fn lane() -> Result<(), String> {
+    debian::need("strace", "strace")?;
+    let broken = built(&["--features", "mutants"], "onceward-mutants")?;
+    harness("mutants", &broken, &[])?;
+    let gateway = built(&[], "onceward")?;
+    harness("run", &gateway, &["--seconds".into(), "20".into()])?;
+    harness("deaths", &gateway, &["--sample".into(), "16".into()])?;
+    harness("power", &gateway, &["--sample".into(), "24".into()])
+}
+
+fn take(words: &mut Vec<String>, word: &str) -> bool {
+    let before = words.len();
+    words.retain(|it| it != word);
+    words.len() < before
+}
+
+/// Builds the command and puts it where the next build does not replace it.
+fn built(words: &[&str], name: &str) -> Result<PathBuf, String> {
+    cargo(&[&["build", "--locked", "--package", "onceward-cli"], words].concat())?;
+    let profile = if words.contains(&"--release") { "release" } else { "debug" };
+    let (from, folder) = (root().join("target").join(profile).join("onceward"), root().join("target/crash"));
+    let to = folder.join(name);
+    let copied = fs::create_dir_all(&folder).and_then(|()| {
+        // A process that still runs it keeps its own.
+        let _ = fs::remove_file(&to);
+        fs::copy(&from, &to)
+    });
+    copied.map_err(|error| format!("cannot copy {} to {}: {error}", from.display(), to.display()))?;
+    Ok(to)
+}
+
+fn harness(part: &str, gateway: &std::path::Path, words: &[String]) -> Result<(), String> {
+    cargo(&["build", "--locked", "--package", "onceward-crash"])?;
+    let program = root().join("target/debug/onceward-crash");
+    let mut command = std::process::Command::new(&program);
+    command.arg(part).arg("--binary").arg(gateway).args(words);
+    if said(&mut command, &program)? {
+        Ok(())
+    } else {
+        Err(format!("the crash harness found something: {part}"))
+    }
+}
