@@ -184,7 +184,11 @@ mod tests {
         for _ in 0..6 {
             lines.add(&line);
         }
-        assert_eq!((lines.lock().bytes.len(), lines.lock().lost), (4 << 20, 2));
+        let (bytes, lost) = {
+            let waiting = lines.lock();
+            (waiting.bytes.len(), waiting.lost)
+        };
+        assert_eq!((bytes, lost), (4 << 20, 2));
         drop(go);
         assert_eq!(written.recv().unwrap().len(), 4 << 20);
         drop(Guard(lines.clone()));

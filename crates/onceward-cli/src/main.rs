@@ -14,8 +14,8 @@ use clap::Parser as _;
 use crate::command::Command;
 use crate::exit::Exit;
 
-/// A request makes some forty small allocations that other threads give back: this allocator takes a quarter less CPU
-/// for all of it than that of the C library.
+/// A request makes many small allocations. The C library's allocator took 15 to 18 % of the CPU of a proxied request,
+/// this one takes 4 to 5 %.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -136,14 +136,16 @@ impl Outbound<'_> {
 
     fn uri(&self, asked: &Uri, host: &HeaderValue) -> Result<Uri, Refusal> {
         let path = asked.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = match self.target.prefix.as_str() {
-            "" if path == "*" => path.to_owned(),
-            prefix if path == "*" => prefix.to_owned(),
+        // Most upstreams have no prefix; then the path is shared and not copied.
+        let same =
+            asked.path_and_query().filter(|_| self.target.prefix.is_empty() && path.starts_with(['/', '*']));
+        let path = match (same, self.target.prefix.as_str()) {
+            (Some(same), _) => same.clone(),
+            (None, prefix) if path == "*" => whole(prefix.to_owned())?,
             // `http://host?query` has no path of its own.
-            prefix if path.starts_with('?') => format!("{prefix}/{path}"),
-            prefix => format!("{prefix}{path}"),
+            (None, prefix) if path.starts_with('?') => whole(format!("{prefix}/{path}"))?,
+            (None, prefix) => whole(format!("{prefix}{path}"))?,
         };
-        let path = PathAndQuery::from_maybe_shared(path).map_err(|_| Refusal::TooLong)?;
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(path);
         if self.spoken == Spoken::Http2 {
@@ -152,6 +154,10 @@ impl Outbound<'_> {
         }
         Uri::from_parts(uri).map_err(|_| Refusal::BadHost)
     }
+}
+
+fn whole(path: String) -> Result<PathAndQuery, Refusal> {
+    PathAndQuery::from_maybe_shared(path).map_err(|_| Refusal::TooLong)
 }
 
 /// The headers of a response as the client gets them.
@@ -178,12 +184,16 @@ fn asked_host(uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, Ref
 }
 
 fn append_via(headers: &mut HeaderMap, received: Version) {
-    let ours: &[u8] = match received {
-        Version::HTTP_10 => b"1.0 onceward",
-        Version::HTTP_2 => b"2 onceward",
-        _ => b"1.1 onceward",
+    let ours = match received {
+        Version::HTTP_10 => "1.0 onceward",
+        Version::HTTP_2 => "2 onceward",
+        _ => "1.1 onceward",
     };
-    let via = forwarded::join(headers.get_all(VIA), b", ", ours);
+    let via = if headers.contains_key(VIA) {
+        forwarded::join(headers.get_all(VIA), b", ", ours.as_bytes())
+    } else {
+        HeaderValue::from_static(ours)
+    };
     headers.insert(VIA, via);
 }
 

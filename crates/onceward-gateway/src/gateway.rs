@@ -28,6 +28,7 @@ use crate::to_upstream::ToUpstream;
 use crate::upkeep::upkeep;
 use crate::upstream::{InvalidSetting, Surroundings, Upstream};
 use crate::watch::{Watch, listener_view};
+use crate::workers::Workers;
 
 /// How long writing the last abandonments may take when the gateway stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -46,6 +47,8 @@ pub struct Gateway {
     /// Everything else: upstream connections, upkeep, the admin listener.
     background: TaskTracker,
     background_stop: CancellationToken,
+    /// Operations run here after the last connection has ended, so these are the last to go.
+    _workers: Workers,
 }
 
 /// How a gateway ended.
@@ -93,6 +96,8 @@ pub struct Process {
     pub entropy: Arc<dyn Entropy>,
     /// How upstreams are reached.
     pub dial: Dial,
+    /// Who serves callers.
+    pub workers: Workers,
     /// How the engine talks to its store; the settings decide about `hide_keys`.
     pub engine: EngineSettings,
 }
@@ -107,6 +112,7 @@ impl Default for Process {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             dial: Dial::Machine,
+            workers: Workers::default(),
             engine: EngineSettings::default(),
         }
     }
@@ -246,7 +252,8 @@ impl Gateway {
         let counters = Counters::default();
         let counted = counters.clone();
         metrics.show_listener(move || listener_view(&counted));
-        let listening = Listening { limits, tls, counters: counters.clone() };
+        let listening =
+            Listening { limits, tls, counters: counters.clone(), workers: process.workers.clone() };
         connections.spawn(accept(callers, service, listening, stop.clone(), connections.clone()));
         background.spawn(upkeep(engine, metrics, background_stop.clone()));
         let admin_stop = background_stop.clone();
@@ -269,6 +276,7 @@ impl Gateway {
             connections,
             background,
             background_stop,
+            _workers: process.workers,
         })
     }
 

@@ -16,6 +16,7 @@ mod examine;
 mod gateway;
 pub mod listen;
 pub mod network;
+mod notice;
 mod reload;
 mod routes;
 pub mod settings;
@@ -26,11 +27,13 @@ mod upgrade;
 mod upkeep;
 mod upstream;
 mod watch;
+mod workers;
 
 pub use crate::examine::StoreLook;
 pub use crate::forward::{ClientAddr, SecureClient};
 pub use crate::gateway::{AtWork, Ended, Gateway, Listeners, Process, StartError};
 pub use crate::reload::SettingsSource;
+pub use crate::workers::Workers;
 pub use onceward_http::FreshConnection;
 
 pub use crate::upstream::{

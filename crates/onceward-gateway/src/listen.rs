@@ -43,6 +43,7 @@ use self::serve::{Connection, is_about_one_connection};
 pub use self::tls::{ReloadableTls, Tls, TlsError, TlsWarning};
 pub use self::violation::Violation;
 use crate::network::Listener;
+use crate::workers::Workers;
 
 /// How a listener listens.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +54,8 @@ pub struct Listening {
     pub tls: Option<ReloadableTls>,
     /// What is counted on the way.
     pub counters: Counters,
+    /// Who serves.
+    pub workers: Workers,
 }
 
 /// The three ways in which connections are told to end, each stronger than the last.
@@ -101,7 +104,7 @@ where
                     stop: stop.clone(),
                     tasks: connections.clone(),
                 };
-                connections.spawn(connection.serve(service.clone(), stream, place));
+                listening.workers.serve(&connections, connection.serve(service.clone(), stream, place));
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

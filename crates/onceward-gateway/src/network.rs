@@ -46,6 +46,18 @@ pub trait CallerSocket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// # Errors
     /// The connection is gone.
     fn peek(&mut self, into: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+
+    /// From now on the runtime that calls this wakes whoever waits for the connection, where that makes a
+    /// difference.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn move_here(self) -> io::Result<Self>
+    where
+        Self: Sized,
+    {
+        Ok(self)
+    }
 }
 
 impl Listener for TcpListener {
@@ -67,6 +79,10 @@ impl CallerSocket for TcpStream {
 
     fn peek(&mut self, into: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send {
         (*self).peek(into)
+    }
+
+    fn move_here(self) -> io::Result<Self> {
+        Self::from_std(self.into_std()?)
     }
 }
 

@@ -35,6 +35,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use onceward_http::Body;
 use tokio::time::Instant;
@@ -191,8 +192,7 @@ impl Service<Request<Body>> for Upstream {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move { Ok(shared.exchange(request).await) })
+        Box::pin(Arc::clone(&self.shared).exchange(request).map(Ok))
     }
 }
 

@@ -62,11 +62,11 @@ impl Door {
     fn answered(&self, id: RecordId, problem: &Problem, told: Told) -> Response<Body> {
         tell(problem.response(), Exchange { told, ..self.exchange(id, 0) })
     }
+}
 
-    fn failed(&self, id: RecordId, attempt: u32) -> Response<Body> {
-        let exchange = Exchange { told: Told::Unknown, ..self.exchange(id, attempt) };
-        tell(Problem::OutcomeUnresolved.response(), exchange)
-    }
+fn failed(route: &Arc<Route>, id: RecordId, attempt: u32) -> Response<Body> {
+    let exchange = Exchange { record: Some(id), attempt, ..Exchange::of(route, Told::Unknown) };
+    tell(Problem::OutcomeUnresolved.response(), exchange)
 }
 
 /// From the recognised head to the answer. Until the permit is granted, a client that leaves ends this.
@@ -99,7 +99,7 @@ where
             tracing::warn!(error = &error as &dyn std::error::Error, "the store cannot be asked");
             // Without its hash key no record is found again: they are never run over.
             let unreadable = error.kind() == ErrorKind::Corrupt;
-            return without_store(door, inner, parts, body, unreadable, None).await;
+            return Box::pin(without_store(door, inner, parts, body, unreadable, None)).await;
         }
     };
     let principal = match principal_of(&policy.principal, &parts.headers, &hasher) {
@@ -148,7 +148,8 @@ where
             // A record that cannot be read may be a claim, and one whose reply was lost may have landed:
             // neither is run over, not even where the route says `fail_open`.
             let unreadable = error.kind() != ErrorKind::Unavailable;
-            return without_store(door, inner, parts, Body::from(body), unreadable, Some(place)).await;
+            let without = without_store(door, inner, parts, Body::from(body), unreadable, Some(place));
+            return Box::pin(without).await;
         }
     };
     if door.shared.is_draining() {
@@ -159,17 +160,18 @@ where
     prepare(&mut parts, &permit, &door.route);
     let (tx, rx) = oneshot::channel();
     let tasks = door.shared.tasks.clone();
-    let failed = door.failed(id, permit.attempt());
+    let (route, attempt) = (Arc::clone(&door.route), permit.attempt());
     let exchange = door.exchange(id, permit.attempt());
     let teller = Teller { tx: Some(tx), exchange, place: Some(place) };
-    let work = run(door, inner, permit, Request::from_parts(parts, Body::from(body)), teller);
+    // In a box, because a task moves what it runs several times before and after.
+    let work = Box::pin(run(door, inner, permit, Request::from_parts(parts, Body::from(body)), teller));
     if mutant::is(Mutant::CancelOnDisconnect) {
-        Box::pin(work).await;
+        work.await;
     } else {
         tasks.spawn(work);
     }
     // The sender only goes away unheard when the runtime is shut down.
-    rx.await.unwrap_or(failed)
+    rx.await.unwrap_or_else(|_| failed(&route, id, attempt))
 }
 
 /// Runs the claimed operation to its end, whether or not the client is still there.

@@ -1,5 +1,6 @@
 //! Which paths a route covers.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A path pattern: exact (`/payments`), with one-segment places (`/orders/{id}`), or a prefix (`/v1/**`).
@@ -132,7 +133,15 @@ impl fmt::Display for PathPattern {
 
 /// A path as routes see it: escapes of unreserved characters undone, dot segments resolved (RFC 3986,
 /// sections 6.2.2.2 and 5.2.4), so that `/%70ayments` and `/x/../payments` cannot dodge a rule.
-pub(crate) fn normal_path(path: &str) -> String {
+pub(crate) fn normal_path(path: &str) -> Cow<'_, str> {
+    if path.contains('%') || path.contains("//") || path.contains("/.") {
+        return Cow::Owned(resolved(path));
+    }
+    // Nothing to undo, as in nearly every path.
+    Cow::Borrowed(path)
+}
+
+fn resolved(path: &str) -> String {
     let mut plain = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
@@ -208,7 +217,7 @@ fn segment(name: &str) -> Result<Segment, String> {
         return Err(format!("{odd:?} cannot stand in a path; escape it with %"));
     }
     escapes_can_match(name)?;
-    Ok(Segment::Exact(normal_path(name)))
+    Ok(Segment::Exact(normal_path(name).into_owned()))
 }
 
 /// An escaped unreserved character is resolved before routes are looked at, so it would never match.

@@ -70,8 +70,10 @@ impl Routes {
 
     /// As [`find`](Self::find).
     pub(crate) fn matched(&self, method: &Method, path: &str) -> Option<&Watched> {
-        let capitals = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes()).ok();
-        let method = capitals.as_ref().filter(|it| may_be_operation(it))?;
+        let small = method.as_str().bytes().any(|it| it.is_ascii_lowercase());
+        let capitals = || Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes()).ok();
+        let capitals = if small { capitals() } else { None };
+        let method = Some(capitals.as_ref().unwrap_or(method)).filter(|it| may_be_operation(it))?;
         let normal = normal_path(path);
         let mut all = self.routes.iter().chain(&self.fallback);
         let found = all.find(|it| it.route.covers(method) && it.route.path.matches(&normal))?;

@@ -1,5 +1,6 @@
 //! `onceward gateway`: the reverse proxy.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use onceward::{LateStore, Store as _, SystemClock};
 use onceward_admin::{Build, Token};
 use onceward_gateway::doctor::check_files;
 use onceward_gateway::settings::{Settings, reasons};
-use onceward_gateway::{Ended, Gateway, Process, SettingsSource};
+use onceward_gateway::{Ended, Gateway, Process, SettingsSource, Workers};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -104,7 +105,12 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
     let store_look = Some(store_look(&settings, &store));
-    let process = Process { source: Some(source), build, store_look, ..Process::default() };
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let workers = match Workers::start(cores) {
+        Ok(workers) => workers,
+        Err(error) => return Exit::CannotStart.report(&format!("cannot start a thread: {error}")),
+    };
+    let process = Process { source: Some(source), build, store_look, workers, ..Process::default() };
     let gateway = match Gateway::start_in(process, settings, Arc::clone(&store) as _, token).await {
         Ok(gateway) => gateway,
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),

@@ -84,10 +84,14 @@ impl Seen {
 
 /// The lines of a field and one more element as one line: many readers look at the first line only.
 pub(super) fn join(lines: GetAll<'_, HeaderValue>, between: &[u8], last: &[u8]) -> HeaderValue {
+    const FITS: &str = "joined values have no byte that they had not";
+    if lines.iter().next().is_none() {
+        return HeaderValue::from_bytes(last).expect(FITS);
+    }
     let mut parts: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
     parts.push(last);
     parts.retain(|it| !it.is_empty());
-    HeaderValue::from_bytes(&parts.join(between)).expect("joined values have no byte that they had not")
+    HeaderValue::from_bytes(&parts.join(between)).expect(FITS)
 }
 
 /// A plain word as it is, anything else as a quoted string.

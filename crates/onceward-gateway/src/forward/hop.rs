@@ -12,10 +12,8 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) fn copy(from: &HeaderMap, to: &mut HeaderMap, drops: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(from);
     let dropped = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name) || drops(name);
-    for name in from.keys().filter(|it| !dropped(it)) {
-        for value in from.get_all(name) {
-            to.append(name, value.clone());
-        }
+    for (name, value) in from.iter().filter(|(name, _)| !dropped(name)) {
+        to.append(name, value.clone());
     }
 }
 

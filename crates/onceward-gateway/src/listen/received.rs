@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::counters::{Count, Counters};
 use super::line::{Fault, Line};
+use crate::notice::Notice;
 
 /// The body of a request as the listener hands it to the service.
 ///
@@ -67,25 +67,7 @@ pub(super) struct Watch {
 }
 
 /// Says once what is wrong with a body, to whoever answers the request.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Spoiled(Arc<(OnceLock<Fault>, CancellationToken)>);
-
-impl Spoiled {
-    pub(super) fn get(&self) -> Option<Fault> {
-        self.0.0.get().copied()
-    }
-
-    /// Waits until it is spoiled; for ever if it never is.
-    pub(super) async fn wait(&self) {
-        self.0.1.cancelled().await;
-    }
-
-    fn set(&self, fault: Fault) {
-        // The first reason stands.
-        let _ = self.0.0.set(fault);
-        self.0.1.cancel();
-    }
-}
+pub(super) type Spoiled = Notice<Fault>;
 
 impl Received {
     pub(super) fn new(body: Incoming, watch: Option<Watch>) -> Self {
@@ -120,7 +102,7 @@ impl Body for Received {
                 if let Some(watch) = &self.watch
                     && let Some(fault) = watch.number.and_then(|it| watch.line.fault(it))
                 {
-                    watch.spoiled.set(fault);
+                    watch.spoiled.say(fault);
                 }
                 Poll::Ready(Some(Err(BodyError(Cause::Broken(error)))))
             }
@@ -132,7 +114,7 @@ impl Body for Received {
                 std::task::ready!(self.poll_stalled(cx));
                 if let Some(watch) = &self.watch {
                     watch.counters.note(Count::BodyTimeout);
-                    watch.spoiled.set(Fault::BodyTimeout);
+                    watch.spoiled.say(Fault::BodyTimeout);
                 }
                 Poll::Ready(Some(Err(BodyError(Cause::Stalled))))
             }

@@ -87,11 +87,11 @@ where
                 Some(spoiled) => {
                     let answered = tokio::select! {
                         biased;
-                        () = spoiled.wait() => None,
+                        _ = spoiled.wait() => None,
                         answered = answer => Some(answered?),
                     };
                     // The service may have said something about a body that broke off; this is why it did.
-                    match (spoiled.get(), answered) {
+                    match (spoiled.said(), answered) {
                         (None, Some(response)) => response,
                         (Some(fault), _) => return Ok(exchange.finish(refusal(fault), true, ending)),
                         (None, None) => unreachable!("whoever waits for the reason is told after it is set"),

@@ -11,6 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{Request, Response};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -65,16 +68,20 @@ impl Connection {
         S: Service<Request<Received>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection was gone before it was served");
-            return;
-        }
+        let stream = if self.listening.workers.count() > 0 { stream.move_here() } else { Ok(stream) };
+        let stream = match stream.and_then(|it| it.set_nodelay(true).map(|()| it)) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was gone before it was served");
+                return;
+            }
+        };
         let (line, stop) = (Arc::clone(&self.line), self.stop.clone());
+        let mut told = seldom([cut(&line, &stop).boxed(), stop.now.cancelled().boxed()]);
         let ended = tokio::select! {
             biased;
             ended = self.begin(service, stream, place) => ended,
-            () = cut(&line, &stop) => Ok(()),
-            () = stop.now.cancelled() => Ok(()),
+            Some(()) = told.next() => Ok(()),
         };
         if let Err(error) = ended {
             // Callers leave, time out and send nonsense all day; that is theirs to see.
@@ -88,7 +95,7 @@ impl Connection {
         S: Service<Request<Received>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
-        let Listening { limits, tls, counters } = &*self.listening;
+        let Listening { limits, tls, counters, .. } = &*self.listening;
         let deadline = Instant::now() + limits.header_timeout;
         let Some(tls) = tls else {
             return self.sniff(service, self.socket(stream, place), deadline, false).await;
@@ -213,12 +220,16 @@ impl Connection {
     async fn drive(&self, connection: impl Leave) -> Result<(), BoxError> {
         let Listening { limits, counters, .. } = &*self.listening;
         let mut connection = std::pin::pin!(connection);
+        let idle = quiet_for(&self.line, limits.idle_timeout).map(|()| counters.note(Count::IdleTimeout));
+        let mut told = seldom([
+            self.stop.graceful.cancelled().boxed(),
+            self.line.leave.cancelled().boxed(),
+            idle.boxed(),
+        ]);
         tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),
-            () = self.stop.graceful.cancelled() => {}
-            () = self.line.leave.cancelled() => {}
-            () = quiet_for(&self.line, limits.idle_timeout) => counters.note(Count::IdleTimeout),
+            Some(()) = told.next() => {}
         }
         self.line.leaving.store(true, Ordering::Relaxed);
         // The server knows nothing of a head that is not whole, and would close on it.
@@ -278,6 +289,12 @@ where
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The first of what happens seldom. Each is looked at when it wakes the task and not whenever the task is polled:
+/// a connection is polled several times for each request, and these ended in six locks each time.
+fn seldom<'a>(events: impl IntoIterator<Item = BoxFuture<'a, ()>>) -> FuturesUnordered<BoxFuture<'a, ()>> {
+    events.into_iter().collect()
+}
 
 /// Waits until the connection is told to end while nothing is owed to the caller; for ever if something is.
 async fn cut(line: &Line, stop: &Stop) {

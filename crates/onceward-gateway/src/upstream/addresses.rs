@@ -67,7 +67,8 @@ impl Addresses {
         })
     }
 
-    fn fresh(&self) -> Option<Arc<[IpAddr]>> {
+    /// The addresses that count now, where nobody need be asked.
+    pub(super) fn fresh(&self) -> Option<Arc<[IpAddr]>> {
         let known = self.known();
         let it = known.as_ref().filter(|it| it.until.is_none_or(|until| Instant::now() < until))?;
         Some(Arc::clone(&it.addresses))

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use onceward_http::BoxError;
 use tokio::time::{Instant, Sleep};
 
-use super::http2::Streaming;
+use super::exchange::Over;
 use super::slot::Slot;
 
 /// When the request last moved: the response time-out counts from there, so that a long upload is not cut
@@ -65,8 +65,7 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) _slot: Slot,
-    /// Its place on an HTTP/2 connection.
-    pub(super) _stream: Option<Streaming>,
+    pub(super) _over: Over,
 }
 
 /// The upstream fell silent in the middle of a response body.

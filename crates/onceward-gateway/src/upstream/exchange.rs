@@ -10,6 +10,7 @@ use onceward_http::{Body, FreshConnection, Operation};
 use super::PassThrough;
 use super::body::Progress;
 use super::fault::Failed;
+use super::http1::Returning;
 use super::http2::Streaming;
 use super::lent::Lent;
 use super::names::Names;
@@ -59,8 +60,17 @@ pub(super) struct Exchange<'a> {
     pub(super) progress: &'a Progress,
 }
 
-/// A response head, and the stream that its body comes from.
-pub(super) type Answered = (Response<Incoming>, Option<Streaming>);
+/// A response head, and what its body comes over.
+pub(super) type Answered = (Response<Incoming>, Over);
+
+/// What a body comes over, for as long as it comes.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// A connection that is kept for others, or is not.
+    Http1(#[expect(dead_code, reason = "dropping it puts the connection back")] Option<Returning>),
+    /// A stream of a connection that others use, too.
+    Http2(#[expect(dead_code, reason = "dropping it frees the stream's place")] Streaming),
+}
 
 /// Why a try gave no response head.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Requests over HTTP/1.1: one at a time on each connection, which is kept for the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -15,6 +16,8 @@ use super::fault::{Failed, Fault};
 use super::lent::RequestBody;
 use super::pool::{Connection, Pool, idle_for};
 use super::settings::UpstreamSettings;
+use crate::notice::Notice;
+use crate::workers::seat;
 
 /// The HTTP/1.1 connections of one upstream.
 #[derive(Debug)]
@@ -32,15 +35,18 @@ impl Http1 {
     pub(super) async fn adopt(&self, connected: Connected) -> Result<Connection, Fault> {
         let Connected { io, peer, .. } = connected;
         let (sender, connection) = http1::handshake(io).await.map_err(|_| Fault::Unreachable)?;
-        let gone = CancellationToken::new();
-        let tell = gone.clone().drop_guard();
+        let gone = Notice::default();
+        let tell = gone.say_on_drop(());
+        let seat = seat();
+        let open = self.pool.opened(seat);
         self.tracker.spawn(async move {
+            let _open = open;
             if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "a connection to the upstream ended");
             }
             drop(tell);
         });
-        Ok(Connection { sender, gone, peer })
+        Ok(Connection { sender, gone, peer, seat })
     }
 
     /// Sends `request` over this connection and waits for the head of its response.
@@ -54,9 +60,9 @@ impl Http1 {
         connection: Connection,
         exchange: Exchange<'_>,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<(Response<Incoming>, Option<Returning>), Failed> {
         let Exchange { settings, progress, .. } = exchange;
-        let Connection { mut sender, gone, peer } = connection;
+        let Connection { mut sender, gone, peer, seat } = connection;
         progress.mark();
         let mut response = std::pin::pin!(sender.try_send_request(request));
         let mut sender = Some(sender);
@@ -66,7 +72,7 @@ impl Http1 {
             () = progress.stalled(settings.response_timeout) => {
                 return Err(Failed::Ended(Fault::TimedOut));
             }
-            () = gone.cancelled() => {
+            () = gone.wait() => {
                 // A request that enters the queue in the very moment when the connection ends lies there
                 // unsent for as long as somebody could still put another one beside it.
                 sender = None;
@@ -75,10 +81,9 @@ impl Http1 {
         };
         match response {
             Ok(response) => {
-                if let Some(sender) = sender {
-                    self.keep(Connection { sender, gone, peer }, &response, settings);
-                }
-                Ok(response)
+                let connection = sender.map(|sender| Connection { sender, gone, peer, seat });
+                let returning = connection.and_then(|it| self.keep(it, &response, settings));
+                Ok((response, returning))
             }
             // The connection gives a request back only when it never began to write it.
             Err(mut error) => {
@@ -90,12 +95,43 @@ impl Http1 {
     }
 
     /// Puts the connection back once both bodies have passed through it, which may be long after the head.
-    fn keep(&self, mut connection: Connection, response: &Response<Incoming>, settings: &UpstreamSettings) {
-        let Some(idle_for) = idle_for(response.headers(), settings.idle_max) else { return };
+    fn keep(
+        &self,
+        connection: Connection,
+        response: &Response<Incoming>,
+        settings: &UpstreamSettings,
+    ) -> Option<Returning> {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            return;
+            return None;
         }
-        let (pool, max) = (Arc::clone(&self.pool), settings.idle_connections_max);
+        Some(Returning {
+            idle_for: idle_for(response.headers(), settings.idle_max)?,
+            connection: Some(connection),
+            pool: Arc::clone(&self.pool),
+            max: settings.idle_connections_max,
+            tracker: self.tracker.clone(),
+        })
+    }
+}
+
+/// Puts a connection back when the response that is read from it has ended and this is dropped.
+#[derive(Debug)]
+pub(super) struct Returning {
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+    idle_for: Duration,
+    max: usize,
+    tracker: TaskTracker,
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        if connection.sender.is_ready() {
+            return self.pool.put(connection, self.idle_for, self.max);
+        }
+        // The response was given up, or the request is still being sent: it becomes ready later or closes.
+        let (pool, idle_for, max) = (Arc::clone(&self.pool), self.idle_for, self.max);
         self.tracker.spawn(async move {
             if connection.sender.ready().await.is_ok() {
                 pool.put(connection, idle_for, max);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::Request;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::addresses::Addresses;
 use super::connect::connect;
-use super::exchange::{Answered, Exchange, Missed};
+use super::exchange::{Answered, Exchange, Missed, Over};
 use super::fault::{Failed, Fault};
 use super::http1::Http1;
 use super::http2::{Http2, Lease};
@@ -98,18 +99,40 @@ impl Node {
         };
         let mut written = Some((likely, self.head(exchange, likely)?));
         for shared in (0..=SHARED_TRIES).rev().map(|it| it > 0 && !exchange.asked.fresh) {
-            let linking = async {
-                let addresses = self.addresses.current(exchange.names, limit).await?;
-                self.link(exchange, &addresses, shared).await
+            let (link, new) = match shared.then(|| self.at_hand(exchange)).flatten() {
+                Some(link) => (link, false),
+                // In a box: a handshake of TLS takes kilobytes, which most requests need not carry around.
+                None => Box::pin(self.link_within(limit, exchange, shared)).await?,
             };
-            let linked = tokio::time::timeout(limit, linking).await.unwrap_or(Err(Fault::Unreachable));
-            let (link, new) = linked.map_err(Failed::Ended)?;
             match self.send_on(link, exchange, written.take()).await {
                 Err(Missed::Failed(Failed::Unsent)) if shared && !new => {}
                 ended => return ended,
             }
         }
         Err(Failed::Unsent.into())
+    }
+
+    /// A connection that is idle, or has a stream to spare, where the name of the upstream need not be looked up.
+    fn at_hand(&self, exchange: Exchange<'_>) -> Option<Link> {
+        self.pooled(exchange, &self.addresses.fresh()?, self.http1_only(exchange))
+    }
+
+    fn http1_only(&self, exchange: Exchange<'_>) -> bool {
+        self.protocol == Protocol::Http1 || exchange.asked.upgrade.is_some()
+    }
+
+    async fn link_within(
+        &self,
+        limit: Duration,
+        exchange: Exchange<'_>,
+        shared: bool,
+    ) -> Result<(Link, bool), Failed> {
+        let linking = async {
+            let addresses = self.addresses.current(exchange.names, limit).await?;
+            self.link(exchange, &addresses, shared).await
+        };
+        let linked = tokio::time::timeout(limit, linking).await.unwrap_or(Err(Fault::Unreachable));
+        linked.map_err(Failed::Ended)
     }
 
     /// A connection, and whether it was made just now.
@@ -119,7 +142,7 @@ impl Node {
         addresses: &[IpAddr],
         shared: bool,
     ) -> Result<(Link, bool), Fault> {
-        let http1_only = self.protocol == Protocol::Http1 || exchange.asked.upgrade.is_some();
+        let http1_only = self.http1_only(exchange);
         if shared && let Some(link) = self.pooled(exchange, addresses, http1_only) {
             return Ok((link, false));
         }
@@ -188,10 +211,13 @@ impl Node {
         let body = exchange.asked.body.lend().ok_or(Failed::NotProcessed)?;
         let request = head.map(|()| body);
         match link {
-            Link::Http1(connection) => Ok((self.http1.send(connection, exchange, request).await?, None)),
+            Link::Http1(connection) => {
+                let (response, returning) = self.http1.send(connection, exchange, request).await?;
+                Ok((response, Over::Http1(returning)))
+            }
             Link::Http2(lease) => {
-                let (response, streaming) = self.http2.send(lease, exchange, request).await?;
-                Ok((response, Some(streaming)))
+                let (response, streaming) = Box::pin(self.http2.send(lease, exchange, request)).await?;
+                Ok((response, Over::Http2(streaming)))
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::forward;
 use crate::upgrade;
 
 /// How the tries of one request ended.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart once a request; a box would cost more")]
 enum Ended {
     Answered(Answered, Slot),
     Refused(Refusal),
@@ -32,18 +33,18 @@ enum Ended {
 }
 
 impl Shared {
-    pub(super) async fn exchange(&self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn exchange(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let set = self.set();
         let asked = Asked::new(request, set.settings.protocol);
         let ended = self.tries(&set, &asked).await;
         let Asked { pass_through, upgrade, .. } = asked;
-        let ((response, stream), slot) = match ended {
+        let ((response, over), slot) = match ended {
             Ended::Answered(answered, slot) => (answered, slot),
             Ended::Refused(refusal) => return refusal.response(),
             Ended::Failed(fault) => return fault.response(pass_through),
             Ended::AllFull => return all_full(pass_through),
         };
-        let held = Held { _slot: slot, _stream: stream };
+        let held = Held { _slot: slot, _over: over };
         match upgrade {
             Some(upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 self.switch(response, upgrade, held)

@@ -72,7 +72,7 @@ pub struct UpstreamSettings {
     pub body_idle_timeout: Duration,
     /// A connection idle for this long is not used again; the upstream can only make it shorter. Default: 4 s.
     pub idle_max: Duration,
-    /// How many idle HTTP/1.1 connections are kept for each upstream; zero keeps none. Default: 128.
+    /// How many idle HTTP/1.1 connections are kept for each upstream; zero keeps none. Default: 1024.
     pub idle_connections_max: usize,
     /// How often an HTTP/2 connection with requests under way is asked whether it is still there; when no
     /// answer comes within the same time again, it is closed. Default: 10 s.
@@ -126,7 +126,7 @@ impl UpstreamSettings {
             response_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(60),
             idle_max: Duration::from_secs(4),
-            idle_connections_max: 128,
+            idle_connections_max: 1024,
             ping_every: Duration::from_secs(10),
             trust_refused_stream: false,
             in_flight_max: 1024,

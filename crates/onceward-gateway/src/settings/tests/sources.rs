@@ -80,6 +80,7 @@ fn a_variable_can_set_every_key_outside_the_routes() {
         ("ONCEWARD_LISTEN", "0.0.0.0:80"),
         ("ONCEWARD_STORE", "memory:"),
         ("ONCEWARD_LOG", "human"),
+        ("ONCEWARD_ACCESS_LOG", "none"),
         ("ONCEWARD_DRAIN_DELAY", "0"),
         ("ONCEWARD_DRAIN", "1s"),
         ("ONCEWARD_HEADER_TIMEOUT", "2s"),
