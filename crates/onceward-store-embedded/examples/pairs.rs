@@ -151,19 +151,16 @@ fn main() {
         let used = processor();
         let it = run(&store, &next, callers, answer, |it| it >= Duration::from_secs(seconds)).await;
         let used = processor().saturating_sub(used);
-        let at = |share: f64| {
-            let place = (it.took.len() as f64 * share) as usize;
-            it.took[place.min(it.took.len() - 1)]
-        };
+        let at = |per_mille: usize| it.took[(it.took.len() * per_mille / 1000).min(it.took.len() - 1)];
         println!(
             "{} callers: {} pairs/s, {:.1} µs of processor a pair, p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}, {} MiB",
             callers,
             it.pairs / it.seconds.max(1),
             used.as_secs_f64() * 1e6 / it.pairs as f64,
-            at(0.5),
-            at(0.99),
-            at(0.999),
-            at(1.0),
+            at(500),
+            at(990),
+            at(999),
+            at(1000),
             resident_mib(),
         );
     });

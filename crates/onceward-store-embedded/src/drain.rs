@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use fjall::{OwnedWriteBatch, PersistMode};
 
+use crate::engine;
 use crate::fault;
 use crate::hot::{Generation, Wake};
 use crate::line::Line;
 use crate::probe::{Point, Probe};
 use crate::row::{self, Times};
-use crate::shelf::{self, Shelf};
+use crate::shelf::Shelf;
 
 /// What is hot goes into the tables after this long, even if it is little; and so often one looks whether a background
 /// task of the engine has failed.
@@ -81,21 +82,21 @@ impl Drainer {
 
     fn work(&self) -> Result<(), String> {
         let Some(log) = &self.shelf.log else { return Ok(()) };
-        let engine = |it: fjall::Error| fault::describe(&it);
+        let tables = |it: fjall::Error| fault::describe(&it);
         let system = |it: std::io::Error| it.to_string();
         match self.shelf.hot.freeze() {
             Some(frozen) => {
                 self.probe.reached(Point::BeforeDrain).map_err(system)?;
-                apply(&self.shelf, &frozen).map_err(engine)?;
+                apply(&self.shelf, &frozen).map_err(tables)?;
                 drop(frozen);
                 self.probe.reached(Point::AfterDrain).map_err(system)?;
                 self.shelf.hot.thaw();
             }
-            None => self.shelf.database.persist(PersistMode::Buffer).map_err(engine)?,
+            None => self.shelf.database.persist(PersistMode::Buffer).map_err(tables)?,
         }
         let applied = self.shelf.hot.applied();
         if log.wants(applied) {
-            self.shelf.database.persist(PersistMode::SyncData).map_err(engine)?;
+            self.shelf.database.persist(PersistMode::SyncData).map_err(tables)?;
             log.drained(applied);
         }
         self.probe.reached(Point::BeforeRecycle).map_err(system)?;
@@ -126,7 +127,7 @@ pub(crate) fn apply(shelf: &Shelf, frozen: &Generation) -> fjall::Result<()> {
                 break;
             }
         }
-        shelf::pace(&shelf.database, [&shelf.records, &shelf.agenda], true)?;
+        engine::pace(&shelf.database, [&shelf.records, &shelf.agenda], true)?;
         batch.commit()?;
     }
     Ok(())

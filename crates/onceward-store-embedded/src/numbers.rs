@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use crate::contents::{Wrong, wrong};
-use crate::shelf::Files;
+use crate::engine::Files;
 
 /// The numbers of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use onceward_core::{Clock, Listing, Policy, Principal, Record, RecordId, State, 
 
 use crate::directory::{Directory, OpenError, refused, sync_directory};
 use crate::disk;
+use crate::engine::{self, Files};
 use crate::fault;
 use crate::found::{Found, Torn};
 use crate::journal::{self, Left};
@@ -19,7 +20,7 @@ use crate::log::{self, Read};
 use crate::row;
 use crate::salvage::{self, Unusable};
 use crate::settings::EmbeddedSettings;
-use crate::shelf::{self, Base, Files, Shelf};
+use crate::shelf::{Base, Shelf};
 use crate::survey::damaged_files;
 
 /// Where the work is done; anything in it is this repair's own.
@@ -157,7 +158,7 @@ fn write(
 ) -> Result<(), OpenError> {
     let wrong = |cause: String| OpenError::Files { path: place.to_owned(), cause };
     let engine = |it: fjall::Error| wrong(fault::describe(&it));
-    let files = shelf::files(place, settings, shelf::WORKERS).map_err(engine)?;
+    let files = engine::files(place, settings, engine::WORKERS).map_err(engine)?;
     let snapshot = shelf.snapshot();
     let readable = shelf.record_rows(&snapshot, [0; 32]).filter_map(|row| match row {
         Ok((key, stored)) => {
@@ -182,7 +183,7 @@ fn write(
         }
         batch.durability(Some(PersistMode::Buffer)).commit().map_err(engine)?;
     }
-    shelf::write_out(&files).map_err(engine)?;
+    engine::write_out(&files).map_err(engine)?;
     let Files { database, records, agenda, .. } = files;
     database.persist(PersistMode::SyncAll).map_err(engine)?;
     drop((records, agenda, database));

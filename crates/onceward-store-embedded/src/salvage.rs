@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use crate::contents::{self, Listed};
 use crate::directory::{OpenError, refused};
+use crate::engine::Files;
 use crate::fault;
 use crate::journal;
 use crate::log::{self, Read};
 use crate::numbers::Numbers;
 use crate::settings::EmbeddedSettings;
-use crate::shelf::{self, Base, Files, Shelf};
+use crate::shelf::{Base, Shelf};
 
 /// What of the old files cannot be used at all.
 #[derive(Debug, Default)]
@@ -125,7 +126,7 @@ fn remove_journals(place: &Path) -> io::Result<()> {
 /// The engine over `place`. It does no work in the background: it would stumble over damage.
 pub(crate) fn engine(place: &Path, settings: &EmbeddedSettings) -> Result<Files, OpenError> {
     let wrong = |cause: String| OpenError::Files { path: place.to_owned(), cause };
-    match catch_unwind(AssertUnwindSafe(|| shelf::files(place, settings, 0))) {
+    match catch_unwind(AssertUnwindSafe(|| crate::engine::files(place, settings, 0))) {
         Ok(files) => files.map_err(|it| wrong(fault::describe(&it))),
         Err(_) => Err(wrong("the engine panicked over them".to_owned())),
     }

@@ -11,9 +11,10 @@ use crate::contents;
 use crate::directory::{Directory, OpenError};
 use crate::fault;
 use crate::journal;
+use crate::opening;
 use crate::probe::Probe;
 use crate::settings::EmbeddedSettings;
-use crate::shelf::{self, Base, Shelf};
+use crate::shelf::{Base, Shelf};
 
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -85,7 +86,7 @@ impl Seat {
         directory.has_room()?;
         let damaged = if look { contents::damaged(&directory.database()) } else { Ok(Vec::new()) };
         let damaged = damaged.unwrap_or_default();
-        shelf::only_to_read(&damaged);
+        opening::only_to_read(&damaged);
         let shelf = Shelf::again(&self.base, &self.settings, !damaged.is_empty(), &*self.probe)?;
         *self.state() = State::Open(Arc::new(shelf));
         self.reopened.fetch_add(1, Ordering::Relaxed);

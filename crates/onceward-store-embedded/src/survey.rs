@@ -104,7 +104,7 @@ pub fn survey(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Surv
                 Err(it) => survey.not_opened = Some(fault::chain(&it)),
             }
             // Nothing was written since the opening, which left nothing in the log that the tables do not have.
-            if shelf.database.persist(fjall::PersistMode::SyncAll).is_ok() {
+            if shelf.log.is_some() && shelf.database.persist(fjall::PersistMode::SyncAll).is_ok() {
                 shelf.leave();
             }
         }

@@ -10,10 +10,10 @@ use fjall::OwnedWriteBatch;
 use onceward_core::RecordId;
 use onceward_core::record::encode::decode;
 
+use crate::engine::{self, Files};
 use crate::log::frame::{Change, changes};
 use crate::log::read::Read;
 use crate::row::{self, Times};
-use crate::shelf::{self, Files};
 
 const BATCH: usize = 500;
 
@@ -32,7 +32,7 @@ pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
         for change in step {
             written += usize::from(add(&mut batch, files, *change)?);
         }
-        shelf::pace(&files.database, [&files.records, &files.agenda], files.works)?;
+        engine::pace(&files.database, [&files.records, &files.agenda], files.works)?;
         batch.commit()?;
     }
     Ok(written)

@@ -14,7 +14,7 @@ use crate::settings::Durability;
 const CRASHED: Left = Left::Abruptly(Durability::Durable);
 const SEGMENT_BYTES: u64 = 64 << 10;
 /// Four of these fill a segment.
-const RECORD: [u8; 20_000] = [7; 20_000];
+static RECORD: [u8; 20_000] = [7; 20_000];
 
 fn now() -> Timestamp {
     Timestamp::from_millis(77)
@@ -214,8 +214,5 @@ fn a_group_longer_than_a_segment_is_written_and_read() {
     log.recycle().unwrap();
     let lengths: Vec<_> =
         segments(folder.path()).unwrap().iter().map(|it| fs::metadata(&it.1).unwrap().len()).collect();
-    assert!(
-        lengths.iter().any(|it| *it == SEGMENT_BYTES),
-        "one that grew goes back to its size: {lengths:?}"
-    );
+    assert!(lengths.contains(&SEGMENT_BYTES), "one that grew goes back to its size: {lengths:?}");
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use onceward_core::store::{Due, Filter, Insert, Put, Swept};
+use onceward_core::store::{Due, Filter, Insert, Put, Replace, Swept};
 use onceward_core::{Answer, ErrorKind, State, Store, SystemClock};
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError, Point, Probe};
 use onceward_testkit::{HandClock, eventually, within};
 
-use crate::sample::{claim, id, inserted, open, settings, stored};
+use crate::sample::{claim, completion, id, inserted, open, settings, stored};
 
 /// Stops the committer where a test wants it, fails it there, and counts the groups.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ struct Gate {
 #[derive(Debug, Default)]
 struct GateState {
     stop_before: bool,
+    stop_sync: bool,
     stop_after: bool,
     stopped: bool,
     fail_before: bool,
@@ -62,6 +63,7 @@ impl Probe for Gate {
         state.reopenings += usize::from(point == Point::BeforeReopen);
         let stop = |it: &GateState| match point {
             Point::BeforeWrite { .. } => it.stop_before,
+            Point::BeforeSync => it.stop_sync,
             Point::AfterWrite => it.stop_after,
             _ => false,
         };
@@ -138,6 +140,29 @@ async fn nobody_is_told_or_shown_what_is_not_on_the_disk() {
     let shown = stored(&store, id(1)).await.expect("on the disk, so it may be shown");
     gate.change(|it| it.stop_after = false);
     assert_eq!(within(call).await.unwrap(), Insert::Kept(shown));
+}
+
+#[tokio::test]
+async fn nobody_is_shown_what_is_in_the_log_but_not_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::with(|_| ());
+    let store = open_with(settings(folder.path()), &gate);
+    let first = inserted(&store, id(1), &claim()).await;
+    gate.change(|it| it.stop_sync = true);
+    let (put, done) = (claim(), completion(&first));
+    let mut claiming = store.insert(id(2), &put);
+    assert!(poll!(&mut claiming).is_pending());
+    gate.until_stopped().await;
+    let mut completing = store.replace(id(1), first.revision, &done);
+    assert!(poll!(&mut completing).is_pending());
+    assert_eq!(stored(&store, id(2)).await, None);
+    assert_eq!(stored(&store, id(1)).await, Some(first));
+    let page = store.list(&Filter::default(), None, 10).await.unwrap();
+    assert_eq!(page.records.len(), 1);
+    gate.change(|it| it.stop_sync = false);
+    let claimed = within(claiming).await.unwrap();
+    assert!(matches!(within(completing).await, Ok(Replace::Kept(_))));
+    assert_eq!(claimed, Insert::Kept(stored(&store, id(2)).await.unwrap()));
 }
 
 #[tokio::test]
