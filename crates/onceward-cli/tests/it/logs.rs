@@ -73,7 +73,7 @@ fn the_fields_of_the_stable_targets_are_those_that_are_documented() {
     command.args(resolve).args(["--admin", &admin, "--operator", "ada", "--force", "by hand"]);
     run(command.env("ONCEWARD_ADMIN_TOKEN", &token)).with_code(0);
     let access = gateway.process.until_lines("onceward::access", outcomes.len());
-    let audit = gateway.process.until_lines("onceward::audit", 6);
+    let audit = gateway.process.until_lines("onceward::audit", 7);
     let is_operator = |it: &&Value| !it["action"].is_null();
     let kinds = [
         ("access", fields(access.iter())),
