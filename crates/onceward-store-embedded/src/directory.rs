@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::disk;
-use crate::journal::Left;
+use crate::journal::{self, Left};
 use crate::lock::lock;
 use crate::log::{self, Needs};
 use crate::numbers::{Born, Numbers};
@@ -29,8 +29,6 @@ const FORMAT_WITHOUT_LOG: &str = "onceward embedded store, layout 1\n";
 const IN_USE: &str = "IN-USE";
 const TABLES: &str = "TABLES";
 const ROOM: &str = "ROOM";
-/// How long the engine's version file is. It is synced before the first table is made.
-const VERSION_BYTES: u64 = 4;
 /// What must be free before a store that ran out of room takes calls again: enough that it does not stop at
 /// the very next write.
 const ROOM_BYTES: usize = 4 << 20;
@@ -204,13 +202,14 @@ impl Directory {
         write().map_err(refused("write", &path))
     }
 
-    /// A kill in the middle of the very first opening leaves the engine's directory without its version file, or with
-    /// a part of it, and without a table, and the engine refuses that one for ever. There was never a record in it.
+    /// A kill or a power cut in the middle of the very first opening leaves the engine's directory without its version
+    /// file, or with a part of it or zeros, and without a table, and the engine refuses that one for ever. There was
+    /// never a record in it: the version file is synced before the first table is made.
     fn discard_unborn(&self) -> Result<(), OpenError> {
         let database = self.database();
         let tables = fs::read_dir(database.join("keyspaces")).map_or(0, Iterator::count);
-        let version = fs::metadata(database.join("version")).map_or(0, |it| it.len());
-        if self.born()? == Born::No && database.exists() && version < VERSION_BYTES && tables == 0 {
+        let has_version = fs::read(database.join("version")).is_ok_and(|it| it == journal::MAGIC);
+        if self.born()? == Born::No && database.exists() && !has_version && tables == 0 {
             fs::remove_dir_all(&database).map_err(refused("remove the unfinished", &database))?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use fjall::OwnedWriteBatch;
+use fjall::{OwnedWriteBatch, PersistMode};
 use onceward_core::RecordId;
 use onceward_core::record::encode::decode;
 
@@ -17,7 +17,7 @@ use crate::row::{self, Times};
 
 const BATCH: usize = 500;
 
-/// Brings `log` into the tables. Nothing is synced here. Gives the number of records that were changed.
+/// Brings `log` into the tables. Gives the number of records that were changed.
 pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
     let mut last = HashMap::new();
     for change in log.groups().into_iter().flat_map(changes) {
@@ -33,7 +33,8 @@ pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
             written += usize::from(add(&mut batch, files, *change)?);
         }
         engine::pace(&files.database, [&files.records, &files.agenda], files.works)?;
-        batch.commit()?;
+        // Synced for the same reason as in the drain.
+        batch.durability(Some(PersistMode::SyncData)).commit()?;
     }
     Ok(written)
 }

@@ -63,8 +63,8 @@ fn an_unknown_layout_is_refused() {
 
 #[test]
 fn a_kill_during_the_very_first_opening_does_not_spoil_the_directory() {
-    // As the engine leaves it when it is killed before or in its last step: no whole version file, no table.
-    for version in [None, Some(""), Some("FJL")] {
+    // As the engine leaves it when it is killed or loses power before or in its last step: no whole version file, no table.
+    for version in [None, Some(""), Some("FJL"), Some("\0\0\0\0")] {
         let folder = tempfile::tempdir().unwrap();
         drop(open(folder.path()));
         let database = folder.path().join("db");
