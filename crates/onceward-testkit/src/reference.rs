@@ -1,7 +1,7 @@
 //! Random calls to a store, one at a time, each compared with a reference: a sequential model of the laws.
 //!
-//! The model ([`laws`]) is written from what a store promises and calls none of core's code that stores call, so
-//! that it can disagree with them. A run is a list of [`Step`]s out of one seed; every step is possible at any
+//! The model (`laws`) is written from what a store promises and calls none of core's code that stores call, so
+//! that it can disagree with them. A run is a list of steps out of one seed; every step is possible at any
 //! time, so that whatever is left of a failing list is a list again, and the shortest one that still fails is what
 //! a test shows. That is why plain `proptest` does: `proptest-state-machine` would add preconditions, which these
 //! steps do not have.

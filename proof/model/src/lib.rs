@@ -4,13 +4,13 @@
 //! and a sweep. A state holds what each of them knows; an action is one step of one of them. Every decision, every
 //! put and every stamp is made by `onceward_core::{decide, transition, store}`: nothing of it is written here again.
 //!
-//! - [`setup`], [`setups`]: what is explored, and which rule is broken on purpose
+//! - [`setup`], [`mod@setups`]: what is explored, and which rule is broken on purpose
 //! - [`state`], [`action`]: what there is, and what can happen
 //! - `attempt`, `holder`, `storage`, `operator`, `far_side`: one file per party
 //! - [`promise`]: what must never be, and what must be seen
-//! - [`calm`]: once faults stop, everything settles
-//! - [`explore`]: runs a setup and says what came of it
-//! - [`shortest`]: the shortest way to a broken promise, in words
+//! - [`mod@calm`]: once faults stop, everything settles
+//! - [`mod@explore`]: runs a setup and says what came of it
+//! - [`mod@shortest`]: the shortest way to a broken promise, in words
 
 pub mod action;
 mod attempt;
