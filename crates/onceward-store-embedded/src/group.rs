@@ -101,29 +101,21 @@ impl<'a> Group<'a> {
     }
 
     fn insert(&mut self, id: RecordId, put: &Put) -> Result<Insert> {
-        if self.now > put.not_after {
-            return Ok(Insert::Late(self.now));
+        let found = self.current(id)?.filter(|_| !mutant::is(Mutant::GetThenSet));
+        let result = put.insert(id, found.as_deref(), self.now);
+        if let Insert::Kept(record) = &result {
+            self.change(None, id, Some(record.clone()));
         }
-        if let Some(found) = self.current(id)?.filter(|_| !mutant::is(Mutant::GetThenSet)) {
-            return Ok(Insert::Found(Arc::unwrap_or_clone(found), self.now));
-        }
-        let record = put.stamp(id, None, self.now);
-        self.change(None, id, Some(record.clone()));
-        Ok(Insert::Kept(record))
+        Ok(result)
     }
 
     fn replace(&mut self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
-        if self.now > put.not_after {
-            return Ok(Replace::Late(self.now));
+        let found = self.current(id)?;
+        let result = put.replace(id, found.as_deref(), seen, self.now);
+        if let Replace::Kept(record) = &result {
+            self.change(found.as_deref(), id, Some(record.clone()));
         }
-        match self.current(id)? {
-            Some(found) if found.revision == seen => {
-                let record = put.stamp(id, Some(&found), self.now);
-                self.change(Some(&found), id, Some(record.clone()));
-                Ok(Replace::Kept(record))
-            }
-            other => Ok(Replace::Lost(other.map(Arc::unwrap_or_clone), self.now)),
-        }
+        Ok(result)
     }
 
     /// Drops what is over, each only at the revision that was looked at. Unreadable records stay.
