@@ -1,5 +1,6 @@
 //! The parts of core that every request pays for: fingerprint, stored bytes, the decision.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,13 +90,13 @@ fn decision(bencher: Bencher<'_, '_>, case: &str) {
 fn claim() -> Put {
     Put {
         grant: Some(Grant { owner: Owner::from_bytes([2; 16]), new_life: false }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::from_bytes([7; 16]),
             kind: "POST".to_owned(),
             host: "bench.test".to_owned(),
             path: "/charges".to_owned(),
             key: "r00001-0-123456".to_owned(),
-        },
+        }),
         rules: onceward_core::record::RULES,
         fingerprint: Some(Fingerprint::from_bytes([3; 32])),
         state: State::Running,

@@ -1,6 +1,7 @@
 //! What a store remembers for a record id.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -166,8 +167,8 @@ pub enum State {
 pub struct Record {
     /// Its name.
     pub id: RecordId,
-    /// What operators look it up by.
-    pub listing: Listing,
+    /// What operators look it up by: written once, and shared by every later state.
+    pub listing: Arc<Listing>,
     /// The version of the scope and fingerprint rules that made it.
     pub rules: u16,
     /// What was asked. Released records have forgotten it.

@@ -1,6 +1,7 @@
 //! The promises that a store makes. It knows nothing of leases, replays or policies.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,7 +84,7 @@ pub struct Put {
     /// A grant changes fence, attempt and owner; without one they are kept.
     pub grant: Option<Grant>,
     /// What operators look it up by.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
     /// The version of the scope and fingerprint rules.
     pub rules: u16,
     /// What was asked; `None` for a released record.
@@ -126,7 +127,7 @@ impl Put {
     pub fn keep(record: &Record, not_after: Timestamp) -> Self {
         Self {
             grant: None,
-            listing: record.listing.clone(),
+            listing: Arc::clone(&record.listing),
             rules: record.rules,
             fingerprint: record.fingerprint,
             state: record.state.clone(),
@@ -182,7 +183,7 @@ impl Put {
         };
         Record {
             id,
-            listing: self.listing.clone(),
+            listing: Arc::clone(&self.listing),
             rules: self.rules,
             fingerprint: self.fingerprint,
             state: self.state.clone(),

@@ -2,6 +2,7 @@
 //! [`decide`](crate::decide): no clock, no await, no store. The engine carries them out; whoever checks the
 //! protocol runs the very same functions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,7 +86,7 @@ impl Claiming {
 
     /// The put that is sent next. From now on it may land.
     #[must_use]
-    pub fn put(&mut self, listing: Listing, not_after: Timestamp) -> Put {
+    pub fn put(&mut self, listing: Arc<Listing>, not_after: Timestamp) -> Put {
         let over = self.over.as_ref();
         self.after_unknown |= over.is_some_and(|it| it.unfinished);
         Put {

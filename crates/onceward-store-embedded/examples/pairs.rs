@@ -32,13 +32,13 @@ fn id(number: u64) -> RecordId {
 fn claim(number: u64) -> Put {
     Put {
         grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: true }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::ANONYMOUS,
             kind: "POST".into(),
             host: "shop.example".into(),
             path: "/payments".into(),
             key: format!("key-{number:020}"),
-        },
+        }),
         rules: onceward_core::record::RULES,
         fingerprint: Some(Fingerprint::from_bytes([3; 32])),
         state: State::Running,

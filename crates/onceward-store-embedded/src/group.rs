@@ -273,13 +273,13 @@ mod tests {
         let text = String::new;
         Put {
             grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: true }),
-            listing: Listing {
+            listing: Arc::new(Listing {
                 principal: Principal::ANONYMOUS,
                 kind: text(),
                 host: text(),
                 path: text(),
                 key: text(),
-            },
+            }),
             rules: onceward_core::record::RULES,
             fingerprint: Some(Fingerprint::from_bytes([3; 32])),
             state: State::Running,

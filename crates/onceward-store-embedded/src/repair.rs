@@ -195,13 +195,13 @@ fn unresolved(id: RecordId, now: Timestamp) -> Record {
     let nothing = String::new;
     let put = Put {
         grant: None,
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::ANONYMOUS,
             kind: nothing(),
             host: nothing(),
             path: nothing(),
             key: nothing(),
-        },
+        }),
         rules: onceward_core::record::RULES,
         fingerprint: None,
         state: State::Abandoned { reason: REASON.to_owned() },

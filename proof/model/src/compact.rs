@@ -5,6 +5,7 @@
 //! and the ends of lease and run of a record that does not run, which only matter while it runs. So states that
 //! differ in nothing else are one state. Everything else is folded without loss, which debug builds check.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,14 +119,14 @@ pub fn told(answer: &Answer) -> Told {
 
 /// A listing of nothing: no rule reads it.
 #[must_use]
-pub fn listing() -> Listing {
-    Listing {
+pub fn listing() -> Arc<Listing> {
+    Arc::new(Listing {
         principal: Principal::ANONYMOUS,
         kind: String::new(),
         host: String::new(),
         path: String::new(),
         key: String::new(),
-    }
+    })
 }
 
 /// What a save leaves behind.

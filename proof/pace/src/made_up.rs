@@ -1,5 +1,6 @@
 //! Operations that nobody asked for, of the size that the gateway's have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,13 +21,13 @@ pub fn id() -> RecordId {
 pub fn claim(key: String) -> Put {
     Put {
         grant: Some(Grant { owner: Owner::from_bytes(bytes()), new_life: false }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::from_bytes(bytes()),
             kind: "POST".to_owned(),
             host: "bench.test".to_owned(),
             path: "/charges".to_owned(),
             key,
-        },
+        }),
         rules: RULES,
         fingerprint: Some(Fingerprint::from_bytes(bytes())),
         state: State::Running,

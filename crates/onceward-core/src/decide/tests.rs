@@ -1,5 +1,6 @@
 //! The contract as tables: one line a case.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -35,13 +36,13 @@ fn answer() -> Answer {
 fn record(state: State, age: i64, unresolved: Unresolved) -> Record {
     let put = Put {
         grant: Some(Grant { owner: OTHER, new_life: false }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::ANONYMOUS,
             kind: "POST".into(),
             host: String::new(),
             path: "/".into(),
             key: "k".into(),
-        },
+        }),
         rules: RULES,
         fingerprint: (state != State::Released).then_some(SAME),
         state,

@@ -1,5 +1,6 @@
 //! One `begin`: claims the record, or finds out why not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::stray::Unsure;
@@ -28,7 +29,7 @@ impl Engine {
         let id = attempt.record_id();
         let claim =
             Claim { owner: inner.new_owner()?, fingerprint: attempt.fingerprint, policy: attempt.policy };
-        let listing = self.listing(attempt).await?;
+        let listing = Arc::new(self.listing(attempt).await?);
         let started = inner.clock.boot();
         let mut unsure = Unsure::new(inner, id, claim.owner);
         let mut claiming = Claiming::new(claim);
@@ -45,7 +46,7 @@ impl Engine {
                     Hit::Mismatch => Begin::Mismatch,
                 });
             }
-            let put = claiming.put(listing.clone(), inner.not_after().await?);
+            let put = claiming.put(Arc::clone(&listing), inner.not_after().await?);
             unsure.sent(put.not_after, before.boot(), claiming.after_unknown);
             let asked = inner.ask(id, claiming.seen(), &put).await;
             match asked.map(|it| claiming.heard(it)) {

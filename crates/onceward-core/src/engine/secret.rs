@@ -1,5 +1,6 @@
 //! The secret of a store, from which the hash keys are derived. It is made once, by whoever comes first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inner;
@@ -26,13 +27,13 @@ impl Inner {
                     .map_err(|it| Error::new(ErrorKind::Unavailable, "make the hash key").caused_by(it))?;
                 let put = Put {
                     grant: None,
-                    listing: Listing {
+                    listing: Arc::new(Listing {
                         principal: Principal::ANONYMOUS,
                         kind: RESERVED_KIND.into(),
                         host: String::new(),
                         path: String::new(),
                         key: "hash key".into(),
-                    },
+                    }),
                     rules: RULES,
                     fingerprint: None,
                     state: State::Done(Answer::new("hash key", secret.to_vec())),

@@ -8,6 +8,7 @@
 //! written in the oldest version that can hold it, so that the build before this one reads all but those. Reading
 //! unpacks nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -128,13 +129,13 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
     let updated = input.time()?;
     let wake_at = input.option(Reader::time)?;
     let fingerprint = input.option(|input| input.fixed().map(Fingerprint::from_bytes))?;
-    let listing = Listing {
+    let listing = Arc::new(Listing {
         principal: Principal::from_bytes(input.fixed()?),
         kind: input.text()?,
         host: input.text()?,
         path: input.text()?,
         key: input.text()?,
-    };
+    });
     let policy = Policy {
         lease: input.millis()?,
         run_max: input.millis()?,

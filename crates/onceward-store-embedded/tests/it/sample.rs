@@ -39,13 +39,13 @@ pub(crate) fn id(number: u16) -> RecordId {
 pub(crate) fn claim() -> Put {
     Put {
         grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::ANONYMOUS,
             kind: "POST".into(),
             host: "shop.example".into(),
             path: "/payments".into(),
             key: "k".into(),
-        },
+        }),
         rules: onceward_core::record::RULES,
         fingerprint: Some(Fingerprint::from_bytes([3; 32])),
         state: State::Running,

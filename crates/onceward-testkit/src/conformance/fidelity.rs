@@ -30,13 +30,13 @@ fn states() -> Vec<State> {
 
 fn rich(state: State) -> Put {
     Put {
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::from_bytes([0xfe; 16]),
             kind: "PÄTCH'\"; DROP".into(),
             host: String::new(),
             path: format!("/{}", "x".repeat(8000)),
             key: "~".repeat(255),
-        },
+        }),
         fingerprint: None,
         state,
         policy: Policy {

@@ -32,13 +32,13 @@ pub(super) fn owner(number: u8) -> Owner {
 pub(super) fn claim(number: u8) -> Put {
     Put {
         grant: Some(Grant { owner: owner(number), new_life: false }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::from_bytes([number; 16]),
             kind: "POST".into(),
             host: "shop.example".into(),
             path: "/payments".into(),
             key: format!("key-{number}"),
-        },
+        }),
         rules: onceward_core::record::RULES,
         fingerprint: Some(Fingerprint::from_bytes([number; 32])),
         state: State::Running,

@@ -30,13 +30,13 @@ const ID: RecordId = RecordId::from_bytes([1; 32]);
 fn put() -> Put {
     Put {
         grant: Some(onceward_core::store::Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::ANONYMOUS,
             kind: "POST".into(),
             host: String::new(),
             path: String::new(),
             key: "k".into(),
-        },
+        }),
         rules: 1,
         fingerprint: Some(Fingerprint::from_bytes([1; 32])),
         state: State::Running,

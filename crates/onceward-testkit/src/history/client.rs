@@ -195,13 +195,13 @@ impl Client {
     fn put(&self, write: &Write) -> Put {
         Put {
             grant: write.grant.map(|it| Grant { owner: Owner::from_bytes([it; 16]), new_life: false }),
-            listing: Listing {
+            listing: Arc::new(Listing {
                 principal: Principal::ANONYMOUS,
                 kind: "POST".into(),
                 host: String::new(),
                 path: "/".into(),
                 key: write.name.to_string(),
-            },
+            }),
             rules: onceward_core::record::RULES,
             fingerprint: Some(Fingerprint::from_bytes([7; 32])),
             state: match write.kind {

@@ -4,6 +4,7 @@
 //! takes, and the order of records that are due at the same time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::store::{Due, Filter, Insert, Page, Put, Replace, SETTLE, Swept};
@@ -314,7 +315,7 @@ fn stamped(id: RecordId, put: &Put, old: Option<&Record>, now: Timestamp) -> Rec
     };
     let mut record = Record {
         id,
-        listing: put.listing.clone(),
+        listing: Arc::clone(&put.listing),
         rules: put.rules,
         fingerprint: put.fingerprint,
         state: put.state.clone(),

@@ -1,5 +1,6 @@
 //! What a random run is made of. Nothing here refers to a result, so any part of a run is a run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -104,13 +105,13 @@ impl Sketch {
             grant: self
                 .grant
                 .map(|(owner, new_life)| Grant { owner: Owner::from_bytes([owner; 16]), new_life }),
-            listing: Listing {
+            listing: Arc::new(Listing {
                 principal: Principal::from_bytes([self.cargo >> 2 & 1; 16]),
                 kind: text(0, KINDS),
                 host: "shop.example".into(),
                 path: text(1, PATHS),
                 key: format!("key-{}", self.cargo),
-            },
+            }),
             rules: onceward_core::record::RULES,
             fingerprint: (!one_in(3)).then(|| Fingerprint::from_bytes([self.cargo; 32])),
             state: match self.state {

@@ -3,13 +3,13 @@ use super::*;
 fn sample(state: State) -> Record {
     Record {
         id: RecordId::from_bytes([9; 32]),
-        listing: Listing {
+        listing: Arc::new(Listing {
             principal: Principal::from_bytes([3; 16]),
             kind: "POST".into(),
             host: "shop.example".into(),
             path: "/payments".into(),
             key: "k-1".into(),
-        },
+        }),
         rules: RULES,
         fingerprint: Some(Fingerprint::from_bytes([5; 32])),
         state,
