@@ -1,17 +1,17 @@
 //! Stored bytes: versioned, checksummed, and read back to the very same record.
 //!
 //! Layout: format version (1 byte), the fields in order (integers big-endian, texts and bytes behind their
-//! length), then 8 bytes of BLAKE3 over the record id and all that comes before. Bytes under another record's
-//! id, truncated, flipped or of an unknown version are refused, never guessed at.
+//! length), then 8 bytes: XXH3 of all that comes before, xor XXH3 of the record id. Bytes under another record's
+//! id, truncated, flipped or of an unknown version are refused, never guessed at. The checksum is against damage:
+//! whoever may write the files may write records.
 //!
-//! Version 2 adds packed answers, as a state of their own: kind, plain length (4 bytes), zstd frame. A record is
-//! written in the oldest version that can hold it, so that the build before this one reads all but those. Reading
-//! unpacks nothing.
+//! A packed answer is a state of its own: kind, plain length (4 bytes), zstd frame. Reading unpacks nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -22,11 +22,8 @@ use crate::record::{
     Answer, Fence, Listing, Owner, PACK_BYTES_MAX, RULES, Record, Revision, State, Timestamp,
 };
 
-/// The newest format that [`encode`] writes. Readers accept this one and its predecessor.
-pub const FORMAT: u8 = 2;
-
-/// The format without packed answers.
-const FORMAT_PLAIN: u8 = 1;
+/// The format that [`encode`] writes and [`decode`] reads. 1 and 2 were those of builds before the first release.
+pub const FORMAT: u8 = 3;
 
 const CHECK_BYTES: usize = 8;
 
@@ -34,9 +31,8 @@ const CHECK_BYTES: usize = 8;
 #[must_use]
 pub fn encode(record: &Record) -> Vec<u8> {
     let answer = if let State::Done(answer) = &record.state { Some(answer) } else { None };
-    let is_packed = answer.is_some_and(|it| matches!(it.content(), Content::Packed { .. }));
     let mut out = Writer(Vec::with_capacity(320 + answer.map_or(0, Answer::stored_len)));
-    out.u8(if is_packed { FORMAT } else { FORMAT_PLAIN });
+    out.u8(FORMAT);
     out.u16(record.rules);
     out.u64(record.revision.0);
     out.u64(record.fence.0);
@@ -101,7 +97,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
 pub fn decode(id: RecordId, stored: &Bytes) -> Result<Record> {
     read(id, stored).ok_or_else(|| {
         let doing = match stored.first() {
-            Some(&(FORMAT_PLAIN | FORMAT)) => "read a stored record: its checksum or its shape is wrong",
+            Some(&FORMAT) => "read a stored record: its checksum or its shape is wrong",
             Some(_) => "read a stored record: its format version is unknown to this build",
             None => "read a stored record: it is empty",
         };
@@ -115,7 +111,7 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
         return None;
     }
     let mut input = Reader(stored.slice(..body));
-    let format = input.u8().filter(|it| (FORMAT_PLAIN..=FORMAT).contains(it))?;
+    input.u8().filter(|it| *it == FORMAT)?;
     let rules = input.u16().filter(|it| (1..=RULES).contains(it))?;
     let revision = Revision(input.u64()?);
     let fence = Fence(input.u64()?);
@@ -154,7 +150,7 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
         2 => State::Released,
         3 => State::Done(Answer::of(input.text()?, Content::Plain(input.bytes()?))),
         4 => State::Tombstone,
-        5 if format >= FORMAT => {
+        5 => {
             let kind = input.text()?;
             let len = input.u32().filter(|it| usize::try_from(*it).is_ok_and(|it| it <= PACK_BYTES_MAX))?;
             State::Done(Answer::of(kind, Content::Packed { len, frame: input.bytes()? }))
@@ -187,12 +183,7 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
 }
 
 fn checksum(id: RecordId, body: &[u8]) -> [u8; CHECK_BYTES] {
-    let mut hash = blake3::Hasher::new();
-    hash.update(id.as_bytes());
-    hash.update(body);
-    let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&hash.finalize().as_bytes()[..CHECK_BYTES]);
-    check
+    (xxh3_64(body) ^ xxh3_64(id.as_bytes())).to_be_bytes()
 }
 
 struct Writer(Vec<u8>);
