@@ -103,7 +103,7 @@ impl Store for MeteredStore {
         call.told(self.store.load(id).await, ok)
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         let call = self.call("due");
         call.told(self.store.due(due, limit).await, ok)
     }

@@ -49,7 +49,6 @@ impl Attempt {
 
 /// What an attempt may do.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made and taken apart once a request; a box would cost more")]
 pub enum Begin {
     /// Run the operation, then finish the permit.
     Run(Permit),

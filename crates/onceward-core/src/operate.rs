@@ -1,5 +1,6 @@
 //! What operators do: look, resolve, remove. Each change swaps on the revision that was shown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decide::{Verdict, Verdicts, judge_verdict};
@@ -16,11 +17,11 @@ use crate::transition::resolved;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operated {
     /// It is so; this is the record now.
-    Done(Record),
+    Done(Arc<Record>),
     /// There is no such record. Nothing was written.
     NotFound,
     /// The record is not at the revision that was named; this is how it is. Nothing was written.
-    Changed(Record),
+    Changed(Arc<Record>),
     /// A permit is out and its lease is alive for this long. Nothing was written.
     LeaseAlive(Duration),
     /// The record has a final answer, or stands for nothing. Nothing was written.

@@ -28,7 +28,7 @@ use crate::transition::{abandoned, completed, given_back, released, renewed, sav
 #[must_use = "a dropped permit leaves its record unresolved"]
 pub struct Permit {
     engine: Engine,
-    record: Record,
+    record: Arc<Record>,
     /// When the grant was asked for, on the boot clock: everything local is counted from before the call.
     granted: Duration,
     /// Until when the lease lasts at least, by the boot clock. Advice, never proof.
@@ -51,7 +51,7 @@ enum Swapped {
 }
 
 impl Permit {
-    pub(crate) fn granted(engine: Engine, record: Record, asked: Duration, after_unknown: bool) -> Self {
+    pub(crate) fn granted(engine: Engine, record: Arc<Record>, asked: Duration, after_unknown: bool) -> Self {
         let flight = engine.inner.flights.take_off(record.id);
         let lease_until = asked.saturating_add(record.policy.lease);
         Self { engine, record, granted: asked, lease_until, after_unknown, _flight: flight }
@@ -207,7 +207,7 @@ impl Permit {
         let inner = &self.engine.inner;
         let load = inner.store.load(self.record.id);
         let loaded = inner.in_budget("look at the record", load).await?;
-        match judge_loss(&self.record, Finish::Renew, loaded.record.as_ref()) {
+        match judge_loss(&self.record, Finish::Renew, loaded.record.as_deref()) {
             Loss::Again(_) => Ok(()),
             Loss::AlreadySo | Loss::Stands(_) | Loss::Lost => {
                 Err(Error::new(ErrorKind::Lost, "keep the lease"))
@@ -233,7 +233,7 @@ impl Permit {
                 }
                 Replace::Lost(shown, now) => {
                     inner.heard(now);
-                    match judge_loss(&self.record, Finish::Renew, shown.as_ref()) {
+                    match judge_loss(&self.record, Finish::Renew, shown.as_deref()) {
                         Loss::Again(revision) => seen = revision,
                         Loss::AlreadySo | Loss::Stands(_) | Loss::Lost => {
                             return Err(Error::new(ErrorKind::Lost, "renew the lease"));
@@ -264,7 +264,7 @@ impl Permit {
                 }
                 Ok(Replace::Lost(shown, now)) => {
                     inner.heard(now);
-                    match judge_loss(&self.record, wanted, shown.as_ref()) {
+                    match judge_loss(&self.record, wanted, shown.as_deref()) {
                         Loss::Again(revision) => seen = revision,
                         Loss::AlreadySo => return Ok(Swapped::AlreadySo),
                         Loss::Stands(answer) => return Ok(Swapped::Stands(answer)),

@@ -50,7 +50,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn load(&self, id: RecordId) -> Result<Loaded>;
 
     /// Records whose time of this kind has passed, earliest first, at most `limit`.
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>>;
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>>;
 
     /// Records that match `filter`, in an order of the store's own, at most `limit`, from `cursor` on.
     /// A record that changes meanwhile may be missed or seen twice; no other is.
@@ -141,21 +141,29 @@ impl Put {
     /// What [`Store::insert`] does at `now` where `found` is what the store has: the rule, for backends that
     /// compute in Rust. On [`Insert::Kept`] they keep that record.
     #[must_use]
-    pub fn insert(&self, id: RecordId, found: Option<&Record>, now: Timestamp) -> Insert {
+    pub fn insert(&self, id: RecordId, found: Option<&Arc<Record>>, now: Timestamp) -> Insert {
         match found {
             _ if now > self.not_after => Insert::Late(now),
-            Some(found) => Insert::Found(found.clone(), now),
-            None => Insert::Kept(self.stamp(id, None, now)),
+            Some(found) => Insert::Found(Arc::clone(found), now),
+            None => Insert::Kept(Arc::new(self.stamp(id, None, now))),
         }
     }
 
     /// What [`Store::replace`] does at `now` where `found` is what the store has: the rule, for backends that
     /// compute in Rust. On [`Replace::Kept`] they keep that record.
     #[must_use]
-    pub fn replace(&self, id: RecordId, found: Option<&Record>, seen: Revision, now: Timestamp) -> Replace {
+    pub fn replace(
+        &self,
+        id: RecordId,
+        found: Option<&Arc<Record>>,
+        seen: Revision,
+        now: Timestamp,
+    ) -> Replace {
         match found {
             _ if now > self.not_after => Replace::Late(now),
-            Some(found) if found.revision == seen => Replace::Kept(self.stamp(id, Some(found), now)),
+            Some(found) if found.revision == seen => {
+                Replace::Kept(Arc::new(self.stamp(id, Some(found), now)))
+            }
             other => Replace::Lost(other.cloned(), now),
         }
     }
@@ -214,10 +222,10 @@ impl Put {
 /// What [`Store::insert`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Insert {
-    /// It was kept; this is the stamped record.
-    Kept(Record),
+    /// It was kept; this is the stamped record, shared with whoever keeps it.
+    Kept(Arc<Record>),
     /// Another record is there, at the store's time. Nothing was written.
-    Found(Record, Timestamp),
+    Found(Arc<Record>, Timestamp),
     /// The store's clock, shown here, is past `not_after`. Nothing was written.
     Late(Timestamp),
 }
@@ -225,10 +233,10 @@ pub enum Insert {
 /// What [`Store::replace`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replace {
-    /// It was swapped in; this is the stamped record.
-    Kept(Record),
+    /// It was swapped in; this is the stamped record, shared with whoever keeps it.
+    Kept(Arc<Record>),
     /// The revision is another one, or there is no record. Nothing was written.
-    Lost(Option<Record>, Timestamp),
+    Lost(Option<Arc<Record>>, Timestamp),
     /// The store's clock, shown here, is past `not_after`. Nothing was written.
     Late(Timestamp),
 }
@@ -237,7 +245,7 @@ pub enum Replace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// The record, if there is one.
-    pub record: Option<Record>,
+    pub record: Option<Arc<Record>>,
     /// The store's time.
     pub now: Timestamp,
 }

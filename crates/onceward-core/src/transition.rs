@@ -42,9 +42,9 @@ pub struct TakeOver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
     /// The put was kept; this is the record.
-    Kept(Record),
+    Kept(Arc<Record>),
     /// Another record is there, at the store's time.
-    Found(Record, Timestamp),
+    Found(Arc<Record>, Timestamp),
     /// The record that was to be taken over is gone.
     Nothing,
     /// The call came too late and wrote nothing.
@@ -57,7 +57,7 @@ pub enum Next {
     /// The permit is granted: by this call, or by an earlier one whose reply was lost.
     Run {
         /// The record that is held.
-        record: Record,
+        record: Arc<Record>,
         /// Whether this call was the one that was granted.
         by_this_call: bool,
     },
@@ -68,7 +68,7 @@ pub enum Next {
     /// Another attempt is running. Whoever waits inserts again later.
     Busy,
     /// Nothing is granted; this is why, as it was found, at the store's time.
-    Told(Decision, Record, Timestamp),
+    Told(Decision, Arc<Record>, Timestamp),
 }
 
 impl Claiming {
@@ -126,7 +126,7 @@ impl Claiming {
                     new_life,
                     policy,
                     unfinished,
-                    checkpoint: found.checkpoint.filter(|_| unfinished),
+                    checkpoint: found.checkpoint.clone().filter(|_| unfinished),
                 });
                 Next::Again
             }

@@ -3,7 +3,6 @@
 //! Every rule comes from core. Here is only who goes first, and that a record which is changed twice in a
 //! group is written once.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::io;
 use std::sync::Arc;
@@ -12,12 +11,13 @@ use onceward_core::mutant::{self, Mutant};
 use onceward_core::record::encode::encode;
 use onceward_core::store::{Expiry, Insert, Put, Replace, Swept};
 use onceward_core::{Record, RecordId, Result, Revision, State, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::by_id::ById;
 use crate::fault::Fault;
 use crate::hot::{Entry, Kept};
 use crate::log::{Change as Logged, Log};
 use crate::probe::{Point, Probe};
+use crate::reply::{Caller, Promise, Reply, Told, tell};
 use crate::row::Times;
 use crate::settings::Durability;
 use crate::shelf::Shelf;
@@ -25,30 +25,25 @@ use crate::shelf::Shelf;
 /// How many bytes of records one group may read and gather before it is written.
 const GROUP_BYTES: usize = 8 << 20;
 
-pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
-
-/// A call on its way to the committer, with its place in the queue.
+/// A call on its way to the committer.
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) ask: Ask,
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) caller: Caller,
 }
 
 #[derive(Debug)]
 pub(crate) enum Ask {
-    Insert { id: RecordId, put: Put, reply: Reply<Insert> },
-    Replace { id: RecordId, seen: Revision, put: Put, reply: Reply<Replace> },
+    Insert { id: RecordId, put: Box<Put>, reply: Reply<Insert> },
+    Replace { id: RecordId, seen: Revision, put: Box<Put>, reply: Reply<Replace> },
     Expire { looked_at: Vec<(RecordId, Revision)>, reply: Reply<Swept> },
     Check { reply: Reply<()> },
 }
 
-/// Tells one caller its result, or why the group failed.
-type Promise = Box<dyn FnOnce(Option<&Fault>)>;
-
 pub(crate) struct Group<'a> {
     shelf: &'a Shelf,
     now: Timestamp,
-    changes: HashMap<RecordId, Change>,
+    changes: ById<Change>,
     bytes: usize,
     promises: Vec<Promise>,
 }
@@ -65,7 +60,7 @@ struct Change {
 impl<'a> Group<'a> {
     /// An empty group at the store's time.
     pub(crate) fn new(shelf: &'a Shelf) -> Self {
-        Self { shelf, now: shelf.now(), changes: HashMap::new(), bytes: 0, promises: Vec::new() }
+        Self { shelf, now: shelf.now(), changes: ById::default(), bytes: 0, promises: Vec::new() }
     }
 
     pub(crate) fn is_full(&self, calls_max: usize) -> bool {
@@ -73,47 +68,33 @@ impl<'a> Group<'a> {
     }
 
     /// Judges one call. Nobody is told yet. A caller that left is not served.
-    pub(crate) fn take(&mut self, Order { ask, place }: Order) {
-        match ask {
-            Ask::Insert { id, put, reply } => {
-                if !reply.is_closed() {
-                    let result = self.insert(id, &put);
-                    self.promise(place, reply, result);
-                }
-            }
-            Ask::Replace { id, seen, put, reply } => {
-                if !reply.is_closed() {
-                    let result = self.replace(id, seen, &put);
-                    self.promise(place, reply, result);
-                }
-            }
-            Ask::Expire { looked_at, reply } => {
-                if !reply.is_closed() {
-                    let result = self.expire(&looked_at);
-                    self.promise(place, reply, result);
-                }
-            }
-            Ask::Check { reply } => {
-                let result = self.check();
-                self.promise(place, reply, result);
-            }
-        }
+    pub(crate) fn take(&mut self, Order { ask, caller }: Order) {
+        let told = match ask {
+            Ask::Insert { reply, .. } if reply.is_closed() => return,
+            Ask::Replace { reply, .. } if reply.is_closed() => return,
+            Ask::Expire { reply, .. } if reply.is_closed() => return,
+            Ask::Insert { id, put, reply } => Told::Insert(self.insert(id, &put), reply),
+            Ask::Replace { id, seen, put, reply } => Told::Replace(self.replace(id, seen, &put), reply),
+            Ask::Expire { looked_at, reply } => Told::Expire(self.expire(&looked_at), reply),
+            Ask::Check { reply } => Told::Check(self.check(), reply),
+        };
+        self.promises.push(Promise { told, caller });
     }
 
     fn insert(&mut self, id: RecordId, put: &Put) -> Result<Insert> {
         let found = self.current(id)?.filter(|_| !mutant::is(Mutant::GetThenSet));
-        let result = put.insert(id, found.as_deref(), self.now);
+        let result = put.insert(id, found.as_ref(), self.now);
         if let Insert::Kept(record) = &result {
-            self.change(None, id, Some(record.clone()));
+            self.change(None, id, Some(Arc::clone(record)));
         }
         Ok(result)
     }
 
     fn replace(&mut self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
         let found = self.current(id)?;
-        let result = put.replace(id, found.as_deref(), seen, self.now);
+        let result = put.replace(id, found.as_ref(), seen, self.now);
         if let Replace::Kept(record) = &result {
-            self.change(found.as_deref(), id, Some(record.clone()));
+            self.change(found.as_deref(), id, Some(Arc::clone(record)));
         }
         Ok(result)
     }
@@ -129,7 +110,7 @@ impl<'a> Group<'a> {
             match found.expiry(self.now) {
                 Expiry::Keep => {}
                 Expiry::Tombstone(next) => {
-                    self.change(Some(&found), id, Some(*next));
+                    self.change(Some(&found), id, Some(Arc::new(*next)));
                     swept.tombstones += 1;
                 }
                 Expiry::Remove => {
@@ -152,16 +133,15 @@ impl<'a> Group<'a> {
     fn current(&mut self, id: RecordId) -> Result<Option<Arc<Record>>> {
         let found = match self.changes.get(&id) {
             Some(change) => change.after.clone(),
-            None => self.shelf.current(id)?,
+            None => self.shelf.read(id)?,
         };
         self.bytes += found.as_deref().map_or(0, size);
         Ok(found)
     }
 
     /// What is there now counts only where the group has not changed it before.
-    fn change(&mut self, found: Option<&Record>, id: RecordId, after: Option<Record>) {
-        self.bytes += after.as_ref().map_or(0, size);
-        let after = after.map(Arc::new);
+    fn change(&mut self, found: Option<&Record>, id: RecordId, after: Option<Arc<Record>>) {
+        self.bytes += after.as_deref().map_or(0, size);
         let seen = found.map_or(Revision(0), |it| it.revision);
         match self.changes.entry(id) {
             Place::Occupied(mut it) => (it.get_mut().after, it.get_mut().seen) = (after, seen),
@@ -170,14 +150,6 @@ impl<'a> Group<'a> {
                 it.insert(Change { before, after, seen });
             }
         }
-    }
-
-    fn promise<T: 'static>(&mut self, place: OwnedSemaphorePermit, reply: Reply<T>, result: Result<T>) {
-        self.promises.push(Box::new(move |fault: Option<&Fault>| {
-            // A caller that left needs no answer.
-            let _ = reply.send(fault.map_or(result, |it| Err(it.error())));
-            drop(place);
-        }));
     }
 
     /// Writes the group, then tells everybody: also a call that changed nothing may have been shown a record
@@ -194,9 +166,7 @@ impl<'a> Group<'a> {
         if let Some(fault) = fault.as_ref().filter(|_| shelf.log.is_some()) {
             tracing::error!(cause = ?fault, calls = promises.len(), "a group of writes failed");
         }
-        for promise in promises {
-            promise(fault.as_ref());
-        }
+        tell(promises, fault.as_ref());
         wrote
     }
 

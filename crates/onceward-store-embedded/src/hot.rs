@@ -3,13 +3,13 @@
 //! There are two generations: the one that the committer adds to, and one that is being drained. Who looks for a record
 //! looks there, then in the engine's tables. A record that changes often while it is hot goes there once.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use onceward_core::{Record, RecordId};
 
+use crate::by_id::ById;
 use crate::group::size;
 use crate::row::Times;
 
@@ -43,7 +43,7 @@ impl Kept {
 /// Records that changed in a stretch of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
-    pub(crate) entries: HashMap<RecordId, Entry>,
+    pub(crate) entries: ById<Entry>,
     bytes: usize,
     /// The sequence of the last group in it.
     pub(crate) last: u64,

@@ -58,6 +58,7 @@
 //! None.
 
 mod behind;
+mod by_id;
 mod census;
 mod commit;
 mod contents;
@@ -79,6 +80,7 @@ mod opening;
 mod past;
 mod probe;
 mod repair;
+mod reply;
 mod row;
 mod salvage;
 mod seat;

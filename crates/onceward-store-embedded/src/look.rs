@@ -1,6 +1,6 @@
 //! Looking at many records: what is due, what is over, and listings.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use onceward_core::store::{Agenda, Cursor, Expiry, Filter, Page};
 use onceward_core::{ErrorKind, Record, RecordId, Result, Revision};
@@ -35,8 +35,8 @@ pub(crate) struct Look<T> {
 
 impl Shelf {
     /// Records with a row of `what` that has passed.
-    pub(crate) fn due(&self, what: Agenda, limit: usize) -> Result<Vec<Record>> {
-        Ok(self.look(what, limit, Some)?.due)
+    pub(crate) fn due(&self, what: Agenda, limit: usize) -> Result<Vec<Arc<Record>>> {
+        Ok(self.look(what, limit, |it| Some(Arc::new(it)))?.due)
     }
 
     /// What sweeping has something to do with. The records themselves, whose answers can be long, are let go.
@@ -125,7 +125,7 @@ impl Shelf {
                     page.next = last.map(Cursor);
                     break;
                 }
-                Ok(record) => page.records.push(record),
+                Ok(record) => page.records.push(Arc::new(record)),
                 Err(_) => page.unreadable.push(id),
             }
             last = Some(id);

@@ -21,6 +21,11 @@ pub struct EmbeddedSettings {
     /// When a segment of the log is full. There are two or three of them, so this also bounds what an opening after a
     /// crash has to replay. 64 KiB to 1 GiB, default 16 MiB, less on a small disk. The URL does not say it.
     pub segment_bytes: u64,
+    /// Whether calls that wait on the same tokio runtime of one thread are answered by one task on it: one wake-up for
+    /// each sync instead of one for each call. A call that is made within such a runtime, but polled while that one does
+    /// not run (as by another executor that blocks its thread), would never hear. Default `false`. The URL does not
+    /// say it.
+    pub answer_together: bool,
 }
 
 /// What a returned write survives.
@@ -87,6 +92,7 @@ impl EmbeddedSettings {
             max_queue: 1024,
             cache_bytes: 32 << 20,
             segment_bytes: 16 << 20,
+            answer_together: false,
         }
     }
 

@@ -159,12 +159,7 @@ impl Shelf {
     }
 
     /// The record as the disk has it.
-    pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>> {
-        self.current(id).map(|it| it.map(Arc::unwrap_or_clone))
-    }
-
-    /// The same, shared with whoever else looks at it.
-    pub(crate) fn current(&self, id: RecordId) -> Result<Option<Arc<Record>>> {
+    pub(crate) fn read(&self, id: RecordId) -> Result<Option<Arc<Record>>> {
         match self.hot.find(id) {
             Some(hot) => Ok(hot),
             None => Ok(self.cold(id)?.map(Arc::new)),

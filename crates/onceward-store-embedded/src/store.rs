@@ -14,10 +14,11 @@ use crate::census;
 use crate::commit::Committer;
 use crate::directory::OpenError;
 use crate::fault;
-use crate::group::{Ask, Order, Reply};
+use crate::group::{Ask, Order};
 use crate::line::Line;
 use crate::look::Over;
 use crate::probe::{NoProbe, Probe};
+use crate::reply::{self, Caller, Reply};
 use crate::seat::Seat;
 use crate::settings::{Durability, EmbeddedSettings};
 use crate::shelf::Shelf;
@@ -35,6 +36,7 @@ pub struct EmbeddedStore {
     seat: Arc<Seat>,
     places: Arc<Semaphore>,
     durability: Durability,
+    answer_together: bool,
     line: Arc<Line>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -77,7 +79,7 @@ impl EmbeddedStore {
         probe: Arc<dyn Probe>,
     ) -> Result<Self, OpenError> {
         let settings = settings.bounded();
-        let durability = settings.durability;
+        let (durability, answer_together) = (settings.durability, settings.answer_together);
         let seat = Arc::new(Seat::open(&settings, clock, Arc::clone(&probe))?);
         let line = Arc::new(Line::default());
         let committer = Committer {
@@ -96,7 +98,7 @@ impl EmbeddedStore {
                 source,
             })?;
         let (places, committer) = (Arc::new(Semaphore::new(settings.max_queue)), Mutex::new(Some(committer)));
-        Ok(Self { seat, places, durability, line, committer })
+        Ok(Self { seat, places, durability, answer_together, line, committer })
     }
 
     /// Carries out what waits, syncs, and takes no more calls. Blocks for that long. Dropping the store does
@@ -153,15 +155,21 @@ impl EmbeddedStore {
 
     /// Sends an order and waits for its answer. A full queue is waited for.
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T> {
-        self.seat.shelf()?;
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| fault::closed())?;
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(it) => it,
+            Err(_) => {
+                self.seat.shelf()?;
+                Arc::clone(&self.places).acquire_owned().await.map_err(|_| fault::closed())?
+            }
+        };
+        let home = if self.answer_together { reply::home() } else { None };
         let (reply, answer) = oneshot::channel();
-        self.send(Order { ask: ask(reply), place })?;
+        self.send(Order { ask: ask(reply), caller: Caller { _place: place, home } })?;
         answer.await.unwrap_or_else(|_| Err(fault::unanswered()))
     }
 
     fn send(&self, order: Order) -> Result<()> {
-        // Once more, after the wait: who would only be refused by the committer is told now.
+        // After the wait for a place: who would only be refused by the committer is told now.
         self.seat.shelf()?;
         self.line.push(order).map_err(|_| self.seat.shelf().err().unwrap_or_else(fault::closed))
     }
@@ -190,25 +198,25 @@ impl Store for EmbeddedStore {
         {
             return Ok(Insert::Found(found, now));
         }
-        self.ask(|reply| Ask::Insert { id, put: put.clone(), reply }).await
+        self.ask(|reply| Ask::Insert { id, put: Box::new(put.clone()), reply }).await
     }
 
     async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
-        self.ask(|reply| Ask::Replace { id, seen, put: put.clone(), reply }).await
+        self.ask(|reply| Ask::Replace { id, seen, put: Box::new(put.clone()), reply }).await
     }
 
     async fn load(&self, id: RecordId) -> Result<Loaded> {
         // What is hot is in memory: it needs no other thread.
         let shelf = self.seat.shelf()?;
         if let Some(hot) = shelf.hot.find(id) {
-            let loaded = Loaded { record: hot.map(Arc::unwrap_or_clone), now: shelf.now() };
+            let loaded = Loaded { record: hot, now: shelf.now() };
             return shelf.usable().map(|()| loaded);
         }
         drop(shelf);
         self.read(move |shelf| shelf.load(id)).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         self.read(move |shelf| shelf.due(due.into(), limit)).await
     }
 

@@ -29,7 +29,10 @@ impl Embedded {
 impl Fixture for Embedded {
     async fn open(&self) -> Arc<dyn Store> {
         let path = self.folder.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
-        let settings = EmbeddedSettings { durability: self.durability, ..EmbeddedSettings::new(path) };
+        // The durable one answers as it does in a gateway, the other one each call by itself.
+        let answer_together = self.durability == Durability::Durable;
+        let settings =
+            EmbeddedSettings { durability: self.durability, answer_together, ..EmbeddedSettings::new(path) };
         let clock = Arc::new(self.clock.clone());
         Arc::new(EmbeddedStore::open_async(settings, clock).await.expect("the store opens"))
     }

@@ -310,7 +310,7 @@ impl Store for FaultyStore {
         self.call(Op::Load, None, Some(id), || self.store.load(id)).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<onceward_core::Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<onceward_core::Record>>> {
         self.call(Op::Due, None, None, || self.store.due(due, limit)).await
     }
 

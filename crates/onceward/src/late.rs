@@ -115,7 +115,7 @@ impl Store for LateStore {
         self.get()?.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         self.get()?.due(due, limit).await
     }
 

@@ -135,7 +135,8 @@ async fn open_late(
                 // Only the first try waits: later ones come again by themselves.
                 let waits = patience.swap(false, Ordering::Relaxed);
                 let lock_wait = if waits { settings.lock_wait } else { Duration::ZERO };
-                let settings = EmbeddedSettings { lock_wait, ..settings.clone() };
+                // Who serves while the store is not there yet has runtimes that run.
+                let settings = EmbeddedSettings { lock_wait, answer_together: true, ..settings.clone() };
                 let time = Arc::clone(&time);
                 Box::pin(async move {
                     let store = Arc::new(EmbeddedStore::open_async(settings, time).await?);

@@ -1,5 +1,7 @@
 //! An attempt: its `begin`, its permit, and what upkeep does about a claim that it left.
 
+use std::sync::Arc;
+
 use onceward_core::decide::{Claim, Decision, Finish};
 use onceward_core::transition::{
     Asked, Claiming, Next, Stray, TakeOver, abandoned, given_back, judge_stray, released,
@@ -94,12 +96,12 @@ impl Setup {
     fn heard_asking(&self, world: &mut World, who: Who, asking: Asking, reply: Reply) {
         let now = world.now();
         let asked = match reply {
-            Reply::Kept(record) => Asked::Kept(record),
+            Reply::Kept(record) => Asked::Kept(Arc::new(record)),
             Reply::Shown(Some(mut found)) => {
                 if self.has(Mutant::PolicyOfTheLater) {
                     found.policy.unresolved = self.claim(who).policy.unresolved;
                 }
-                Asked::Found(found, now)
+                Asked::Found(Arc::new(found), now)
             }
             Reply::Shown(None) => Asked::Nothing,
             Reply::Late => Asked::Late,

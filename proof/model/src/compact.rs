@@ -5,7 +5,7 @@
 //! and the ends of lease and run of a record that does not run, which only matter while it runs. So states that
 //! differ in nothing else are one state. Everything else is folded without loss, which debug builds check.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,13 +120,16 @@ pub fn told(answer: &Answer) -> Told {
 /// A listing of nothing: no rule reads it.
 #[must_use]
 pub fn listing() -> Arc<Listing> {
-    Arc::new(Listing {
-        principal: Principal::ANONYMOUS,
-        kind: String::new(),
-        host: String::new(),
-        path: String::new(),
-        key: String::new(),
-    })
+    static NOTHING: LazyLock<Arc<Listing>> = LazyLock::new(|| {
+        Arc::new(Listing {
+            principal: Principal::ANONYMOUS,
+            kind: String::new(),
+            host: String::new(),
+            path: String::new(),
+            key: String::new(),
+        })
+    });
+    Arc::clone(&NOTHING)
 }
 
 /// What a save leaves behind.

@@ -1,6 +1,8 @@
 //! The store: carries calls out, sweeps, and loses its tail. What it keeps is what the rules of core say; what is
 //! compared here is what was promised.
 
+use std::sync::Arc;
+
 use onceward_core::store::{Expiry, Insert, Put, Replace};
 use onceward_core::{Fence, Record, Revision, State, Timestamp};
 
@@ -19,22 +21,22 @@ impl Setup {
     /// The store gets a call, for the first time or again.
     pub(crate) fn carry_out(&self, world: &mut World, call: &Call, heard: bool) {
         let put = self.sent(call);
-        let found = world.record.map(|it| it.expand());
+        let found = world.record.map(|it| Arc::new(it.expand()));
         let overwrites = self.has(Mutant::InsertOverwrites);
         let reply = match call.seen {
             None => match put.insert(ID, found.as_ref().filter(|_| !overwrites), world.now()) {
-                Insert::Kept(record) => Reply::Kept(record),
-                Insert::Found(record, _) => Reply::Shown(Some(record)),
+                Insert::Kept(record) => Reply::Kept(Arc::unwrap_or_clone(record)),
+                Insert::Found(record, _) => Reply::Shown(Some(Arc::unwrap_or_clone(record))),
                 Insert::Late(_) => Reply::Late,
             },
             Some(seen) => match put.replace(ID, found.as_ref(), seen, world.now()) {
-                Replace::Kept(record) => Reply::Kept(record),
-                Replace::Lost(shown, _) => Reply::Shown(shown),
+                Replace::Kept(record) => Reply::Kept(Arc::unwrap_or_clone(record)),
+                Replace::Lost(shown, _) => Reply::Shown(shown.map(Arc::unwrap_or_clone)),
                 Replace::Late(_) => Reply::Late,
             },
         };
         let reply = match reply {
-            Reply::Kept(record) => Reply::Kept(self.keep(world, call, found.as_ref(), record)),
+            Reply::Kept(record) => Reply::Kept(self.keep(world, call, found.as_deref(), record)),
             Reply::Shown(_) | Reply::Late => reply,
         };
         if let (From::Attempt(who), true) = (call.from, heard) {

@@ -68,7 +68,7 @@ impl Store for GetThenSet {
         self.0.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         self.0.due(due, limit).await
     }
 
@@ -93,8 +93,8 @@ impl Store for GetThenSet {
 #[derive(Debug)]
 pub(crate) struct SameFence(pub(crate) Arc<dyn Store>);
 
-fn same_fence(record: Record) -> Record {
-    Record { fence: Fence(1), ..record }
+fn same_fence(record: Arc<Record>) -> Arc<Record> {
+    Arc::new(Record { fence: Fence(1), ..Arc::unwrap_or_clone(record) })
 }
 
 #[async_trait]
@@ -120,7 +120,7 @@ impl Store for SameFence {
         Ok(Loaded { record: record.map(same_fence), now })
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         Ok(self.0.due(due, limit).await?.into_iter().map(same_fence).collect())
     }
 

@@ -41,7 +41,7 @@ enum Told {
     Insert(Insert),
     Replace(Replace),
     Load(Loaded),
-    Due(Vec<Record>),
+    Due(Vec<Arc<Record>>),
     List(Page),
     Swept(Swept),
     Checked,
@@ -88,13 +88,15 @@ impl RemoteStore {
         let there = self.world.store().load(id).await.ok()?;
         let found = there.record.filter(|it| it.revision == seen)?;
         drop(self.send(Ask::Replace(id, seen, put.clone())));
-        Some(Replace::Kept(put.stamp(id, Some(&found), there.now)))
+        Some(Replace::Kept(Arc::new(put.stamp(id, Some(&found), there.now))))
     }
 
     /// The break of a store that forgets what was asked.
-    fn seen(&self, record: Record) -> Record {
+    fn seen(&self, record: Arc<Record>) -> Arc<Record> {
         match self.broken {
-            Some(Break::NoFingerprint) => Record { fingerprint: None, ..record },
+            Some(Break::NoFingerprint) => {
+                Arc::new(Record { fingerprint: None, ..Arc::unwrap_or_clone(record) })
+            }
             _ => record,
         }
     }
@@ -140,7 +142,7 @@ impl Store for RemoteStore {
         }
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         match self.ask(Ask::Due(due, limit)).await? {
             Told::Due(it) => Ok(it),
             _ => Err(wrong_reply()),

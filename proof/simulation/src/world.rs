@@ -162,7 +162,7 @@ impl World {
     }
 
     /// Every record as it is now.
-    pub(crate) fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Arc<Record>> {
         let store = self.store();
         let listed = store.list(&Filter::default(), None, usize::MAX).now_or_never();
         listed.expect("the memory store never waits").map(|it| it.records).unwrap_or_default()

@@ -55,7 +55,7 @@ impl Inner {
                 }
             }
         };
-        match record.state {
+        match &record.state {
             State::Done(answer) => Ok(Hasher::new(&answer.bytes()?)),
             State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => {
                 Err(Error::new(ErrorKind::Corrupt, "read the hash key"))

@@ -58,7 +58,7 @@ impl Inner {
     async fn release_stray(&self, stray: Stray) -> Result<bool> {
         let loaded = self.store.load(stray.id).await?;
         self.heard(loaded.now);
-        let shown = loaded.record.as_ref();
+        let shown = loaded.record.as_deref();
         let found = match (judge_stray(shown, stray.owner, stray.not_after, loaded.now), shown) {
             (transition::Stray::Landed, Some(found)) => found,
             (judged, _) => return Ok(judged == transition::Stray::Over),

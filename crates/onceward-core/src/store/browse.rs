@@ -1,5 +1,6 @@
 //! Listing: what an operator asks for, and which records match.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::{Principal, RecordId};
@@ -51,7 +52,7 @@ pub struct Cursor(pub RecordId);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The records, fewer than asked for where the store stopped looking early.
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
     /// Records on this page that could not be read. They are left as they are.

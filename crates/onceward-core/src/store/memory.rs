@@ -23,7 +23,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    records: BTreeMap<RecordId, Record>,
+    records: BTreeMap<RecordId, Arc<Record>>,
     /// (what, when, which), so that nothing scans.
     due: BTreeSet<(Agenda, Timestamp, RecordId)>,
 }
@@ -44,7 +44,7 @@ impl MemoryStore {
 }
 
 impl Shelf {
-    fn keep(&mut self, record: Record) {
+    fn keep(&mut self, record: Arc<Record>) {
         self.remove(record.id);
         self.due.extend(agenda(&record));
         self.records.insert(record.id, record);
@@ -76,7 +76,7 @@ impl Store for MemoryStore {
         let (mut shelf, now) = self.shelf();
         let inserted = put.insert(id, shelf.records.get(&id), now);
         if let Insert::Kept(record) = &inserted {
-            shelf.keep(record.clone());
+            shelf.keep(Arc::clone(record));
         }
         Ok(inserted)
     }
@@ -85,7 +85,7 @@ impl Store for MemoryStore {
         let (mut shelf, now) = self.shelf();
         let replaced = put.replace(id, shelf.records.get(&id), seen, now);
         if let Replace::Kept(record) = &replaced {
-            shelf.keep(record.clone());
+            shelf.keep(Arc::clone(record));
         }
         Ok(replaced)
     }
@@ -95,7 +95,7 @@ impl Store for MemoryStore {
         Ok(Loaded { record: shelf.records.get(&id).cloned(), now })
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         let (shelf, now) = self.shelf();
         Ok(shelf.due(due.into(), now).take(limit).filter_map(|id| shelf.records.get(&id).cloned()).collect())
     }
@@ -122,7 +122,7 @@ impl Store for MemoryStore {
             match record.expiry(now) {
                 Expiry::Keep => {}
                 Expiry::Tombstone(next) => {
-                    shelf.keep(*next);
+                    shelf.keep(Arc::new(*next));
                     swept.tombstones += 1;
                 }
                 Expiry::Remove => {

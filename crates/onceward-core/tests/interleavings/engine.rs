@@ -74,7 +74,7 @@ impl Store for Interrupted {
         self.store.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         self.store.due(due, limit).await
     }
 
@@ -182,7 +182,7 @@ impl World {
     }
 
     fn record(&self) -> Option<Record> {
-        block_on(self.store.load(self.attempt.record_id())).unwrap().record
+        block_on(self.store.load(self.attempt.record_id())).unwrap().record.map(Arc::unwrap_or_clone)
     }
 }
 

@@ -321,7 +321,7 @@ async fn a_very_long_path_is_listed_cut_and_told_apart_whole() {
     let mut attempt = pay(&world.engine).await;
     attempt.scope.path = format!("/{}", "é".repeat(40_000));
     let permit = granted(&world.engine, &attempt).await;
-    let listed = world.record(permit.record_id()).await.unwrap().listing.path;
+    let listed = world.record(permit.record_id()).await.unwrap().listing.path.clone();
     assert!(listed.len() <= 1027 && listed.ends_with('…'), "{} bytes", listed.len());
     let mut other = attempt.clone();
     other.scope.path.push('x');

@@ -1,5 +1,7 @@
 //! Operators: each change swaps on the revision that was shown.
 
+use std::sync::Arc;
+
 use onceward_core::decide::Verdict;
 use onceward_core::store::Filter;
 use onceward_core::{Operated, RecordId, Revision, State};
@@ -21,7 +23,7 @@ async fn an_operator_names_the_revision_he_saw() {
     for (revision, forced) in [(seen, false), (seen, true), (Revision(0), true)] {
         for verdict in [Verdict::Rerun, Verdict::Remove, Verdict::Answer(answer("by hand"))] {
             let told = world.engine.verdict(id, revision, &verdict, forced).await.unwrap();
-            assert_eq!(told, Operated::Changed(before.clone()));
+            assert_eq!(told, Operated::Changed(Arc::new(before.clone())));
             assert_eq!(world.record(id).await.as_ref(), Some(&before));
         }
     }

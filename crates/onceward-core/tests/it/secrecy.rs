@@ -55,7 +55,7 @@ async fn a_hidden_key_is_stored_nowhere_and_lists_by_its_hash() {
     let engine = world.another_with(2, settings).await;
     let attempt = ask(&engine, KEY, BODY).await;
     granted(&engine, &attempt).await.release().await.unwrap();
-    let listed = world.record(attempt.record_id()).await.unwrap().listing.key;
+    let listed = world.record(attempt.record_id()).await.unwrap().listing.key.clone();
     assert_ne!(listed, KEY);
     assert_eq!(listed.len(), 32);
     for (key, found) in [(KEY, 1), ("another", 0), (listed.as_str(), 0)] {

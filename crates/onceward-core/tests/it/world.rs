@@ -86,7 +86,7 @@ impl World {
 
     /// What is stored now; asked past all faults and not in the log.
     pub(crate) async fn record(&self, id: RecordId) -> Option<Record> {
-        self.store.beneath().load(id).await.unwrap().record
+        self.store.beneath().load(id).await.unwrap().record.map(Arc::unwrap_or_clone)
     }
 }
 

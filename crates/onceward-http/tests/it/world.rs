@@ -183,7 +183,7 @@ impl World {
     }
 
     /// Every record that operators can see.
-    pub(crate) async fn records(&self) -> Vec<Record> {
+    pub(crate) async fn records(&self) -> Vec<Arc<Record>> {
         self.engine.list(&Filter::default(), None, 1000).await.unwrap().records
     }
 }

@@ -24,7 +24,7 @@ fn id(number: u32) -> RecordId {
 /// What callers do all the while, and what they were told.
 #[derive(Debug, Default)]
 struct Traffic {
-    told: Mutex<Vec<Record>>,
+    told: Mutex<Vec<Arc<Record>>>,
     errors: Mutex<Vec<Error>>,
     next: AtomicU32,
     ends: AtomicBool,
@@ -66,8 +66,8 @@ impl Traffic {
         }
     }
 
-    fn tell(&self, record: Record) -> Record {
-        self.told.lock().unwrap().push(record.clone());
+    fn tell(&self, record: Arc<Record>) -> Arc<Record> {
+        self.told.lock().unwrap().push(Arc::clone(&record));
         record
     }
 

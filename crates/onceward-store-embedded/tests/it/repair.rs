@@ -18,7 +18,7 @@ use crate::blocks::{flip, sunk, tables};
 use crate::owner::cut_off_at_birth;
 use crate::sample::{Raw, claim, id, inserted, open, open_at, settings, swapped, try_open};
 
-type Records = BTreeMap<RecordId, Record>;
+type Records = BTreeMap<RecordId, Arc<Record>>;
 
 async fn all(store: &EmbeddedStore) -> Records {
     let (mut all, mut cursor) = (Records::new(), None);

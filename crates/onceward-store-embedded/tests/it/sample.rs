@@ -60,21 +60,21 @@ pub(crate) fn completion(record: &Record) -> Put {
     Put { state: State::Done(Answer::new("test", b"42".as_slice())), ..Put::keep(record, Timestamp::MAX) }
 }
 
-pub(crate) async fn inserted(store: &EmbeddedStore, id: RecordId, put: &Put) -> Record {
+pub(crate) async fn inserted(store: &EmbeddedStore, id: RecordId, put: &Put) -> Arc<Record> {
     match store.insert(id, put).await {
         Ok(Insert::Kept(record)) => record,
         other => panic!("the insert was not kept: {other:?}"),
     }
 }
 
-pub(crate) async fn swapped(store: &EmbeddedStore, seen: &Record, put: &Put) -> Record {
+pub(crate) async fn swapped(store: &EmbeddedStore, seen: &Record, put: &Put) -> Arc<Record> {
     match store.replace(seen.id, seen.revision, put).await {
         Ok(Replace::Kept(record)) => record,
         other => panic!("the swap was not kept: {other:?}"),
     }
 }
 
-pub(crate) async fn stored(store: &EmbeddedStore, id: RecordId) -> Option<Record> {
+pub(crate) async fn stored(store: &EmbeddedStore, id: RecordId) -> Option<Arc<Record>> {
     store.load(id).await.expect("the store answers").record
 }
 

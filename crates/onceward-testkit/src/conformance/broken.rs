@@ -109,7 +109,7 @@ impl Store for Broken {
         self.store.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         let mut records = self.store.due(due, limit).await?;
         if self.breaks(Law::DueIsUnsorted) {
             records.reverse();

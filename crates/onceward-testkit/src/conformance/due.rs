@@ -13,11 +13,11 @@ use super::sample::{
 
 const MOMENT: Duration = Duration::from_millis(20);
 
-async fn due(store: &Arc<dyn Store>, due: Due, limit: usize) -> Vec<Record> {
+async fn due(store: &Arc<dyn Store>, due: Due, limit: usize) -> Vec<Arc<Record>> {
     store.due(due, limit).await.expect("what is due is answered")
 }
 
-fn ids(records: &[Record]) -> Vec<RecordId> {
+fn ids(records: &[Arc<Record>]) -> Vec<RecordId> {
     records.iter().map(|it| it.id).collect()
 }
 

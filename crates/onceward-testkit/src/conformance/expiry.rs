@@ -62,7 +62,7 @@ pub async fn an_expired_answer_becomes_a_tombstone_then_goes(fixture: &impl Fixt
     let Expiry::Tombstone(expected) = done.expiry(tombstone.updated) else {
         panic!("at {:?} the answer was not over", tombstone.updated)
     };
-    assert_eq!(tombstone, *expected);
+    assert_eq!(*tombstone, *expected);
     assert_eq!((tombstone.owner, tombstone.fence), (owner(1), running.fence));
     assert!(tombstone.revision > done.revision, "the sweep's change is a swap like any other");
     let told = replaced(&store, &done, &renewal(&done)).await;
@@ -121,7 +121,7 @@ pub async fn sweep_removes_only_what_it_looked_at(fixture: &impl Fixture) {
     }
 }
 
-async fn race_sweep_with_take_overs(store: &Arc<dyn Store>, over: Vec<Record>) {
+async fn race_sweep_with_take_overs(store: &Arc<dyn Store>, over: Vec<Arc<Record>>) {
     let mut racers = JoinSet::new();
     for _ in 0..4 {
         let store = Arc::clone(store);

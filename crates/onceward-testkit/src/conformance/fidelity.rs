@@ -81,7 +81,7 @@ pub async fn every_state_reads_back_as_written(fixture: &impl Fixture) {
     }
 }
 
-async fn assert_reads_back(store: &Arc<dyn Store>, written: &[Record]) {
+async fn assert_reads_back(store: &Arc<dyn Store>, written: &[Arc<Record>]) {
     for record in written {
         assert_eq!(stored(store, record.id).await.as_ref(), Some(record), "{:?}", record.state);
     }

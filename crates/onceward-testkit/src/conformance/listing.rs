@@ -59,7 +59,8 @@ pub async fn list_filters_and_pages(fixture: &impl Fixture) {
     }
     let old = now(&store).await;
     pass(fixture, &store, Duration::from_secs(1)).await;
-    let other = Listing { kind: "PATCH".into(), path: "/refunds".into(), ..Listing::clone(&claim(1).listing) };
+    let other =
+        Listing { kind: "PATCH".into(), path: "/refunds".into(), ..Listing::clone(&claim(1).listing) };
     inserted(&store, id("young"), &Put { listing: other.into(), ..claim(1) }).await;
     let reserved = Listing { kind: "onceward:reserved".into(), ..Listing::clone(&claim(1).listing) };
     inserted(&store, id("reserved"), &Put { listing: reserved.into(), ..claim(1) }).await;

@@ -91,7 +91,7 @@ pub(super) fn release(record: &Record) -> Put {
 }
 
 /// Inserts where nothing is.
-pub(super) async fn inserted(store: &Arc<dyn Store>, id: RecordId, put: &Put) -> Record {
+pub(super) async fn inserted(store: &Arc<dyn Store>, id: RecordId, put: &Put) -> Arc<Record> {
     match store.insert(id, put).await.expect("the store answers an insert") {
         Insert::Kept(record) => record,
         other => panic!("the place is vacant, but the insert was not kept: {other:?}"),
@@ -99,7 +99,7 @@ pub(super) async fn inserted(store: &Arc<dyn Store>, id: RecordId, put: &Put) ->
 }
 
 /// Swaps on the revision of `record`.
-pub(super) async fn swapped(store: &Arc<dyn Store>, record: &Record, put: &Put) -> Record {
+pub(super) async fn swapped(store: &Arc<dyn Store>, record: &Record, put: &Put) -> Arc<Record> {
     match replaced(store, record, put).await {
         Replace::Kept(record) => record,
         other => panic!("the revision is the stored one, but the swap was not kept: {other:?}"),
@@ -111,7 +111,7 @@ pub(super) async fn replaced(store: &Arc<dyn Store>, seen: &Record, put: &Put) -
 }
 
 /// What is stored.
-pub(super) async fn stored(store: &Arc<dyn Store>, id: RecordId) -> Option<Record> {
+pub(super) async fn stored(store: &Arc<dyn Store>, id: RecordId) -> Option<Arc<Record>> {
     store.load(id).await.expect("the store answers a load").record
 }
 

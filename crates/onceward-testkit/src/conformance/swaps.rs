@@ -128,7 +128,7 @@ pub async fn hundreds_of_concurrent_calls_on_many_records_keep_every_record_whol
         let id = id(&format!("shared {}", writer % 20));
         writers.spawn(async move { write_some(&store, id, writer).await });
     }
-    let mut successors: HashMap<_, Record> = HashMap::new();
+    let mut successors: HashMap<_, Arc<Record>> = HashMap::new();
     let mut records: HashMap<_, u32> = HashMap::new();
     for (seen, record) in crate::within(writers.join_all()).await.into_iter().flatten() {
         *records.entry(record.id).or_default() += 1;
@@ -159,7 +159,7 @@ async fn write_some(
     store: &Arc<dyn Store>,
     id: onceward_core::RecordId,
     writer: u8,
-) -> Vec<(Option<Revision>, Record)> {
+) -> Vec<(Option<Revision>, Arc<Record>)> {
     let mut kept = Vec::new();
     let body = |step: u8| Some(Bytes::from(vec![writer; 100 + usize::from(step)]));
     let first = Put { checkpoint: body(0), ..claim(writer) };

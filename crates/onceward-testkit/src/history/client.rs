@@ -129,7 +129,7 @@ impl Client {
         let told = self.hear(store.replace(id(record), Revision(seen), &put)).await;
         self.heard(record, told, |it| match it {
             Replace::Kept(it) => (Told::Kept(Facts::of(&it)), it.updated),
-            Replace::Lost(it, now) => (Told::Shown(it.as_ref().map(Facts::of), now.as_millis()), now),
+            Replace::Lost(it, now) => (Told::Shown(it.as_deref().map(Facts::of), now.as_millis()), now),
             Replace::Late(now) => (Told::Nothing, now),
         });
     }
@@ -139,7 +139,7 @@ impl Client {
         let store = Arc::clone(&self.store);
         let told = self.hear(store.load(id(record))).await;
         self.heard(record, told, |it| {
-            (Told::Shown(it.record.as_ref().map(Facts::of), it.now.as_millis()), it.now)
+            (Told::Shown(it.record.as_deref().map(Facts::of), it.now.as_millis()), it.now)
         });
     }
 

@@ -323,7 +323,7 @@ impl Store for GetThenSet {
         self.0.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Record>> {
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         self.0.due(due, limit).await
     }
 

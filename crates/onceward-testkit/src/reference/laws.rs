@@ -77,7 +77,7 @@ impl Reference {
                 if at == Some(seen) {
                     return Err("a swap on the stored revision was lost".to_owned());
                 }
-                self.is(id, shown.as_ref())
+                self.is(id, shown.as_deref())
             }
             Replace::Kept(_) if at != Some(seen) => {
                 Err(format!("a swap on {seen:?} was kept, but {at:?} is stored"))
@@ -136,7 +136,7 @@ impl Reference {
     }
 
     /// All that is due and was so at `from`, and nothing that is not due now: earliest first, at most `limit`.
-    pub(crate) fn due(&self, due: Due, limit: usize, from: Timestamp, shown: &[Record]) -> Verdict {
+    pub(crate) fn due(&self, due: Due, limit: usize, from: Timestamp, shown: &[Arc<Record>]) -> Verdict {
         if shown.len() > limit {
             return Err(format!("{} are shown, but only {limit} were asked for", shown.len()));
         }
@@ -201,16 +201,16 @@ impl Reference {
         limit: usize,
         swept: Swept,
         from: Timestamp,
-        left: &BTreeMap<RecordId, Option<Record>>,
+        left: &BTreeMap<RecordId, Option<Arc<Record>>>,
     ) -> Verdict {
         let (mut tombstones, mut removed, mut undone) = (0, 0, 0);
         for (id, left) in left {
             let Some(old) = self.records.get(id).cloned() else {
-                self.is(*id, left.as_ref())?;
+                self.is(*id, left.as_deref())?;
                 continue;
             };
             match left {
-                Some(same) if *same == old => undone += u64::from(is_over(&old, from)),
+                Some(same) if **same == old => undone += u64::from(is_over(&old, from)),
                 None => {
                     if !is_settled(&old, self.now) {
                         return Err(format!(
@@ -264,14 +264,14 @@ impl Reference {
         durable: bool,
         wall: Option<Timestamp>,
         now: Timestamp,
-        shown: &BTreeMap<RecordId, Option<Record>>,
+        shown: &BTreeMap<RecordId, Option<Arc<Record>>>,
     ) -> Verdict {
         if !durable && shown.values().all(Option::is_none) {
             *self = Self::new(now, self.exact);
             return Ok(());
         }
         for (id, record) in shown {
-            self.is(*id, record.as_ref()).map_err(|it| format!("after the opening {it}"))?;
+            self.is(*id, record.as_deref()).map_err(|it| format!("after the opening {it}"))?;
         }
         if now < self.mark {
             return Err(format!(

@@ -63,7 +63,7 @@ impl<'a, F: Fixture> Play<'a, F> {
             Step::Load(which) => {
                 let loaded = self.store().load(which.id()).await.map_err(|it| it.to_string())?;
                 self.reference.time(loaded.now)?;
-                self.reference.is(which.id(), loaded.record.as_ref())?;
+                self.reference.is(which.id(), loaded.record.as_deref())?;
             }
             Step::Due(due, limit) => {
                 let from = self.look().await?;
@@ -89,7 +89,7 @@ impl<'a, F: Fixture> Play<'a, F> {
             Step::Crash => self.open_again(true).await?,
         }
         for (id, record) in records(self.store()).await? {
-            self.reference.is(id, record.as_ref()).map_err(|it| format!("from then on, {it}"))?;
+            self.reference.is(id, record.as_deref()).map_err(|it| format!("from then on, {it}"))?;
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ async fn now(store: &Arc<dyn Store>) -> Result<Timestamp, String> {
 }
 
 /// What the store has under every id of a run.
-async fn records(store: &Arc<dyn Store>) -> Result<BTreeMap<RecordId, Option<Record>>, String> {
+async fn records(store: &Arc<dyn Store>) -> Result<BTreeMap<RecordId, Option<Arc<Record>>>, String> {
     let mut records = BTreeMap::new();
     for id in Which::all().map(Which::id) {
         let loaded = store.load(id).await.map_err(|it| it.to_string())?;

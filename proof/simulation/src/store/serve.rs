@@ -129,7 +129,7 @@ async fn carry_out(world: &World, who: &str, ask: &Ask) -> Result<Told> {
             let told = store.insert(*id, put).await?;
             world.note("store", || format!("{who}: insert {} {:?} -> {}", id.prefix(), put, inserted(&told)));
             if let Insert::Kept(after) = &told {
-                judge(world, before.as_ref(), after);
+                judge(world, before.as_deref(), after);
             }
             Told::Insert(told)
         }
@@ -143,7 +143,7 @@ async fn carry_out(world: &World, who: &str, ask: &Ask) -> Result<Told> {
                 if before.as_ref().is_none_or(|it| it.revision != *seen) {
                     world.violated(Violation::NotGrown, "a swap on another revision was kept".into());
                 }
-                judge(world, before.as_ref(), after);
+                judge(world, before.as_deref(), after);
             }
             Told::Replace(told)
         }
