@@ -5,6 +5,7 @@ mod crash;
 mod debian;
 mod deny;
 mod openapi;
+mod release;
 mod run;
 mod test;
 mod tidy;
@@ -19,6 +20,7 @@ cargo xtask VERB
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
   crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants;
            or --lane, all in short; --release for a release build
+  release  the binary that is shipped: built, watched under load, built again by what was seen
   openapi  the admin API against its own document, by schemathesis from PyPI: not part of `test`
   bench    throughput and latency, beside what others take for the same: not part of `test`";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some("crash") => crash::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("openapi") => openapi::run(),
+        Some("release") => release::run(),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");
             Ok(())

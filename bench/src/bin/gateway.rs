@@ -89,6 +89,7 @@ async fn run(args: Args) -> Result<bool> {
         print!("{part}");
         text.push_str(&part);
     }
+    stage.end().await?;
     if let Some(file) = &args.out {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;

@@ -1,11 +1,11 @@
-//! What the embedded store cannot be faster than: the same rows, in groups, without looking at anything.
+//! What the embedded store cannot be faster than: the same records, in groups, without looking at anything.
 //!
 //! Callers hand their rows to one thread and wait, as they do with the store. The thread takes all that wait, up to
 //! the store's own bound, writes them, syncs once, and tells the callers.
 
 use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 
 /// How many calls one sync covers, as in the store.
 const GROUP: usize = 512;
-/// How long a journal of fjall is before it begins another.
-const JOURNAL_BYTES: usize = 64 << 20;
+/// How long the bare file is before it begins again at its start, as a segment of the store's log.
+const FILE_BYTES: u64 = 64 << 20;
 /// How long a relaxed write stays unsynced.
 const RELAXED_SYNC: Duration = Duration::from_secs(1);
 
@@ -64,7 +64,8 @@ fn agenda(record: &Record) -> Vec<Vec<u8>> {
 pub enum Kind {
     /// A batch of fjall, in tables like the store's.
     Fjall,
-    /// One behind the other into a file.
+    /// Records one behind the other into a file whose blocks are written already, as the store's log does. The
+    /// agenda is not written: no promise to a caller hangs on it.
     File,
 }
 
@@ -135,13 +136,13 @@ fn serve(mut sink: Sink, calls: &Receiver<Call>, durability: Durability) {
 
 /// Where a group goes.
 enum Sink {
-    File { file: File, directory: PathBuf, written: usize },
+    File { file: File, written: u64 },
     Fjall { database: Database, records: Keyspace, agenda: Keyspace },
 }
 
 impl Sink {
     fn file(directory: &Path) -> Result<Self> {
-        Ok(Self::File { file: journal(directory)?, directory: directory.to_owned(), written: 0 })
+        Ok(Self::File { file: filled(directory)?, written: 0 })
     }
 
     fn fjall(directory: &Path) -> Result<Self> {
@@ -160,17 +161,17 @@ impl Sink {
 
     fn write<'a>(&mut self, group: impl Iterator<Item = &'a Rows>, sync: bool) -> Result<()> {
         match self {
-            Self::File { file, directory, written } => {
+            Self::File { file, written } => {
                 let mut bytes = Vec::new();
                 for rows in group {
-                    let all = rows.removed.iter().chain(&rows.added).chain([&rows.id, &rows.record]);
-                    all.for_each(|it| bytes.extend_from_slice(it));
+                    [&rows.id, &rows.record].map(|it| bytes.extend_from_slice(it));
                 }
-                if *written + bytes.len() > JOURNAL_BYTES {
-                    (*file, *written) = (journal(directory)?, 0);
+                if *written + bytes.len() as u64 > FILE_BYTES {
+                    file.rewind()?;
+                    *written = 0;
                 }
                 file.write_all(&bytes)?;
-                *written += bytes.len();
+                *written += bytes.len() as u64;
                 if sync {
                     file.sync_data()?;
                 }
@@ -190,12 +191,16 @@ impl Sink {
     }
 }
 
-/// A new file in place of an old one, of its full length from the start, as fjall makes them.
-fn journal(directory: &Path) -> Result<File> {
+/// A new file of its full length with every block written, so that a sync has no metadata to write.
+fn filled(directory: &Path) -> Result<File> {
     std::fs::create_dir_all(directory)?;
-    let file = File::create(directory.join("floor"))?;
-    file.set_len(JOURNAL_BYTES as u64)?;
+    let mut file = File::create(directory.join("floor"))?;
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..FILE_BYTES >> 20 {
+        file.write_all(&zeros)?;
+    }
     file.sync_all()?;
+    file.rewind()?;
     Ok(file)
 }
 

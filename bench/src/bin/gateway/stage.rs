@@ -175,6 +175,16 @@ impl Stage {
         measure(self.target(subject)?, self.upstream.pid(), requests, strength).await
     }
 
+    /// Ends the gateways as an operator would.
+    pub(crate) async fn end(self) -> Result<()> {
+        for build in [Some(self.build), self.peer].into_iter().flatten() {
+            for gateway in [Some(build.durable), build.relaxed].into_iter().flatten() {
+                gateway.stop().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the requests of a cell go.
     fn target(&self, subject: Subject) -> Result<Target<'_>> {
         let build = if subject.peer { self.peer.as_ref().ok_or("there is no peer")? } else { &self.build };
