@@ -203,19 +203,19 @@ fn split_cookies_of_http2_become_one_line() {
 fn a_length_beside_a_transfer_coding_is_dropped_from_responses() {
     let mut upstream = HeaderMap::new();
     upstream.insert("content-length", HeaderValue::from_static("3"));
-    assert!(response_headers(&upstream, true).contains_key("content-length"));
+    assert!(response_headers(upstream.clone(), true).contains_key("content-length"));
     upstream.insert("transfer-encoding", HeaderValue::from_static("chunked"));
     upstream.insert("connection", HeaderValue::from_static("x-hop"));
     upstream.insert("x-hop", HeaderValue::from_static("1"));
     upstream.append("set-cookie", HeaderValue::from_static("a=1"));
     upstream.append("set-cookie", HeaderValue::from_static("b=2"));
     upstream.insert("onceward-outcome", HeaderValue::from_static("store"));
-    let operation = response_headers(&upstream, false);
+    let operation = response_headers(upstream.clone(), false);
     assert_eq!(
         operation.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
         ["set-cookie", "onceward-outcome"]
     );
-    let passed = response_headers(&upstream, true);
+    let passed = response_headers(upstream, true);
     assert_eq!(passed.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
     assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie"]);
 }
