@@ -259,3 +259,31 @@ fn a_client_behind_tls_is_told_of_as_https_and_so_is_a_tls_upstream_asked() {
     let parts = request().uri("/a").body(()).unwrap().into_parts().0;
     assert_eq!(outbound.rewrite(&parts, None).unwrap().uri(), "https://up/a");
 }
+
+#[test]
+fn what_stays_of_a_response_keeps_its_order_wherever_the_rest_stood() {
+    let names = |lines: &[(&'static str, &'static str)]| {
+        let mut upstream = HeaderMap::new();
+        for (name, value) in lines {
+            upstream.append(*name, HeaderValue::from_static(value));
+        }
+        let kept = response_headers(upstream, true);
+        kept.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect::<Vec<_>>()
+    };
+    let stays = [("a", "1"), ("set-cookie", "2"), ("set-cookie", "3"), ("b", "4")];
+    let goes = [("keep-alive", "timeout=5"), ("connection", "keep-alive, x"), ("x", "1"), ("upgrade", "h2c")];
+    let expected = ["a=1", "set-cookie=2", "set-cookie=3", "b=4"];
+    assert_eq!(names(&stays), expected);
+    assert_eq!(names(&[&stays[..], &goes].concat()), expected, "behind");
+    assert_eq!(names(&[&goes[..], &stays].concat()), expected, "before");
+    assert_eq!(names(&[&stays[..2], &goes, &stays[2..]].concat()), expected, "in between");
+}
+
+#[test]
+fn every_octet_of_an_address_is_spelled_as_usual() {
+    for octet in 0..=u8::MAX {
+        let client = std::net::SocketAddr::from(([octet, 0, 10, octet], 1));
+        let sent = Sent::default().rewrite(request().extension(ClientAddr(client)));
+        assert_eq!(get(&sent, "x-forwarded-for"), [client.ip().to_string()]);
+    }
+}
