@@ -24,6 +24,9 @@ use self::forwarded::Seen;
 use crate::upstream::{HostMode, Refusal, Target};
 pub use onceward_http::SecureClient;
 
+/// Fields that are written anew or end here. Static, for the reason given in [`hop`].
+static MADE_ANEW: [HeaderName; 4] = [HOST, EXPECT, TRAILER, CONTENT_LENGTH];
+
 /// The protocol of the connection that a request goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spoken {
@@ -87,13 +90,13 @@ impl Outbound<'_> {
     fn drops(&self, name: &HeaderName) -> bool {
         // Only the layer may speak of fences and attempts, and it does so for operations alone.
         let ours = self.pass_through && hop::is_ours(name);
-        ours || [HOST, EXPECT, TRAILER, CONTENT_LENGTH].contains(name)
+        ours || MADE_ANEW.contains(name)
     }
 
     /// HTTP/2 clients may split their cookies over several lines; HTTP/1.1 servers expect one.
     fn join_cookies(&self, headers: &mut HeaderMap) {
         if self.spoken == Spoken::Http1 && headers.get_all(COOKIE).iter().nth(1).is_some() {
-            let joined = forwarded::join(headers.get_all(COOKIE), b"; ", b"");
+            let joined = forwarded::join(headers.get_all(COOKIE).iter(), b"; ");
             headers.insert(COOKIE, joined);
         }
     }
@@ -161,14 +164,12 @@ fn whole(path: String) -> Result<PathAndQuery, Refusal> {
 }
 
 /// The headers of a response as the client gets them.
-pub(crate) fn response_headers(upstream: &HeaderMap, pass_through: bool) -> HeaderMap {
+pub(crate) fn response_headers(upstream: HeaderMap, pass_through: bool) -> HeaderMap {
     // A length beside a transfer coding is not to be believed, and the coding ends here.
     let length_is_void = upstream.contains_key(TRANSFER_ENCODING);
-    let mut headers = HeaderMap::with_capacity(upstream.len());
-    hop::copy(upstream, &mut headers, |name| {
+    hop::keep(upstream, |name| {
         (length_is_void && name == CONTENT_LENGTH) || (pass_through && hop::is_ours(name))
-    });
-    headers
+    })
 }
 
 /// The host that the client named: the target's authority counts before the `Host` line.
@@ -189,12 +190,7 @@ fn append_via(headers: &mut HeaderMap, received: Version) {
         Version::HTTP_2 => "2 onceward",
         _ => "1.1 onceward",
     };
-    let via = if headers.contains_key(VIA) {
-        forwarded::join(headers.get_all(VIA), b", ", ours.as_bytes())
-    } else {
-        HeaderValue::from_static(ours)
-    };
-    headers.insert(VIA, via);
+    forwarded::append(headers, VIA, HeaderValue::from_static(ours), |_| true);
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod access;
 pub mod doctor;
+mod driven;
 mod examine;
 mod gateway;
 pub mod listen;

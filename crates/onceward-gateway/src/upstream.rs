@@ -35,7 +35,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt as _;
 use http::{Request, Response};
 use onceward_http::Body;
 use tokio::time::Instant;
@@ -192,7 +191,7 @@ impl Service<Request<Body>> for Upstream {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(Arc::clone(&self.shared).exchange(request).map(Ok))
+        Box::pin(Arc::clone(&self.shared).exchange(request))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderValue;
-use http::header::{FORWARDED, GetAll, HeaderMap, HeaderName};
+use http::header::{Entry, FORWARDED, HeaderMap, HeaderName};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -36,38 +36,39 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         // A value with an open quote would swallow the element that comes after it.
-        if headers.get_all(FORWARDED).iter().any(|it| !quotes_closed(it.as_bytes())) {
-            headers.remove(FORWARDED);
-        }
-        let forwarded = join(headers.get_all(FORWARDED), b", ", &self.element());
-        headers.insert(FORWARDED, forwarded);
+        append(headers, FORWARDED, value(&self.element()), quotes_closed);
         if let Some(client) = self.client {
-            let ip = client.ip().to_string();
-            let addresses = join(headers.get_all(X_FORWARDED_FOR), b", ", ip.as_bytes());
-            headers.insert(X_FORWARDED_FOR, addresses);
+            let mut ip = Vec::with_capacity(IP_BYTES_MAX);
+            write_ip(client.ip(), &mut ip);
+            append(headers, X_FORWARDED_FOR, value(&ip), |_| true);
         }
         self.single(headers, X_FORWARDED_PROTO, Some(HeaderValue::from_static(self.scheme())));
         self.single(headers, X_FORWARDED_HOST, self.host.clone());
     }
 
     fn single(&self, headers: &mut HeaderMap, name: HeaderName, seen: Option<HeaderValue>) {
-        if self.trust_forwarded && headers.contains_key(&name) {
-            return;
-        }
-        match seen {
-            Some(value) => drop(headers.insert(name, value)),
-            None => drop(headers.remove(name)),
+        match (headers.entry(name), seen) {
+            (Entry::Occupied(_), _) if self.trust_forwarded => {}
+            (Entry::Occupied(mut there), Some(seen)) => drop(there.insert(seen)),
+            (Entry::Occupied(there), None) => drop(there.remove()),
+            (Entry::Vacant(empty), Some(seen)) => drop(empty.insert(seen)),
+            (Entry::Vacant(_), None) => {}
         }
     }
 
     /// Our element of `Forwarded`.
     fn element(&self) -> Vec<u8> {
-        let client = match self.client.map(ClientAddr::ip) {
-            Some(IpAddr::V4(ip)) => ip.to_string(),
-            Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
-            None => "unknown".to_owned(),
-        };
-        let mut element = format!("for={client}").into_bytes();
+        let mut element = Vec::with_capacity(128);
+        element.extend_from_slice(b"for=");
+        match self.client.map(ClientAddr::ip) {
+            Some(ip @ IpAddr::V4(_)) => write_ip(ip, &mut element),
+            Some(ip @ IpAddr::V6(_)) => {
+                element.extend_from_slice(b"\"[");
+                write_ip(ip, &mut element);
+                element.extend_from_slice(b"]\"");
+            }
+            None => element.extend_from_slice(b"unknown"),
+        }
         if let Some(host) = &self.host {
             element.extend_from_slice(b";host=");
             quote_into(&mut element, host.as_bytes());
@@ -82,16 +83,56 @@ impl Seen {
     }
 }
 
-/// The lines of a field and one more element as one line: many readers look at the first line only.
-pub(super) fn join(lines: GetAll<'_, HeaderValue>, between: &[u8], last: &[u8]) -> HeaderValue {
-    const FITS: &str = "joined values have no byte that they had not";
-    if lines.iter().next().is_none() {
-        return HeaderValue::from_bytes(last).expect(FITS);
+/// What the longest address takes.
+const IP_BYTES_MAX: usize = 39;
+
+/// An address in its usual spelling. `Display` spells one of IPv4 at ten times the cost, and each request needs it
+/// twice.
+fn write_ip(ip: IpAddr, to: &mut Vec<u8>) {
+    let IpAddr::V4(ip) = ip else {
+        return to.extend_from_slice(ip.to_string().as_bytes());
+    };
+    for (at, octet) in ip.octets().into_iter().enumerate() {
+        if at > 0 {
+            to.push(b'.');
+        }
+        if octet >= 100 {
+            to.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            to.push(b'0' + octet / 10 % 10);
+        }
+        to.push(b'0' + octet % 10);
     }
-    let mut parts: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    parts.push(last);
+}
+
+/// Puts one more element behind the lines of a field, which become one line: many readers look at the first line only.
+/// If one of them does not fit, they all go.
+pub(super) fn append(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    last: HeaderValue,
+    fits: impl Fn(&[u8]) -> bool,
+) {
+    match headers.entry(name) {
+        Entry::Vacant(empty) => drop(empty.insert(last)),
+        Entry::Occupied(mut lines) => {
+            let all_fit = lines.iter().all(|it| fits(it.as_bytes()));
+            let all = if all_fit { join(lines.iter().chain([&last]), b", ") } else { last };
+            lines.insert(all);
+        }
+    }
+}
+
+/// The lines of a field as one.
+pub(super) fn join<'a>(lines: impl Iterator<Item = &'a HeaderValue>, between: &[u8]) -> HeaderValue {
+    let mut parts: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
     parts.retain(|it| !it.is_empty());
-    HeaderValue::from_bytes(&parts.join(between)).expect(FITS)
+    value(&parts.join(between))
+}
+
+fn value(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(bytes).expect("what was a part of a value has no byte that none may have")
 }
 
 /// A plain word as it is, anything else as a quoted string.

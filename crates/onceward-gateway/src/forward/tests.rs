@@ -203,19 +203,19 @@ fn split_cookies_of_http2_become_one_line() {
 fn a_length_beside_a_transfer_coding_is_dropped_from_responses() {
     let mut upstream = HeaderMap::new();
     upstream.insert("content-length", HeaderValue::from_static("3"));
-    assert!(response_headers(&upstream, true).contains_key("content-length"));
+    assert!(response_headers(upstream.clone(), true).contains_key("content-length"));
     upstream.insert("transfer-encoding", HeaderValue::from_static("chunked"));
     upstream.insert("connection", HeaderValue::from_static("x-hop"));
     upstream.insert("x-hop", HeaderValue::from_static("1"));
     upstream.append("set-cookie", HeaderValue::from_static("a=1"));
     upstream.append("set-cookie", HeaderValue::from_static("b=2"));
     upstream.insert("onceward-outcome", HeaderValue::from_static("store"));
-    let operation = response_headers(&upstream, false);
+    let operation = response_headers(upstream.clone(), false);
     assert_eq!(
         operation.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
         ["set-cookie", "onceward-outcome"]
     );
-    let passed = response_headers(&upstream, true);
+    let passed = response_headers(upstream, true);
     assert_eq!(passed.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
     assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie"]);
 }
@@ -258,4 +258,32 @@ fn a_client_behind_tls_is_told_of_as_https_and_so_is_a_tls_upstream_asked() {
     };
     let parts = request().uri("/a").body(()).unwrap().into_parts().0;
     assert_eq!(outbound.rewrite(&parts, None).unwrap().uri(), "https://up/a");
+}
+
+#[test]
+fn what_stays_of_a_response_keeps_its_order_wherever_the_rest_stood() {
+    let names = |lines: &[(&'static str, &'static str)]| {
+        let mut upstream = HeaderMap::new();
+        for (name, value) in lines {
+            upstream.append(*name, HeaderValue::from_static(value));
+        }
+        let kept = response_headers(upstream, true);
+        kept.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect::<Vec<_>>()
+    };
+    let stays = [("a", "1"), ("set-cookie", "2"), ("set-cookie", "3"), ("b", "4")];
+    let goes = [("keep-alive", "timeout=5"), ("connection", "keep-alive, x"), ("x", "1"), ("upgrade", "h2c")];
+    let expected = ["a=1", "set-cookie=2", "set-cookie=3", "b=4"];
+    assert_eq!(names(&stays), expected);
+    assert_eq!(names(&[&stays[..], &goes].concat()), expected, "behind");
+    assert_eq!(names(&[&goes[..], &stays].concat()), expected, "before");
+    assert_eq!(names(&[&stays[..2], &goes, &stays[2..]].concat()), expected, "in between");
+}
+
+#[test]
+fn every_octet_of_an_address_is_spelled_as_usual() {
+    for octet in 0..=u8::MAX {
+        let client = std::net::SocketAddr::from(([octet, 0, 10, octet], 1));
+        let sent = Sent::default().rewrite(request().extension(ClientAddr(client)));
+        assert_eq!(get(&sent, "x-forwarded-for"), [client.ip().to_string()]);
+    }
 }

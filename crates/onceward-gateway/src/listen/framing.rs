@@ -14,6 +14,8 @@ mod head;
 #[cfg(test)]
 mod tests;
 
+use memchr::memchr;
+
 use self::head::Length;
 use super::Limits;
 use super::violation::Violation;
@@ -184,7 +186,7 @@ impl Scan {
     ///
     /// Every LF on the way must come behind a CR.
     fn lines_end(&mut self, bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, Violation> {
-        while let Some(found) = bytes[self.at..].iter().position(|it| *it == b'\n') {
+        while let Some(found) = memchr(b'\n', &bytes[self.at..]) {
             let lf = self.at + found;
             if lf >= bytes_max {
                 return Err(Violation::HeadTooLarge);

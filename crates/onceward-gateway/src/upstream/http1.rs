@@ -11,11 +11,12 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::connect::Connected;
-use super::exchange::Exchange;
+use super::exchange::{Answered, Exchange, Over};
 use super::fault::{Failed, Fault};
 use super::lent::RequestBody;
 use super::pool::{Connection, Pool, idle_for};
 use super::settings::UpstreamSettings;
+use crate::driven::Driven;
 use crate::notice::Notice;
 use crate::workers::seat;
 
@@ -41,7 +42,7 @@ impl Http1 {
         let open = self.pool.opened(seat);
         self.tracker.spawn(async move {
             let _open = open;
-            if let Err(error) = connection.with_upgrades().await {
+            if let Err(error) = Driven::new(connection.with_upgrades()).await {
                 debug!(%error, "a connection to the upstream ended");
             }
             drop(tell);
@@ -55,41 +56,45 @@ impl Http1 {
     /// `Unsent`: not a byte was written. Otherwise it may have been processed.
     /// # Cancel safety
     /// Dropping this future closes the connection; the request may have been processed.
-    pub(super) async fn send(
-        &self,
+    pub(super) fn send<'a>(
+        &'a self,
         connection: Connection,
-        exchange: Exchange<'_>,
+        exchange: Exchange<'a>,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Option<Returning>), Failed> {
+    ) -> impl Future<Output = Result<Answered, Failed>> + 'a {
         let Exchange { settings, progress, .. } = exchange;
         let Connection { mut sender, gone, peer, seat } = connection;
         progress.mark();
-        let mut response = std::pin::pin!(sender.try_send_request(request));
-        let mut sender = Some(sender);
-        let response = tokio::select! {
-            biased;
-            response = &mut response => response,
-            () = progress.stalled(settings.response_timeout) => {
-                return Err(Failed::Ended(Fault::TimedOut));
-            }
-            () = gone.wait() => {
-                // A request that enters the queue in the very moment when the connection ends lies there
-                // unsent for as long as somebody could still put another one beside it.
-                sender = None;
-                response.await
-            }
-        };
-        match response {
-            Ok(response) => {
-                let connection = sender.map(|sender| Connection { sender, gone, peer, seat });
-                let returning = connection.and_then(|it| self.keep(it, &response, settings));
-                Ok((response, returning))
-            }
-            // The connection gives a request back only when it never began to write it.
-            Err(mut error) => {
-                debug!(error = %error.error(), "the upstream gave no response");
-                let unsent = error.take_message().is_some();
-                Err(if unsent { Failed::Unsent } else { Failed::Ended(Fault::Broken) })
+        // Before the future begins, so that it need not carry the request around.
+        let response = sender.try_send_request(request);
+        async move {
+            let mut response = std::pin::pin!(response);
+            let mut sender = Some(sender);
+            let response = tokio::select! {
+                biased;
+                response = &mut response => response,
+                () = progress.stalled(settings.response_timeout) => {
+                    return Err(Failed::Ended(Fault::TimedOut));
+                }
+                () = gone.wait() => {
+                    // A request that enters the queue in the very moment when the connection ends lies there
+                    // unsent for as long as somebody could still put another one beside it.
+                    sender = None;
+                    response.await
+                }
+            };
+            match response {
+                Ok(response) => {
+                    let connection = sender.map(|sender| Connection { sender, gone, peer, seat });
+                    let returning = connection.and_then(|it| self.keep(it, &response, settings));
+                    Ok((response, Over::Http1(returning)))
+                }
+                // The connection gives a request back only when it never began to write it.
+                Err(mut error) => {
+                    debug!(error = %error.error(), "the upstream gave no response");
+                    let unsent = error.take_message().is_some();
+                    Err(if unsent { Failed::Unsent } else { Failed::Ended(Fault::Broken) })
+                }
             }
         }
     }

@@ -5,8 +5,7 @@ mod list;
 use std::future::poll_fn;
 use std::net::IpAddr;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::oneshot;
@@ -17,7 +16,7 @@ use tracing::debug;
 use self::list::{Entry, List, Usage};
 pub(super) use self::list::{Lease, Streaming};
 use super::connect::Connected;
-use super::exchange::Exchange;
+use super::exchange::{Answered, Exchange, Over};
 use super::fault::{Failed, Fault};
 use super::greeting::Greeted;
 use super::lent::RequestBody;
@@ -116,7 +115,7 @@ impl Http2 {
         lease: Lease,
         exchange: Exchange<'_>,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Streaming), Failed> {
+    ) -> Result<Answered, Failed> {
         let Exchange { settings, progress, .. } = exchange;
         let Lease { mut sender, streaming } = lease;
         progress.mark();
@@ -136,7 +135,7 @@ impl Http2 {
             }
         };
         match response {
-            Ok(response) => Ok((response, streaming)),
+            Ok(response) => Ok((response, Over::Http2(streaming))),
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
                 let error = error.into_error();

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use http::Request;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::addresses::Addresses;
 use super::connect::connect;
-use super::exchange::{Answered, Exchange, Missed, Over};
+use super::exchange::{Answered, Exchange, Missed};
 use super::fault::{Failed, Fault};
 use super::http1::Http1;
 use super::http2::{Http2, Lease};
@@ -104,9 +105,9 @@ impl Node {
                 // In a box: a handshake of TLS takes kilobytes, which most requests need not carry around.
                 None => Box::pin(self.link_within(limit, exchange, shared)).await?,
             };
-            match self.send_on(link, exchange, written.take()).await {
-                Err(Missed::Failed(Failed::Unsent)) if shared && !new => {}
-                ended => return ended,
+            match self.send_on(link, exchange, written.take())?.await {
+                Err(Failed::Unsent) if shared && !new => {}
+                ended => return Ok(ended?),
             }
         }
         Err(Failed::Unsent.into())
@@ -193,12 +194,12 @@ impl Node {
     }
 
     /// Sends over this connection; `written` is the head, if it is for the protocol that is spoken there.
-    async fn send_on(
-        &self,
+    fn send_on<'a>(
+        &'a self,
         link: Link,
-        exchange: Exchange<'_>,
+        exchange: Exchange<'a>,
         written: Option<(Spoken, Request<()>)>,
-    ) -> Result<Answered, Missed> {
+    ) -> Result<impl Future<Output = Result<Answered, Failed>> + 'a, Missed> {
         let spoken = match link {
             Link::Http1(_) => Spoken::Http1,
             Link::Http2(_) => Spoken::Http2,
@@ -210,16 +211,10 @@ impl Node {
         // A connection that ended unsent has read nothing, so this is never missing.
         let body = exchange.asked.body.lend().ok_or(Failed::NotProcessed)?;
         let request = head.map(|()| body);
-        match link {
-            Link::Http1(connection) => {
-                let (response, returning) = self.http1.send(connection, exchange, request).await?;
-                Ok((response, Over::Http1(returning)))
-            }
-            Link::Http2(lease) => {
-                let (response, streaming) = Box::pin(self.http2.send(lease, exchange, request)).await?;
-                Ok((response, Over::Http2(streaming)))
-            }
-        }
+        Ok(match link {
+            Link::Http1(connection) => Either::Left(self.http1.send(connection, exchange, request)),
+            Link::Http2(lease) => Either::Right(Box::pin(self.http2.send(lease, exchange, request))),
+        })
     }
 
     fn head(&self, exchange: Exchange<'_>, spoken: Spoken) -> Result<Request<()>, Missed> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -185,11 +185,13 @@ impl fmt::Debug for Pool {
     }
 }
 
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// How long the connection of this response may idle: a second less than its `Keep-Alive: timeout`, since our
 /// request needs time to arrive, and never more than `idle_max`. None: it must not be used again.
 pub(super) fn idle_for(response: &HeaderMap, idle_max: Duration) -> Option<Duration> {
     let promised = response
-        .get_all("keep-alive")
+        .get_all(&KEEP_ALIVE)
         .iter()
         .filter_map(|it| it.to_str().ok())
         .flat_map(|it| it.split(','))

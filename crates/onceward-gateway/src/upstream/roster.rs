@@ -132,19 +132,24 @@ impl Roster {
     /// Whom to try for a request that would rather have them in the order of `wanted`.
     pub(super) fn candidates(&self, wanted: &[Id], now: Instant) -> Vec<Candidate> {
         // Who is not on the list has just left it or is about to come; nothing is known against it.
-        let known = |id: &Id| self.get(*id).cloned().unwrap_or_else(|| Health::new(*id));
-        let ordered: Vec<Health> = wanted.iter().map(known).collect();
-        let is_well = |it: &Health| it.standing == Standing::In && !it.is_failing(&self.rule);
-        let offer = |turn| move |it: &Health| Candidate { id: it.id, turn };
-        if !ordered.iter().any(is_well) {
-            let mut last_resort = ordered;
-            last_resort.sort_by_key(|it| it.failed_at);
+        let is_in = |id: &Id| self.get(*id).is_none_or(|it| it.standing == Standing::In);
+        let is_well = |id: &Id| self.is_well(*id);
+        let offer = |turn| move |id: &Id| Candidate { id: *id, turn };
+        if !wanted.iter().any(is_well) {
+            let mut last_resort = wanted.to_vec();
+            last_resort.sort_by_key(|id| self.get(*id).and_then(|it| it.failed_at));
             return last_resort.iter().map(offer(Turn::LastResort)).collect();
         }
-        let due = ordered.iter().filter(|it| self.is_due(it, now)).map(offer(Turn::Trial));
-        let well = ordered.iter().filter(|it| is_well(it)).map(offer(Turn::Ordinary));
-        let failing = ordered.iter().filter(|it| it.standing == Standing::In && !is_well(it));
+        let is_due = |id: &Id| self.get(*id).is_some_and(|it| self.is_due(it, now));
+        let due = wanted.iter().filter(|id| is_due(id)).map(offer(Turn::Trial));
+        let well = wanted.iter().filter(|id| is_well(id)).map(offer(Turn::Ordinary));
+        let failing = wanted.iter().filter(|id| is_in(id) && !is_well(id));
         due.chain(well).chain(failing.map(offer(Turn::Ordinary))).collect()
+    }
+
+    /// Why the only upstream there is gets a request: what [`candidates`](Self::candidates) says of one, without a list.
+    pub(super) fn turn_of_only(&self, id: Id) -> Turn {
+        if self.is_well(id) { Turn::Ordinary } else { Turn::LastResort }
     }
 
     /// Takes the trial of `id` for one request; false when another has taken it.
@@ -215,6 +220,10 @@ impl Roster {
     /// How many requests in a row have failed.
     pub(super) fn failures(&self, id: Id) -> u32 {
         self.get(id).map_or(0, |it| it.failures)
+    }
+
+    fn is_well(&self, id: Id) -> bool {
+        self.get(id).is_none_or(|it| it.standing == Standing::In && !it.is_failing(&self.rule))
     }
 
     fn is_due(&self, it: &Health, now: Instant) -> bool {

@@ -1,11 +1,12 @@
 //! One request: to the upstream that should have it, and to the next one only when it provably was not
 //! processed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use onceward_http::Body;
 use tokio::time::Instant;
@@ -33,10 +34,18 @@ enum Ended {
 }
 
 impl Shared {
-    pub(super) async fn exchange(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+    pub(super) fn exchange(
+        self: Arc<Self>,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> {
         let set = self.set();
+        // Before the future begins, so that it need not carry the request twice.
         let asked = Asked::new(request, set.settings.protocol);
-        let ended = self.tries(&set, &asked).await;
+        async move { Ok(self.answer(&set, asked).await) }
+    }
+
+    async fn answer(&self, set: &Set, asked: Asked) -> Response<Body> {
+        let ended = self.tries(set, &asked).await;
         let Asked { pass_through, upgrade, .. } = asked;
         let ((response, over), slot) = match ended {
             Ended::Answered(answered, slot) => (answered, slot),
@@ -51,7 +60,7 @@ impl Shared {
             }
             // Nobody asked for another protocol, so nobody could speak it.
             _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => Fault::Broken.response(pass_through),
-            _ => incoming(response, &set, pass_through, held),
+            _ => incoming(response, set, pass_through, held),
         }
     }
 
@@ -94,6 +103,9 @@ impl Shared {
     }
 
     fn candidates<'a>(&self, set: &'a Set, asked: &Asked) -> Vec<(&'a Arc<Node>, Turn)> {
+        if let [only] = &*set.nodes {
+            return vec![(only, self.roster().turn_of_only(only.id))];
+        }
         let load: Vec<_> = set.nodes.iter().map(|it| (it.target.label.as_str(), it.slots.taken())).collect();
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         let wish = Wish { balance: set.settings.balance, record: asked.record.as_ref(), turn };
@@ -124,10 +136,10 @@ fn incoming(response: Response<Incoming>, set: &Set, pass_through: bool, held: H
     let (mut parts, body) = response.into_parts();
     // The version is a matter of each connection; the server in front writes its own.
     parts.version = Version::HTTP_11;
-    parts.headers = forward::response_headers(&parts.headers, pass_through);
-    let media_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    let is_events =
-        media_type.split(';').next().is_some_and(|it| it.trim().eq_ignore_ascii_case("text/event-stream"));
+    parts.headers = forward::response_headers(parts.headers, pass_through);
+    let media_type = parts.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    let media_type = media_type.split(|it| *it == b';').next().unwrap_or_default();
+    let is_events = media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream");
     // Events come when something happens, which may be never.
     let idle_max = (!is_events).then_some(set.settings.body_idle_timeout);
     Response::from_parts(parts, Body::stream(ResponseBody::new(body, idle_max, held)))

@@ -56,6 +56,10 @@ fn check(rule: Rule, ids: &[Id], steps: &[Step]) {
             Try(expected) => {
                 let found: Vec<Id> = roster.candidates(ids, now).iter().map(|it| it.id).collect();
                 assert_eq!(found, expected, "step {number}");
+                for &only in ids {
+                    let listed = Candidate { id: only, turn: roster.turn_of_only(only) };
+                    assert_eq!(roster.candidates(&[only], now), [listed], "step {number}");
+                }
             }
             Changed(expected) => assert_eq!(changed, expected, "step {number}: {steps:?}"),
         }
