@@ -28,7 +28,8 @@ use crate::transition::{abandoned, completed, given_back, released, renewed, sav
 #[must_use = "a dropped permit leaves its record unresolved"]
 pub struct Permit {
     engine: Engine,
-    record: Record,
+    /// In a box, because a permit goes through many hands.
+    record: Box<Record>,
     /// When the grant was asked for, on the boot clock: everything local is counted from before the call.
     granted: Duration,
     /// Until when the lease lasts at least, by the boot clock. Advice, never proof.
@@ -54,7 +55,7 @@ impl Permit {
     pub(crate) fn granted(engine: Engine, record: Record, asked: Duration, after_unknown: bool) -> Self {
         let flight = engine.inner.flights.take_off(record.id);
         let lease_until = asked.saturating_add(record.policy.lease);
-        Self { engine, record, granted: asked, lease_until, after_unknown, _flight: flight }
+        Self { engine, record: Box::new(record), granted: asked, lease_until, after_unknown, _flight: flight }
     }
 
     /// The record that this permit is for.
@@ -98,11 +99,12 @@ impl Permit {
         let must_stop = self.record.policy.unresolved == Unresolved::Rerun;
         loop {
             // Under `rerun` somebody else may run once the lease is over, whatever the store says or not.
-            let left = self.lease_until.saturating_sub(clock.boot());
+            let now = clock.boot();
+            let left = self.lease_until.saturating_sub(now);
             if must_stop && left.is_zero() {
                 return Err(self.lost());
             }
-            let pause = self.until_renewal(failures);
+            let pause = self.until_renewal(now, failures);
             let pause = if must_stop { pause.min(left) } else { pause };
             tokio::select! {
                 biased;
@@ -219,7 +221,7 @@ impl Permit {
     async fn renew(&mut self) -> Result<()> {
         let inner = &self.engine.inner;
         let asked = inner.clock.boot();
-        let not_after = inner.not_after().await?;
+        let not_after = inner.not_after(asked).await?;
         let mut seen = self.record.revision;
         loop {
             let put = renewed(&self.record, not_after);
@@ -227,7 +229,7 @@ impl Permit {
             match inner.in_budget("renew the lease", call).await? {
                 Replace::Kept(record) => {
                     inner.heard(record.updated);
-                    self.record = record;
+                    *self.record = record;
                     self.leased(asked);
                     return Ok(());
                 }
@@ -259,7 +261,7 @@ impl Permit {
             match inner.in_budget("finish the record", call).await {
                 Ok(Replace::Kept(record)) => {
                     inner.heard(record.updated);
-                    self.record = record;
+                    *self.record = record;
                     return Ok(Swapped::Kept);
                 }
                 Ok(Replace::Lost(shown, now)) => {
@@ -287,10 +289,9 @@ impl Permit {
         }
     }
 
-    /// How long to wait before the next renewal: a third of the lease; sooner after failures. Once the lease
+    /// How long to wait from `now` on before the next renewal: a third of the lease; sooner after failures. Once the lease
     /// reaches `run_max`, until it ends.
-    fn until_renewal(&self, failures: u32) -> Duration {
-        let now = self.engine.inner.clock.boot();
+    fn until_renewal(&self, now: Duration, failures: u32) -> Duration {
         let lease = self.record.policy.lease;
         if mutant::is(Mutant::LeaseWithoutRenewal) {
             return Duration::MAX;
