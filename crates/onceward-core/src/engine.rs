@@ -48,9 +48,30 @@ impl Attempt {
     }
 }
 
+/// An attempt and the id of its record, for callers that need the id, too: it is hashed once. `&Attempt` becomes one
+/// by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Identified<'a> {
+    attempt: &'a Attempt,
+    id: RecordId,
+}
+
+impl<'a> From<&'a Attempt> for Identified<'a> {
+    fn from(attempt: &'a Attempt) -> Self {
+        Self { attempt, id: attempt.record_id() }
+    }
+}
+
+impl Identified<'_> {
+    /// The record that the attempt is about.
+    #[must_use]
+    pub fn record_id(&self) -> RecordId {
+        self.id
+    }
+}
+
 /// What an attempt may do.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made and taken apart once a request; a box would cost more")]
 pub enum Begin {
     /// Run the operation, then finish the permit.
     Run(Permit),
@@ -210,9 +231,10 @@ impl Engine {
     /// # Cancel safety
     /// Dropping the future claims nothing that lasts: a claim that landed nevertheless is released like one
     /// whose reply was lost. A waiter that is dropped disturbs nobody.
-    pub async fn begin(&self, attempt: &Attempt) -> Result<Begin> {
+    pub async fn begin(&self, attempt: impl Into<Identified<'_>>) -> Result<Begin> {
+        let Identified { attempt, id } = attempt.into();
         attempt.policy.check()?;
-        let asked = Asking::new(&self.inner, attempt);
+        let asked = Asking::new(&self.inner, attempt, id);
         let begun = match self.inner.known(&asked) {
             Some(known) => known,
             // In a box, because most repeats are known and need not carry its room.

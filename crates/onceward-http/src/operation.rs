@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
 use onceward_core::mutant::{self, Mutant};
-use onceward_core::{Answer, Attempt, Begin, ErrorKind, Key, Permit, RecordId, Scope};
+use onceward_core::{Answer, Attempt, Begin, ErrorKind, Identified, Key, Permit, RecordId, Scope};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
@@ -126,11 +126,12 @@ where
         policy: policy.policy,
         in_flight: policy.in_flight,
     };
+    let attempt = Identified::from(&attempt);
     let id = attempt.record_id();
     if door.shared.is_draining() {
         return door.answered(id, &Problem::Draining, Told::Unavailable);
     }
-    let permit = match door.shared.engine.begin(&attempt).await {
+    let permit = match door.shared.engine.begin(attempt).await {
         Ok(Begin::Run(permit)) => permit,
         Ok(Begin::Replay(answer)) => return door.replay(id, &answer),
         Ok(Begin::Busy { retry_after }) => {

@@ -32,8 +32,8 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    pub(super) fn new(inner: &Inner, attempt: &'a Attempt) -> Self {
-        Self { attempt, id: attempt.record_id(), before: inner.answers.before(inner.clock.boot()) }
+    pub(super) fn new(inner: &Inner, attempt: &'a Attempt, id: RecordId) -> Self {
+        Self { attempt, id, before: inner.answers.before(inner.clock.boot()) }
     }
 }
 
