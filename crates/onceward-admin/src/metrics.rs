@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+mod held;
 mod labels;
 mod listener;
 mod served;
@@ -20,6 +21,7 @@ mod upstreams;
 
 use crate::built::Build;
 use crate::upstreams::Upstreams;
+use held::{Held, Word};
 use labels::{DecisionLabel, FinishLabel, OutcomeLabel, StoreLabel, SweptLabel, bounded};
 use listener::ListenerMetrics;
 pub use listener::{ListenerView, ReloadResult};
@@ -65,7 +67,17 @@ struct Inner {
     store_up: Gauge,
     leases_passed: Gauge,
     running: Gauge,
+    held: HeldSeries,
     count_running: OnceLock<Count>,
+}
+
+/// The series that were counted in, of the families that every operation counts in.
+#[derive(Debug, Default)]
+struct HeldSeries {
+    upstream: Held<Word, Histogram>,
+    decisions: Held<Word, Counter>,
+    finishes: Held<Word, Counter>,
+    store_calls: Held<(Word, Word), Histogram>,
 }
 
 struct Count(Box<dyn Fn() -> u64 + Send + Sync>);
@@ -158,6 +170,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             running: registered(it, "operations_running", "Operations that run now", None, Gauge::default()),
+            held: HeldSeries::default(),
             count_running: OnceLock::new(),
             registry,
         };
@@ -184,7 +197,9 @@ impl Metrics {
     /// `broken` (no whole answer); anything else is counted as `other`.
     pub fn upstream(&self, outcome: &str, elapsed: Duration) {
         let outcome = bounded(outcome, &UPSTREAM_OUTCOMES);
-        self.inner.upstream.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+        let all = &self.inner.upstream;
+        let series = || all.get_or_create_owned(&OutcomeLabel { outcome });
+        self.inner.held.upstream.get(Word(outcome), series).observe(elapsed.as_secs_f64());
     }
 
     /// Counts one request to one upstream, with the words of [`upstream`](Self::upstream). A call that moved
@@ -255,8 +270,10 @@ impl Metrics {
     }
 
     pub(crate) fn store_call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
-        let label = StoreLabel { operation, outcome };
-        self.inner.store_calls.get_or_create(&label).observe(elapsed.as_secs_f64());
+        let all = &self.inner.store_calls;
+        let series = || all.get_or_create_owned(&StoreLabel { operation, outcome });
+        let words = (Word(operation), Word(outcome));
+        self.inner.held.store_calls.get(words, series).observe(elapsed.as_secs_f64());
     }
 
     pub(crate) fn swept(&self, tombstones: u64, removed: u64) {
@@ -269,11 +286,13 @@ impl Metrics {
     }
 
     fn decided(&self, decision: &'static str) {
-        self.inner.decisions.get_or_create(&DecisionLabel { decision }).inc();
+        let series = || self.inner.decisions.get_or_create_owned(&DecisionLabel { decision });
+        self.inner.held.decisions.get(Word(decision), series).inc();
     }
 
     fn finished(&self, finish: &'static str) {
-        self.inner.finishes.get_or_create(&FinishLabel { finish }).inc();
+        let series = || self.inner.finishes.get_or_create_owned(&FinishLabel { finish });
+        self.inner.held.finishes.get(Word(finish), series).inc();
     }
 }
 

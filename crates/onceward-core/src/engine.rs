@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+use self::claim::Asking;
 use self::stray::Stray;
 use crate::cache::{Answers, Before};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -44,6 +45,28 @@ impl Attempt {
     #[must_use]
     pub fn record_id(&self) -> RecordId {
         RecordId::of(&self.scope, &self.key)
+    }
+}
+
+/// An attempt and the id of its record, for callers that need the id, too: it is hashed once. `&Attempt` becomes one
+/// by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Identified<'a> {
+    attempt: &'a Attempt,
+    id: RecordId,
+}
+
+impl<'a> From<&'a Attempt> for Identified<'a> {
+    fn from(attempt: &'a Attempt) -> Self {
+        Self { attempt, id: attempt.record_id() }
+    }
+}
+
+impl Identified<'_> {
+    /// The record that the attempt is about.
+    #[must_use]
+    pub fn record_id(&self) -> RecordId {
+        self.id
     }
 }
 
@@ -190,7 +213,11 @@ impl Engine {
     /// # Errors
     /// The store could not be asked. Nothing else was written; ask again.
     pub async fn hasher(&self) -> Result<Hasher> {
-        self.inner.hasher.get_or_try_init(|| self.inner.load_secret()).await.copied()
+        if let Some(hasher) = self.inner.hasher.get() {
+            return Ok(*hasher);
+        }
+        // In a box, so that the calls after the first do not carry its room.
+        self.inner.hasher.get_or_try_init(|| Box::pin(self.inner.load_secret())).await.copied()
     }
 
     /// Claims the operation, or says why not.
@@ -204,9 +231,15 @@ impl Engine {
     /// # Cancel safety
     /// Dropping the future claims nothing that lasts: a claim that landed nevertheless is released like one
     /// whose reply was lost. A waiter that is dropped disturbs nobody.
-    pub async fn begin(&self, attempt: &Attempt) -> Result<Begin> {
+    pub async fn begin(&self, attempt: impl Into<Identified<'_>>) -> Result<Begin> {
+        let Identified { attempt, id } = attempt.into();
         attempt.policy.check()?;
-        let begun = self.claim(attempt).await?;
+        let asked = Asking::new(&self.inner, attempt, id);
+        let begun = match self.inner.known(&asked) {
+            Some(known) => known,
+            // In a box, because most repeats are known and need not carry its room.
+            None => Box::pin(self.claim(asked)).await?,
+        };
         self.inner.observer.on(&match &begun {
             Begin::Run(permit) => Event::Granted { attempt: permit.attempt() },
             Begin::Replay(_) => return Ok(begun),
@@ -237,17 +270,17 @@ impl Engine {
 }
 
 impl Inner {
-    /// The latest store time at which a call made now may still be carried out. It is counted from the last
+    /// The latest store time at which a call made at `boot` may still be carried out. It is counted from the last
     /// reply of the store, so that two machines' clocks are never compared.
-    pub(crate) async fn not_after(&self) -> Result<Timestamp> {
+    pub(crate) async fn not_after(&self, boot: Duration) -> Result<Timestamp> {
         let offset = self.store_offset.load(Ordering::Relaxed);
         if offset != i64::MIN {
-            let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
+            let boot = i64::try_from(boot.as_millis()).unwrap_or(i64::MAX);
             let now = u64::try_from(boot.saturating_add(offset)).unwrap_or(0);
             return Ok(Timestamp::from_millis(now).after(self.settings.call_budget));
         }
         let load = self.store.load(RecordId::reserved("hash key"));
-        let now = self.in_budget("ask the store for its time", load).await?.now;
+        let now = Box::pin(self.in_budget("ask the store for its time", load)).await?.now;
         self.heard(now);
         Ok(now.after(self.settings.call_budget))
     }

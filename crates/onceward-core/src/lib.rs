@@ -75,7 +75,7 @@ pub mod transition;
 
 pub use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 pub use crate::decide::Verdict;
-pub use crate::engine::{Attempt, Begin, Engine, EngineSettings};
+pub use crate::engine::{Attempt, Begin, Engine, EngineSettings, Identified};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::event::{Event, NoObserver, Observer};
 pub use crate::fingerprint::{Fingerprint, Hasher};

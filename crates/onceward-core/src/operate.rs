@@ -80,7 +80,7 @@ impl Engine {
         let inner = &self.inner;
         inner.heard(now);
         let cached = inner.store.traits().shared.then(|| self.cache_life());
-        let put = resolved(&found, verdict, cached, inner.not_after().await?);
+        let put = resolved(&found, verdict, cached, inner.not_after(inner.clock.boot()).await?);
         // Also when the caller leaves before the reply is here: the verdict may be written by then.
         let _forgetting = Forget { engine: self, id };
         let call = inner.store.replace(id, seen, &put);

@@ -98,11 +98,12 @@ impl Permit {
         let must_stop = self.record.policy.unresolved == Unresolved::Rerun;
         loop {
             // Under `rerun` somebody else may run once the lease is over, whatever the store says or not.
-            let left = self.lease_until.saturating_sub(clock.boot());
+            let now = clock.boot();
+            let left = self.lease_until.saturating_sub(now);
             if must_stop && left.is_zero() {
                 return Err(self.lost());
             }
-            let pause = self.until_renewal(failures);
+            let pause = self.until_renewal(now, failures);
             let pause = if must_stop { pause.min(left) } else { pause };
             tokio::select! {
                 biased;
@@ -219,7 +220,7 @@ impl Permit {
     async fn renew(&mut self) -> Result<()> {
         let inner = &self.engine.inner;
         let asked = inner.clock.boot();
-        let not_after = inner.not_after().await?;
+        let not_after = inner.not_after(asked).await?;
         let mut seen = self.record.revision;
         loop {
             let put = renewed(&self.record, not_after);
@@ -287,10 +288,9 @@ impl Permit {
         }
     }
 
-    /// How long to wait before the next renewal: a third of the lease; sooner after failures. Once the lease
+    /// How long to wait from `now` on before the next renewal: a third of the lease; sooner after failures. Once the lease
     /// reaches `run_max`, until it ends.
-    fn until_renewal(&self, failures: u32) -> Duration {
-        let now = self.engine.inner.clock.boot();
+    fn until_renewal(&self, now: Duration, failures: u32) -> Duration {
         let lease = self.record.policy.lease;
         if mutant::is(Mutant::LeaseWithoutRenewal) {
             return Duration::MAX;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use onceward_admin::{Metrics, Served};
@@ -30,11 +31,11 @@ pub(crate) struct Access<S> {
 impl<S> Service<Request<Received>> for Access<S>
 where
     S: Service<Request<Received>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S::Future: Unpin,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Counted<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -43,7 +44,7 @@ where
     fn call(&mut self, request: Request<Received>) -> Self::Future {
         let metrics = self.metrics.clone();
         let clock = Arc::clone(self.engine.clock());
-        let mut seen = Seen {
+        let seen = Seen {
             started: clock.boot(),
             clock,
             is_answered: false,
@@ -54,15 +55,26 @@ where
             peer: request.extensions().get::<ClientAddr>().copied(),
             request_bytes: request.body().size_hint().exact(),
         };
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let response = match answer.await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            };
-            seen.note(&metrics, &response);
-            Ok(response)
-        })
+        Counted { answer: self.inner.call(request), seen, metrics }
+    }
+}
+
+/// An answer under way, which is noted when it is here. A future by hand: a box around the one inside would be made
+/// and freed for each request.
+pub(crate) struct Counted<F> {
+    answer: F,
+    seen: Seen,
+    metrics: Metrics,
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(Ok(response)) = self.answer.poll_unpin(cx) else { return Poll::Pending };
+        let Self { seen, metrics, .. } = &mut *self;
+        seen.note(metrics, &response);
+        Poll::Ready(Ok(response))
     }
 }
 
@@ -90,8 +102,6 @@ impl Seen {
         let exchange = response.extensions().get::<Exchange>();
         let told = exchange.map_or(Told::PassThrough, |it| it.told);
         let route = exchange.and_then(|it| it.route.as_deref()).map(|it| it.name.as_str());
-        let record =
-            exchange.and_then(|it| it.record).filter(|_| self.log != AccessLog::None).map(|it| it.prefix());
         let attempt = exchange.map(|it| it.attempt).filter(|it| *it > 0);
         let status = response.status().as_u16();
         let answer_bytes = response.body().size_hint().exact();
@@ -104,12 +114,13 @@ impl Seen {
             request_bytes: self.request_bytes,
             answer_bytes,
         });
-        let (all, duplicates) = match self.log {
-            AccessLog::All => (true, true),
-            AccessLog::Duplicates => (false, true),
-            AccessLog::None => (false, false),
-        };
-        if all {
+        let is_audited = told.is_duplicate() && self.log != AccessLog::None;
+        let is_logged = self.log == AccessLog::All;
+        if !is_audited && !is_logged {
+            return;
+        }
+        let record = exchange.and_then(|it| it.record).map(|it| it.prefix());
+        if is_logged {
             tracing::info!(
                 target: "onceward::access",
                 method = self.method.as_str(),
@@ -127,7 +138,7 @@ impl Seen {
                 "request"
             );
         }
-        if duplicates && told.is_duplicate() {
+        if is_audited {
             tracing::info!(
                 target: "onceward::audit",
                 outcome = told.as_str(),

@@ -63,8 +63,19 @@ impl StoredAnswer {
     }
 
     pub(crate) fn read(answer: &Answer) -> Read {
+        Self::read_lines(answer, |_| true)
+    }
+
+    /// The same for a repeat: without the lines that belong to the moment when the answer was made, and those to
+    /// `drop`.
+    pub(crate) fn read_for_replay(answer: &Answer, drop: &[HeaderName]) -> Read {
+        Self::read_lines(answer, |name| *name != DATE && !drop.contains(name))
+    }
+
+    fn read_lines(answer: &Answer, keep: impl Fn(&HeaderName) -> bool) -> Read {
+        let read = |bytes| read_whole(bytes, keep);
         match &*answer.kind {
-            KIND_WHOLE => answer.bytes().ok().and_then(read_whole).map_or(Read::Unreadable, Read::Whole),
+            KIND_WHOLE => answer.bytes().ok().and_then(read).map_or(Read::Unreadable, Read::Whole),
             KIND_NOT_KEPT => Read::NotKept,
             _ => Read::Unreadable,
         }
@@ -81,12 +92,10 @@ impl StoredAnswer {
         response
     }
 
-    /// The answer as a repeat gets it: marked, without what belongs to the moment it was made.
-    pub(crate) fn replay(self, drop: &[HeaderName]) -> Response<Body> {
+    /// The answer as a repeat gets it: marked. It was [read for that](Self::read_for_replay).
+    pub(crate) fn replay(self) -> Response<Body> {
         let mut response = self.first();
-        let headers = response.headers_mut();
-        keep_lines(headers, |name| *name != DATE && !drop.contains(name));
-        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         response
     }
 }
@@ -157,42 +166,64 @@ fn put_text(out: &mut BytesMut, text: &[u8]) {
     out.put_slice(text);
 }
 
-fn read_whole(mut input: Bytes) -> Option<StoredAnswer> {
-    if take(&mut input, 1)?[0] != FORMAT {
+fn read_whole(input: Bytes, keep: impl Fn(&HeaderName) -> bool) -> Option<StoredAnswer> {
+    let mut input = Input { bytes: &input, at: 0 };
+    if input.take(1)? != [FORMAT] {
         return None;
     }
-    let status = u16::from_be_bytes(take(&mut input, 2)?[..].try_into().ok()?);
+    let status = u16::from_be_bytes(input.take(2)?.try_into().ok()?);
     let status = StatusCode::from_u16(status).ok()?;
-    let headers = read_lines(&mut input)??;
-    let trailers = read_lines(&mut input)?;
-    Some(StoredAnswer { status, headers, trailers, body: input, said: None, reason: None, is_ours: false })
+    let headers = input.lines(keep)??;
+    let trailers = input.lines(|_| true)?;
+    let body = input.bytes.slice(input.at..);
+    Some(StoredAnswer { status, headers, trailers, body, said: None, reason: None, is_ours: false })
 }
 
-fn read_lines(input: &mut Bytes) -> Option<Option<HeaderMap>> {
-    let count = read_u32(input)?;
-    if count == u32::MAX {
-        return Some(None);
+/// The most lines that room is made for before they are read. There may be more.
+const LINES_FORESEEN: usize = 64;
+
+/// What is still to be read of a stored answer. Values and body share its bytes.
+struct Input<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+}
+
+impl Input<'_> {
+    fn lines(&mut self, keep: impl Fn(&HeaderName) -> bool) -> Option<Option<HeaderMap>> {
+        let count = self.u32()?;
+        if count == u32::MAX {
+            return Some(None);
+        }
+        // One more, for the mark of a replay.
+        let room = usize::try_from(count).ok()?.min(LINES_FORESEEN) + 1;
+        let mut lines = HeaderMap::with_capacity(room);
+        for _ in 0..count {
+            let name = HeaderName::from_bytes(self.text()?).ok()?;
+            let start = self.at + 4;
+            let end = start + self.text()?.len();
+            let value = HeaderValue::from_maybe_shared(self.bytes.slice(start..end)).ok()?;
+            if keep(&name) {
+                lines.append(name, value);
+            }
+        }
+        Some(Some(lines))
     }
-    let mut lines = HeaderMap::new();
-    for _ in 0..count {
-        let name = HeaderName::from_bytes(&read_text(input)?).ok()?;
-        let value = HeaderValue::from_maybe_shared(read_text(input)?).ok()?;
-        lines.append(name, value);
+
+    fn text(&mut self) -> Option<&[u8]> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        self.take(len)
     }
-    Some(Some(lines))
-}
 
-fn read_text(input: &mut Bytes) -> Option<Bytes> {
-    let len = usize::try_from(read_u32(input)?).ok()?;
-    take(input, len)
-}
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
 
-fn read_u32(input: &mut Bytes) -> Option<u32> {
-    Some(u32::from_be_bytes(take(input, 4)?[..].try_into().ok()?))
-}
-
-fn take(input: &mut Bytes, len: usize) -> Option<Bytes> {
-    (len <= input.len()).then(|| input.split_to(len))
+    fn take(&mut self, len: usize) -> Option<&[u8]> {
+        let end = self.at.checked_add(len)?;
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
 }
 
 #[cfg(test)]
@@ -259,7 +290,11 @@ mod tests {
         ] {
             stored.headers.append(name, value.parse().unwrap());
         }
-        let replay = stored.replay(&[HeaderName::from_static("x-b")]);
+        let drop = [HeaderName::from_static("x-b")];
+        let Read::Whole(read) = StoredAnswer::read_for_replay(&stored.to_answer(), &drop) else {
+            panic!("unreadable")
+        };
+        let replay = read.replay();
         let lines: Vec<_> =
             replay.headers().iter().map(|it| (it.0.as_str(), it.1.to_str().unwrap())).collect();
         assert_eq!(

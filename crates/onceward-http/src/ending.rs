@@ -1,7 +1,7 @@
 //! How an operation ended, what is written about it, and what its caller is told, in that order.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::borrow::Cow;
+use std::pin::pin;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -28,50 +28,28 @@ use crate::service::{call, tell};
 pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome: Outcome, ended: Ended) {
     let id = permit.record_id();
     let patience = door.shared.engine.clock().sleep(door.shared.store_patience());
-    let (finish, told, response): (FinishFuture, Told, Response<Body>) = match (outcome, ended) {
-        (_, Ended::Failed(why)) => (
-            Box::pin(async move { permit.abandon(why).await.map(|()| None) }),
-            Told::Unknown,
-            Problem::OutcomeUnresolved.response(),
-        ),
+    let (finish, told, response) = match (outcome, ended) {
+        (_, Ended::Failed(why)) => {
+            (Finish::Abandon(why.into()), Told::Unknown, Problem::OutcomeUnresolved.response())
+        }
         (Outcome::Store, Ended::Whole(stored)) => {
             let answer = stored.to_answer();
             if mutant::is(Mutant::ToldBeforeStored) {
                 teller.tell_early(stored.clone().first(), Told::FirstRun);
             }
-            (
-                Box::pin(async move {
-                    let given = answer.clone();
-                    let stands = permit.complete(answer).await?;
-                    Ok((stands != given).then_some(stands))
-                }),
-                Told::FirstRun,
-                stored.first(),
-            )
+            (Finish::Complete(answer), Told::FirstRun, stored.first())
         }
         (Outcome::Store, Ended::Streams(response)) => {
             let response = match door.route.policy.oversize {
                 Oversize::Pass => response,
                 Oversize::Refuse => Problem::AnswerTooLarge.response(),
             };
-            (
-                Box::pin(async move {
-                    let stands = permit.complete(StoredAnswer::not_kept()).await?;
-                    Ok((stands != StoredAnswer::not_kept()).then_some(stands))
-                }),
-                Told::Oversize,
-                response,
-            )
+            (Finish::Complete(StoredAnswer::not_kept()), Told::Oversize, response)
         }
-        (Outcome::Release, ended) => {
-            (Box::pin(async move { permit.release().await.map(|()| None) }), Told::Released, ended.first())
-        }
-        (Outcome::Unknown, ended) => {
-            let why = ended.why_unknown();
-            (Box::pin(async move { permit.abandon(&why).await.map(|()| None) }), Told::Unknown, ended.first())
-        }
+        (Outcome::Release, ended) => (Finish::Release, Told::Released, ended.first()),
+        (Outcome::Unknown, ended) => (Finish::Abandon(ended.why_unknown()), Told::Unknown, ended.first()),
     };
-    let mut finish = finish;
+    let mut finish = pin!(finish.write(permit));
     let written = tokio::select! {
         biased;
         written = &mut finish => written,
@@ -107,8 +85,27 @@ pub(crate) async fn end(door: &Door, permit: Permit, mut teller: Teller, outcome
     }
 }
 
-/// Resolves to the answer that stands when it is not the one that was given.
-type FinishFuture = Pin<Box<dyn Future<Output = onceward_core::Result<Option<Answer>>> + Send>>;
+/// What is written about an operation that has ended.
+enum Finish {
+    Complete(Answer),
+    Release,
+    Abandon(Cow<'static, str>),
+}
+
+impl Finish {
+    /// Writes it. Gives back the answer that stands when it is not the one that was given.
+    async fn write(self, permit: Permit) -> onceward_core::Result<Option<Answer>> {
+        match self {
+            Self::Complete(answer) => {
+                let given = answer.clone();
+                let stands = permit.complete(answer).await?;
+                Ok((stands != given).then_some(stands))
+            }
+            Self::Release => permit.release().await.map(|()| None),
+            Self::Abandon(why) => permit.abandon(&why).await.map(|()| None),
+        }
+    }
+}
 
 /// How an operation ended, before anything is written about it.
 pub(crate) enum Ended {
@@ -136,14 +133,14 @@ impl Ended {
     }
 
     /// Why the outcome of this answer is unknown, for operators.
-    fn why_unknown(&self) -> String {
+    fn why_unknown(&self) -> Cow<'static, str> {
         let (reason, status) = match self {
             Self::Whole(it) => (it.reason, it.status),
             Self::Streams(it) => (it.extensions().get().copied(), it.status()),
-            Self::Failed(why) => return (*why).to_owned(),
+            Self::Failed(why) => return (*why).into(),
         };
-        let of_status = || format!("the answer {} leaves the outcome open", status.as_u16());
-        reason.map_or_else(of_status, |Reason(why)| why.to_owned())
+        let of_status = || format!("the answer {} leaves the outcome open", status.as_u16()).into();
+        reason.map_or_else(of_status, |Reason(why)| why.into())
     }
 
     pub(crate) fn first(self) -> Response<Body> {

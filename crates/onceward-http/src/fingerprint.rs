@@ -1,5 +1,7 @@
 //! What was asked: method, path and query byte for byte, media type, body. No other header counts.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -27,14 +29,18 @@ pub(crate) fn fingerprint_of(hasher: &Hasher, parts: &Parts, body: &Bytes) -> Fi
 
 /// A media type as it counts: lower case, parameters sorted, a multipart boundary taken out.
 #[derive(Debug, PartialEq, Eq)]
-struct MediaType {
-    name: String,
+struct MediaType<'a> {
+    name: Cow<'a, str>,
     boundary: Option<Vec<u8>>,
 }
 
-impl MediaType {
-    fn read(value: &[u8]) -> Self {
+impl<'a> MediaType<'a> {
+    fn read(value: &'a [u8]) -> Self {
         let text = String::from_utf8_lossy(value);
+        // Most are written as they count already.
+        if value.iter().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'/' | b'+' | b'-' | b'.')) {
+            return Self { name: text, boundary: None };
+        }
         let mut pieces = split_parameters(&text).into_iter();
         let mut name = pieces.next().unwrap_or_default().trim().to_ascii_lowercase();
         let is_multipart = name.starts_with("multipart/");
@@ -56,7 +62,7 @@ impl MediaType {
             name.push(';');
             name.push_str(&it);
         }
-        Self { name, boundary }
+        Self { name: name.into(), boundary }
     }
 }
 

@@ -27,8 +27,8 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<Key>, Problem> {
     let text = std::str::from_utf8(line.as_bytes())
         .map_err(|_| refusal(KeyError::NotVisibleAscii))?
         .trim_matches([' ', '\t']);
-    let key = if text.starts_with('"') { unquote(text)? } else { text.to_owned() };
-    Key::parse(&key).map(Some).map_err(refusal)
+    let key = if text.starts_with('"') { &unquote(text)? } else { text };
+    Key::parse(key).map(Some).map_err(refusal)
 }
 
 fn unquote(text: &str) -> Result<String, Problem> {

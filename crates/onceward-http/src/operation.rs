@@ -1,6 +1,7 @@
 //! The walk of an operation: claim it, run it, and hand over to its end.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
 use onceward_core::mutant::{self, Mutant};
-use onceward_core::{Answer, Attempt, Begin, ErrorKind, Key, Permit, RecordId, Scope};
+use onceward_core::{Answer, Attempt, Begin, ErrorKind, Identified, Key, Permit, RecordId, Scope};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
@@ -38,10 +39,9 @@ pub(crate) struct Door {
 
 impl Door {
     fn replay(&self, id: RecordId, answer: &Answer) -> Response<Body> {
-        match StoredAnswer::read(answer) {
+        match StoredAnswer::read_for_replay(answer, &self.route.policy.replay_drop) {
             Read::Whole(stored) => {
-                let response = stored.replay(&self.route.policy.replay_drop);
-                tell(response, Exchange { told: Told::Replay, ..self.exchange(id, 0) })
+                tell(stored.replay(), Exchange { told: Told::Replay, ..self.exchange(id, 0) })
             }
             Read::NotKept => self.answered(id, &Problem::AnswerNotKept, Told::NotKept),
             Read::Unreadable => {
@@ -126,11 +126,12 @@ where
         policy: policy.policy,
         in_flight: policy.in_flight,
     };
+    let attempt = Identified::from(&attempt);
     let id = attempt.record_id();
     if door.shared.is_draining() {
         return door.answered(id, &Problem::Draining, Told::Unavailable);
     }
-    let permit = match door.shared.engine.begin(&attempt).await {
+    let permit = match door.shared.engine.begin(attempt).await {
         Ok(Begin::Run(permit)) => permit,
         Ok(Begin::Replay(answer)) => return door.replay(id, &answer),
         Ok(Begin::Busy { retry_after }) => {
@@ -186,11 +187,14 @@ where
     let abort = door.shared.abort.clone();
     let id = permit.record_id();
     let max_answer_bytes = door.route.policy.max_answer_bytes;
-    let work = AssertUnwindSafe(run_and_capture(inner, request, max_answer_bytes)).catch_unwind();
-    let ended = tokio::select! {
-        biased;
-        () = abort.cancelled() => None,
-        ended = permit.keep(work) => Some(ended),
+    let ended = {
+        // Pinned here, so that it is not moved into what keeps the permit. It ends with this block.
+        let work = pin!(AssertUnwindSafe(run_and_capture(inner, request, max_answer_bytes)).catch_unwind());
+        tokio::select! {
+            biased;
+            () = abort.cancelled() => None,
+            ended = permit.keep(work) => Some(ended),
+        }
     };
     let ended = match ended {
         None => {
@@ -303,7 +307,10 @@ fn host_of(parts: &Parts) -> String {
     };
     let default: &[u8] = if secure { b":443" } else { b":80" };
     let host = host.strip_suffix(default).unwrap_or(host);
-    host.iter().map(|it| char::from(it.to_ascii_lowercase())).collect()
+    match str::from_utf8(host) {
+        Ok(host) if host.is_ascii() => host.to_ascii_lowercase(),
+        _ => host.iter().map(|it| char::from(it.to_ascii_lowercase())).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Tables by record id.
 //!
 //! An id is a hash already, but a public one of what a caller sends. Somebody could try keys until he has many whose ids
-//! agree in the bits that a table looks at, and then make every call walk through them. So ids are hashed once more, with
-//! a seed that is drawn for each table and never leaves it. XXH3 does that in a tenth of the standard hasher's time.
+//! agree in the bits that a table looks at, and then make every call walk through them. So what an id gives to a hasher
+//! (its first 8 bytes) is hashed once more, with a seed that is drawn for each table and never leaves it. XXH3 does that
+//! in a tenth of the standard hasher's time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -36,9 +37,6 @@ impl Hasher for IdHasher {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
-    /// The length of an id, which is always the same.
-    fn write_usize(&mut self, _: usize) {}
-
     fn finish(&self) -> u64 {
         self.0
     }
@@ -49,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_table_hashes_otherwise_and_every_byte_of_an_id_counts() {
+    fn another_table_hashes_otherwise_and_each_of_eight_bytes_counts() {
         let (one, other) = (Seed::default(), Seed::default());
         let zero = RecordId::from_bytes([0; 32]);
         assert_ne!(one.hash_one(zero), other.hash_one(zero));
         assert_eq!(one.hash_one(zero), one.clone().hash_one(zero));
-        for at in 0..32 {
+        for at in 0..8 {
             let mut bytes = [0; 32];
             bytes[at] = 1;
             assert_ne!(one.hash_one(zero), one.hash_one(RecordId::from_bytes(bytes)), "byte {at}");
@@ -67,7 +65,7 @@ mod tests {
         let seed = Seed::default();
         let low = (0..=u8::MAX).map(|it| {
             let mut bytes = [7; 32];
-            bytes[31] = it;
+            bytes[7] = it;
             seed.hash_one(RecordId::from_bytes(bytes)) & 0xff
         });
         let places: std::collections::BTreeSet<_> = low.collect();

@@ -103,12 +103,39 @@ impl LateStore {
 
 #[async_trait]
 impl Store for LateStore {
-    async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
-        self.get()?.insert(id, put).await
+    // These two are called for every operation, and are written as `async_trait` would have them: that way the call of
+    // the store inside is handed out as it is, without a second box around it.
+    fn insert<'life0, 'life1, 'async_trait>(
+        &'life0 self,
+        id: RecordId,
+        put: &'life1 Put,
+    ) -> BoxFuture<'async_trait, Result<Insert>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        Self: 'async_trait,
+    {
+        match self.get() {
+            Ok(store) => store.insert(id, put),
+            Err(away) => Box::pin(std::future::ready(Err(away))),
+        }
     }
 
-    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
-        self.get()?.replace(id, seen, put).await
+    fn replace<'life0, 'life1, 'async_trait>(
+        &'life0 self,
+        id: RecordId,
+        seen: Revision,
+        put: &'life1 Put,
+    ) -> BoxFuture<'async_trait, Result<Replace>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        Self: 'async_trait,
+    {
+        match self.get() {
+            Ok(store) => store.replace(id, seen, put),
+            Err(away) => Box::pin(std::future::ready(Err(away))),
+        }
     }
 
     async fn load(&self, id: RecordId) -> Result<Loaded> {

@@ -164,7 +164,8 @@ impl Sink {
             Self::File { file, written } => {
                 let mut bytes = Vec::new();
                 for rows in group {
-                    [&rows.id, &rows.record].map(|it| bytes.extend_from_slice(it));
+                    bytes.extend_from_slice(&rows.id);
+                    bytes.extend_from_slice(&rows.record);
                 }
                 if *written + bytes.len() as u64 > FILE_BYTES {
                     file.rewind()?;

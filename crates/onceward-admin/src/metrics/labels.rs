@@ -1,6 +1,6 @@
 //! The labels, and what keeps each of them bounded.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -98,38 +98,39 @@ pub(super) struct SweptLabel {
     pub(super) to: &'static str,
 }
 
-/// The names that settings give: of routes, or the URLs of upstreams. Reloading may add some; none is taken
-/// away, since what was counted stays.
+/// The names that settings give: of routes, or the URLs of upstreams, and what is kept for each. Reloading may add
+/// some; none is taken away, since what was counted stays.
 #[derive(Debug)]
-pub(super) struct Known {
-    names: RwLock<BTreeSet<Arc<str>>>,
-    other: Arc<str>,
+pub(super) struct Known<T> {
+    names: RwLock<BTreeMap<Arc<str>, T>>,
+    other: (Arc<str>, T),
 }
 
-impl Default for Known {
+impl<T: Default> Default for Known<T> {
     fn default() -> Self {
-        Self { names: RwLock::default(), other: OTHER.into() }
+        Self { names: RwLock::default(), other: (OTHER.into(), T::default()) }
     }
 }
 
-impl Known {
+impl<T: Default> Known<T> {
     /// Lets these names be labels, as far as there is room, and hands back those that may.
     pub(super) fn allow(&self, names: impl Iterator<Item = String>) -> Vec<Arc<str>> {
         let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
         let mut allowed = Vec::new();
         for name in names.map(Arc::<str>::from) {
-            if known.len() < NAMES_MAX || known.contains(&name) {
-                known.insert(Arc::clone(&name));
+            if known.len() < NAMES_MAX || known.contains_key(&name) {
+                known.entry(Arc::clone(&name)).or_default();
                 allowed.push(name);
             }
         }
         allowed
     }
 
-    /// The label of `name`: itself if it is known.
-    pub(super) fn label(&self, name: &str) -> Arc<str> {
+    /// Shows `look` the label of `name`, itself if it is known, and what is kept for it.
+    pub(super) fn with<R>(&self, name: &str, look: impl FnOnce(&Arc<str>, &T) -> R) -> R {
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.get(name).unwrap_or(&self.other))
+        let (label, kept) = known.get_key_value(name).unwrap_or((&self.other.0, &self.other.1));
+        look(label, kept)
     }
 }
 

@@ -1,12 +1,14 @@
 //! What is counted of a request that was answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::held::{Held, Word};
 use super::labels::{self, Known, NO_ROUTE, RequestLabel, RouteLabel, RouteOutcomeLabel};
 use super::{Histograms, registered, seconds, size, sized, timed};
 
@@ -32,19 +34,28 @@ pub struct Served<'a> {
 
 #[derive(Debug)]
 pub(super) struct ServedMetrics {
-    pub(super) routes: Known,
-    no_route: Arc<str>,
+    pub(super) routes: Known<OfRoute>,
+    no_route: (Arc<str>, OfRoute),
     requests: Family<RequestLabel, Counter>,
     durations: Histograms<RouteOutcomeLabel>,
     request_bytes: Histograms<RouteLabel>,
     answer_bytes: Histograms<RouteLabel>,
 }
 
+/// The series of one route that were counted in.
+#[derive(Debug, Default)]
+pub(super) struct OfRoute {
+    requests: Held<(Word, Word, Word), Counter>,
+    durations: Held<Word, Histogram>,
+    request_bytes: OnceLock<Histogram>,
+    answer_bytes: OnceLock<Histogram>,
+}
+
 impl ServedMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         Self {
             routes: Known::default(),
-            no_route: NO_ROUTE.into(),
+            no_route: (NO_ROUTE.into(), OfRoute::default()),
             requests: registered(
                 registry,
                 "requests",
@@ -59,19 +70,33 @@ impl ServedMetrics {
     }
 
     pub(super) fn observe(&self, it: &Served<'_>) {
-        let route = it.route.map_or_else(|| Arc::clone(&self.no_route), |it| self.routes.label(it));
-        let status_class = labels::status_class(it.status);
-        let method = labels::method(it.method);
-        let outcome = it.outcome;
-        let label = RouteOutcomeLabel { route: route.clone(), outcome };
-        self.durations.get_or_create(&label).observe(it.elapsed.as_secs_f64());
-        let label = RouteLabel { route: route.clone() };
+        match it.route {
+            Some(route) => self.routes.with(route, |route, held| self.count(it, route, held)),
+            None => self.count(it, &self.no_route.0, &self.no_route.1),
+        }
+    }
+
+    fn count(&self, it: &Served<'_>, route: &Arc<str>, held: &OfRoute) {
+        let (method, outcome, status_class) =
+            (labels::method(it.method), it.outcome, labels::status_class(it.status));
+        let requests = held.requests.get((Word(method), Word(outcome), Word(status_class)), || {
+            let route = Arc::clone(route);
+            self.requests.get_or_create_owned(&RequestLabel { route, method, outcome, status_class })
+        });
+        requests.inc();
+        let duration = held.durations.get(Word(outcome), || {
+            let route = Arc::clone(route);
+            self.durations.get_or_create_owned(&RouteOutcomeLabel { route, outcome })
+        });
+        duration.observe(it.elapsed.as_secs_f64());
+        let of_route = || RouteLabel { route: Arc::clone(route) };
         if let Some(bytes) = it.request_bytes {
-            self.request_bytes.get_or_create(&label).observe(size(bytes));
+            let sizes = || self.request_bytes.get_or_create_owned(&of_route());
+            held.request_bytes.get_or_init(sizes).observe(size(bytes));
         }
         if let Some(bytes) = it.answer_bytes {
-            self.answer_bytes.get_or_create(&label).observe(size(bytes));
+            let sizes = || self.answer_bytes.get_or_create_owned(&of_route());
+            held.answer_bytes.get_or_init(sizes).observe(size(bytes));
         }
-        self.requests.get_or_create(&RequestLabel { route, method, outcome, status_class }).inc();
     }
 }

@@ -11,13 +11,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::held::{Held, Word};
 use super::labels::{Known, UpstreamLabel, UpstreamOutcomeLabel, bounded};
 use super::{UPSTREAM_OUTCOMES, registered};
 use crate::upstreams::{UpstreamState, UpstreamView, Upstreams};
 
 #[derive(Debug)]
 pub(super) struct UpstreamMetrics {
-    pub(super) known: Known,
+    pub(super) known: Known<Held<Word, Counter>>,
     requests: Family<UpstreamOutcomeLabel, Counter>,
     ejections: Family<UpstreamLabel, Counter>,
     shown: Shown,
@@ -55,12 +56,16 @@ impl UpstreamMetrics {
     }
 
     pub(super) fn requested(&self, url: &str, outcome: &str) {
-        let (upstream, outcome) = (self.known.label(url), bounded(outcome, &UPSTREAM_OUTCOMES));
-        self.requests.get_or_create(&UpstreamOutcomeLabel { upstream, outcome }).inc();
+        let outcome = bounded(outcome, &UPSTREAM_OUTCOMES);
+        self.known.with(url, |upstream, held| {
+            let label = || UpstreamOutcomeLabel { upstream: Arc::clone(upstream), outcome };
+            held.get(Word(outcome), || self.requests.get_or_create_owned(&label())).inc();
+        });
     }
 
     pub(super) fn ejected(&self, url: &str) {
-        self.ejections.get_or_create(&UpstreamLabel { upstream: self.known.label(url) }).inc();
+        let upstream = self.known.with(url, |upstream, _| Arc::clone(upstream));
+        self.ejections.get_or_create(&UpstreamLabel { upstream }).inc();
     }
 
     pub(super) fn show(&self, upstreams: Upstreams) {

@@ -23,30 +23,37 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest host and path that a listing shows, in bytes. Identity is the hash of the whole.
 const LISTED_BYTES_MAX: usize = 1024;
 
+/// An attempt that is about to be made.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    attempt: &'a Attempt,
+    id: RecordId,
+    /// Taken before anything is asked.
+    before: Before,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(inner: &Inner, attempt: &'a Attempt, id: RecordId) -> Self {
+        Self { attempt, id, before: inner.answers.before(inner.clock.boot()) }
+    }
+}
+
 impl Engine {
-    pub(super) async fn claim(&self, attempt: &Attempt) -> Result<Begin> {
+    /// Claims what the local cache of answers does not know.
+    pub(super) async fn claim(&self, mut asking: Asking<'_>) -> Result<Begin> {
         let inner = &self.inner;
-        let id = attempt.record_id();
+        let Asking { attempt, id, before } = asking;
+        let started = before.boot();
         let claim =
             Claim { owner: inner.new_owner()?, fingerprint: attempt.fingerprint, policy: attempt.policy };
         let listing = Arc::new(self.listing(attempt).await?);
-        let started = inner.clock.boot();
         let mut unsure = Unsure::new(inner, id, claim.owner);
         let mut claiming = Claiming::new(claim);
         let mut tries = 0;
         let mut waiter: Option<Waiter> = None;
         loop {
-            let before = inner.answers.before(inner.clock.boot());
-            if let Some(hit) = inner.answers.get(id, &attempt.fingerprint, before.boot()) {
-                return Ok(match hit {
-                    Hit::Replay(answer) => {
-                        inner.observer.on(&Event::Replayed { cached: true });
-                        Begin::Replay(answer)
-                    }
-                    Hit::Mismatch => Begin::Mismatch,
-                });
-            }
-            let put = claiming.put(Arc::clone(&listing), inner.not_after().await?);
+            let before = asking.before;
+            let put = claiming.put(Arc::clone(&listing), inner.not_after(before.boot()).await?);
             unsure.sent(put.not_after, before.boot(), claiming.after_unknown);
             let asked = inner.ask(id, claiming.seen(), &put).await;
             match asked.map(|it| claiming.heard(it)) {
@@ -103,6 +110,10 @@ impl Engine {
                     return Err(unsure.refused(error));
                 }
             }
+            asking.before = inner.answers.before(inner.clock.boot());
+            if let Some(known) = inner.known(&asking) {
+                return Ok(known);
+            }
         }
     }
 
@@ -139,6 +150,17 @@ fn listed(text: &str) -> String {
 }
 
 impl Inner {
+    /// What the local cache of answers knows about an attempt.
+    pub(super) fn known(&self, asking: &Asking<'_>) -> Option<Begin> {
+        Some(match self.answers.get(asking.id, &asking.attempt.fingerprint, asking.before.boot())? {
+            Hit::Replay(answer) => {
+                self.observer.on(&Event::Replayed { cached: true });
+                Begin::Replay(answer)
+            }
+            Hit::Mismatch => Begin::Mismatch,
+        })
+    }
+
     fn waited_since(&self, started: Duration) {
         self.observer.on(&Event::Waited(self.clock.boot().saturating_sub(started)));
     }
