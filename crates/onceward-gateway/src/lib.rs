@@ -12,7 +12,6 @@
 
 mod access;
 pub mod doctor;
-mod driven;
 mod examine;
 mod gateway;
 pub mod listen;

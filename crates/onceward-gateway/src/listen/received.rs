@@ -13,7 +13,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::counters::{Count, Counters};
 use super::line::{Fault, Line};
-use crate::driven::poll_frame;
 use crate::notice::Notice;
 
 /// The body of a request as the listener hands it to the service.
@@ -98,7 +97,7 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match poll_frame(&mut self.body, cx) {
+        match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Err(error))) => {
                 if let Some(watch) = &self.watch
                     && let Some(fault) = watch.number.and_then(|it| watch.line.fault(it))

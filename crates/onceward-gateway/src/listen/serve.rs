@@ -35,7 +35,6 @@ use super::socket::Socket;
 use super::streams::Streams;
 use super::strict::Strict;
 use super::{Listening, Stop};
-use crate::driven::Driven;
 use crate::network::CallerSocket;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -176,7 +175,7 @@ impl Connection {
         }
         line.set_speaks(Speaks::Http1);
         let io = TokioIo::new(Strict::new(io, first, deadline, limits, line, counters.clone()));
-        self.drive(Driven::new(self.http1().serve_connection(io, requests).with_upgrades())).await
+        self.drive(self.http1().serve_connection(io, requests).with_upgrades()).await
     }
 
     fn http1(&self) -> http1::Builder {
@@ -258,12 +257,6 @@ impl Connection {
 /// A connection that can be told to end after what is under way.
 trait Leave: Future<Output = hyper::Result<()>> {
     fn leave(self: Pin<&mut Self>);
-}
-
-impl<C: Leave + Unpin> Leave for Driven<C> {
-    fn leave(self: Pin<&mut Self>) {
-        Pin::new(self.get_mut().connection()).leave();
-    }
 }
 
 impl<IO, S> Leave for http1::UpgradeableConnection<IO, S>

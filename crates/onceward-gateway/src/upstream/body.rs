@@ -14,7 +14,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::exchange::Over;
 use super::slot::Slot;
-use crate::driven::poll_frame;
 
 /// When the request last moved: the response time-out counts from there, so that a long upload is not cut
 /// and a stalled one is.
@@ -104,7 +103,7 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = poll_frame(inner, cx) {
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             this.idle = None;
             if !matches!(frame, Some(Ok(_))) {
                 this.held = None;

@@ -16,7 +16,6 @@ use super::fault::{Failed, Fault};
 use super::lent::RequestBody;
 use super::pool::{Connection, Pool, idle_for};
 use super::settings::UpstreamSettings;
-use crate::driven::Driven;
 use crate::notice::Notice;
 use crate::workers::seat;
 
@@ -42,7 +41,7 @@ impl Http1 {
         let open = self.pool.opened(seat);
         self.tracker.spawn(async move {
             let _open = open;
-            if let Err(error) = Driven::new(connection.with_upgrades()).await {
+            if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "a connection to the upstream ended");
             }
             drop(tell);
