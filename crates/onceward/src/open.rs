@@ -85,6 +85,9 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
 /// not count here), and so are files that cannot be read or written now, damaged ones included: they may be
 /// repaired meanwhile.
 ///
+/// Calls of an embedded store that are made on a tokio runtime of one thread are answered by that runtime
+/// ([`answer_together`](onceward_store_embedded::EmbeddedSettings::answer_together)): it has to run while they wait.
+///
 /// # Errors
 /// What only another URL or another build can cure: the URL is wrong, or the directory has a layout that this
 /// build does not know.
