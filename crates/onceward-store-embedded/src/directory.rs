@@ -92,6 +92,15 @@ pub(crate) struct Directory {
     lock: File,
 }
 
+/// What a newer build wrote is not damaged, so this one neither repairs nor replaces it.
+pub(crate) fn newer(path: &Path, count: usize) -> OpenError {
+    OpenError::Layout {
+        path: path.to_owned(),
+        found: format!("{count} records that a newer version of Onceward wrote"),
+        remedy: "nothing was changed; go on with that version, or go back to a copy from before it",
+    }
+}
+
 impl Directory {
     /// Makes the directory if need be and waits for it. Blocks for up to `wait`.
     pub(crate) fn claim(root: &Path, wait: Duration) -> Result<Self, OpenError> {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
+use onceward_core::record::encode::is_newer;
 use onceward_core::{Record, RecordId, Result, State, Timestamp};
 
 use crate::directory::{Directory, OpenError};
@@ -53,6 +54,8 @@ pub(crate) struct Found {
     /// No hash key was found.
     pub(crate) secret_is_gone: bool,
     pub(crate) latest: Timestamp,
+    /// Records that a newer build wrote.
+    pub(crate) newer: usize,
 }
 
 impl Found {
@@ -65,6 +68,7 @@ impl Found {
             secret_is_bad: false,
             secret_is_gone: true,
             latest: Timestamp::ZERO,
+            newer: 0,
         };
         let snapshot = shelf.snapshot();
         if let Ok(Some(it)) = shelf.agenda.get(row::HIGH_WATER) {
@@ -79,6 +83,7 @@ impl Found {
                     in_order.insert(id);
                     found.latest = found.latest.max(record.updated);
                 }
+                Err(_) if is_newer(id, &stored) => found.newer += 1,
                 Err(_) if id == secret => found.secret_is_bad = true,
                 Err(_) => drop(found.lost.insert(id)),
             }

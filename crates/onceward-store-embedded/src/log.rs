@@ -31,7 +31,7 @@ mod write;
 
 pub(crate) use crate::log::frame::Change;
 pub(crate) use crate::log::read::{Needs, Read, read};
-pub(crate) use crate::log::replay::replay;
+pub(crate) use crate::log::replay::{newer, replay};
 pub(crate) use crate::log::write::{Log, begin, bytes};
 
 /// The directory of the segments, beside the engine's.

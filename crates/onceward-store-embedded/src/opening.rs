@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fjall::PersistMode;
 
 use crate::contents::{self, Wrong};
-use crate::directory::{Directory, OpenError, refused, sync_directory};
+use crate::directory::{Directory, OpenError, newer, refused, sync_directory};
 use crate::engine::{Files, WORKERS, files, write_out};
 use crate::fault;
 use crate::journal::{self, Left};
@@ -98,6 +98,10 @@ fn check(directory: &Directory) -> Result<(Left, Read), OpenError> {
     let mut log = log::read(&directory.log(), left, directory.needs()?).map_err(named)?;
     if !log.damages.is_empty() {
         return Err(named(log.damages.swap_remove(0)));
+    }
+    match log::newer(&log) {
+        0 => {}
+        count => return Err(newer(directory.root(), count)),
     }
     journal::check(&path, left).map_err(wrong)?;
     Ok((left, log))

@@ -10,7 +10,7 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use onceward_core::store::{Put, StoreTime};
 use onceward_core::{Clock, Listing, Policy, Principal, Record, RecordId, State, Timestamp};
 
-use crate::directory::{Directory, OpenError, refused, sync_directory};
+use crate::directory::{Directory, OpenError, newer, refused, sync_directory};
 use crate::disk;
 use crate::engine::{self, Files};
 use crate::fault;
@@ -63,7 +63,8 @@ pub struct Step {
 /// Blocks, for as long as it takes to read all files, and to write them anew; the disk needs room for that.
 ///
 /// # Errors
-/// [`OpenError::Locked`]: the store is open. [`OpenError::Refused`]: no room, or no permission. The old files are
+/// [`OpenError::Locked`]: the store is open. [`OpenError::Layout`]: a newer version of Onceward wrote records in it,
+/// which are not damaged; nothing was changed. [`OpenError::Refused`]: no room, or no permission. The old files are
 /// then where they were, but for an error between the last two steps, which names both places.
 pub fn repair(
     settings: &EmbeddedSettings,
@@ -104,9 +105,15 @@ fn work(
     let folder = base.directory.log();
     let log = log::read(&folder, left, base.directory.needs()?);
     let log = log.map_err(|it| OpenError::Files { path: it.file, cause: it.what })?;
+    if log::newer(&log) > 0 {
+        return Err(newer(&root, log::newer(&log)));
+    }
     let (shelf, unusable) = salvage::open((&database, &log), &place.join("old"), &base, settings)?;
     let found = Found::scan(&shelf, Torn::by(&database, &base.directory, left, &unusable)?)
         .map_err(|it| OpenError::Files { path: root.clone(), cause: fault::chain(&it) })?;
+    if found.newer > 0 {
+        return Err(newer(&root, found.newer));
+    }
     let mut repair = Repair {
         path: root.clone(),
         steps: Vec::new(),
@@ -276,8 +283,9 @@ fn steps(
     if found.secret_is_bad || (found.secret_is_gone && found.kept > 0) {
         step(
             "let a new hash key be made at the next start".to_owned(),
-            "the comparison with stored requests: repeats of operations from before are refused with 422, until \
-             their records are over",
+            "what tells callers and requests from before apart: who is known by a credential is taken for somebody \
+             new, and a repeat RUNS AGAIN; a repeat of a caller without one is refused with 422 until the record is \
+             over",
         );
     }
     let needed = (disk::bytes_in(&directory.database()) + disk::bytes_in(&directory.log())) >> 20;

@@ -29,10 +29,12 @@ impl Embedded {
 impl Fixture for Embedded {
     async fn open(&self) -> Arc<dyn Store> {
         let path = self.folder.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
-        // The durable one answers as it does in a gateway, the other one each call by itself.
-        let answer_together = self.durability == Durability::Durable;
-        let settings =
-            EmbeddedSettings { durability: self.durability, answer_together, ..EmbeddedSettings::new(path) };
+        // Callers on one thread are answered together, as in a gateway.
+        let settings = EmbeddedSettings {
+            durability: self.durability,
+            answer_together: true,
+            ..EmbeddedSettings::new(path)
+        };
         let clock = Arc::new(self.clock.clone());
         Arc::new(EmbeddedStore::open_async(settings, clock).await.expect("the store opens"))
     }
@@ -100,6 +102,11 @@ mod durable {
     onceward_testkit::store_conformance!(Embedded::new(Durability::Durable));
     onceward_testkit::store_reference!(Embedded::new(Durability::Durable), runs = 40);
     onceward_testkit::store_history!(Embedded::new(Durability::Durable), runs = 6);
+}
+
+mod durable_on_one_thread {
+    use super::*;
+    onceward_testkit::store_conformance!(Embedded::new(Durability::Durable), threads = 1);
 }
 
 mod relaxed {

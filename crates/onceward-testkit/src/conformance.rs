@@ -28,26 +28,30 @@ pub use self::listing::*;
 pub use self::stamps::*;
 pub use self::swaps::*;
 
-/// Runs one case on a runtime of its own with four threads. Used by [`store_conformance!`](crate::store_conformance).
+/// Runs one case on a runtime of its own with so many threads. Used by
+/// [`store_conformance!`](crate::store_conformance).
 ///
 /// # Panics
 /// When the case does, or when it is not done within 30 s of real time.
-pub fn run(case: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .expect("a runtime can be built")
-        .block_on(crate::within(case));
+pub fn run(threads: usize, case: impl Future<Output = ()>) {
+    use tokio::runtime::Builder;
+    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build().expect("a runtime can be built").block_on(crate::within(case));
 }
 
 /// Makes one test of every conformance case. The fixture expression is evaluated once per test, so that each
-/// gets a store of its own.
+/// gets a store of its own. The cases run on four threads, or on the caller's one with `threads = 1`.
 #[macro_export]
 macro_rules! store_conformance {
     ($fixture:expr $(,)?) => {
+        $crate::store_conformance!($fixture, threads = 4);
+    };
+    ($fixture:expr, threads = $threads:expr $(,)?) => {
         $crate::store_conformance! {
-            @cases $fixture =>
+            @cases $fixture, $threads =>
             of_racing_inserts_one_is_kept
             a_loser_writes_nothing
             the_same_insert_twice_finds_the_first
@@ -80,11 +84,11 @@ macro_rules! store_conformance {
             hundreds_of_concurrent_calls_on_many_records_keep_every_record_whole
         }
     };
-    (@cases $fixture:expr => $($case:ident)*) => {
+    (@cases $fixture:expr, $threads:expr => $($case:ident)*) => {
         $(
             #[test]
             fn $case() {
-                $crate::conformance::run(async {
+                $crate::conformance::run($threads, async {
                     let fixture = $fixture;
                     $crate::conformance::$case(&fixture).await;
                 });

@@ -5,7 +5,9 @@
 //! id, truncated, flipped or of an unknown version are refused, never guessed at. The checksum is against damage:
 //! whoever may write the files may write records.
 //!
-//! A packed answer is a state of its own: kind, plain length (4 bytes), zstd frame. Reading unpacks nothing.
+//! Versions 1 and 2 are read, no longer written: there the 8 bytes are of the BLAKE3 of the record id and all that
+//! comes before. A packed answer, from version 2 on, is a state of its own: kind, plain length (4 bytes), zstd frame.
+//! Reading unpacks nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +24,14 @@ use crate::record::{
     Answer, Fence, Listing, Owner, PACK_BYTES_MAX, RULES, Record, Revision, State, Timestamp,
 };
 
-/// The format that [`encode`] writes and [`decode`] reads. 1 and 2 were those of builds before the first release.
+/// The format that [`encode`] writes. [`decode`] reads it and all before it. The next one keeps the checksum as it is, for
+/// by that [`is_newer`] tells it from damage.
 pub const FORMAT: u8 = 3;
+
+/// The format without packed answers.
+const FORMAT_PLAIN: u8 = 1;
+/// The last format with a checksum by BLAKE3.
+const FORMAT_BLAKE3: u8 = 2;
 
 const CHECK_BYTES: usize = 8;
 
@@ -85,7 +93,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
         },
         State::Tombstone => out.u8(4),
     }
-    let check = checksum(record.id, &out.0);
+    let check = checksum(FORMAT, record.id, &out.0);
     out.fixed(&check);
     out.0
 }
@@ -97,7 +105,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
 pub fn decode(id: RecordId, stored: &Bytes) -> Result<Record> {
     read(id, stored).ok_or_else(|| {
         let doing = match stored.first() {
-            Some(&FORMAT) => "read a stored record: its checksum or its shape is wrong",
+            Some(&(FORMAT_PLAIN..=FORMAT)) => "read a stored record: its checksum or its shape is wrong",
             Some(_) => "read a stored record: its format version is unknown to this build",
             None => "read a stored record: it is empty",
         };
@@ -107,11 +115,12 @@ pub fn decode(id: RecordId, stored: &Bytes) -> Result<Record> {
 
 fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
     let body = stored.len().checked_sub(CHECK_BYTES)?;
-    if stored[body..] != checksum(id, &stored[..body]) {
+    let format = stored.first().copied().filter(|it| (FORMAT_PLAIN..=FORMAT).contains(it))?;
+    if stored[body..] != checksum(format, id, &stored[..body]) {
         return None;
     }
     let mut input = Reader(stored.slice(..body));
-    input.u8().filter(|it| *it == FORMAT)?;
+    input.u8()?;
     let rules = input.u16().filter(|it| (1..=RULES).contains(it))?;
     let revision = Revision(input.u64()?);
     let fence = Fence(input.u64()?);
@@ -150,7 +159,7 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
         2 => State::Released,
         3 => State::Done(Answer::of(input.text()?, Content::Plain(input.bytes()?))),
         4 => State::Tombstone,
-        5 => {
+        5 if format > FORMAT_PLAIN => {
             let kind = input.text()?;
             let len = input.u32().filter(|it| usize::try_from(*it).is_ok_and(|it| it <= PACK_BYTES_MAX))?;
             State::Done(Answer::of(kind, Content::Packed { len, frame: input.bytes()? }))
@@ -182,8 +191,26 @@ fn read(id: RecordId, stored: &Bytes) -> Option<Record> {
     })
 }
 
-fn checksum(id: RecordId, body: &[u8]) -> [u8; CHECK_BYTES] {
-    (xxh3_64(body) ^ xxh3_64(id.as_bytes())).to_be_bytes()
+/// Whether a newer build wrote these bytes: their checksum is right, and their format or their rules are not known here.
+/// They are not damaged, and that build reads them.
+#[must_use]
+pub fn is_newer(id: RecordId, stored: &[u8]) -> bool {
+    let Some((body, check)) = stored.len().checked_sub(CHECK_BYTES).map(|it| stored.split_at(it)) else {
+        return false;
+    };
+    let [format @ FORMAT_PLAIN..=u8::MAX, high, low, ..] = body else { return false };
+    let is_known = *format <= FORMAT && u16::from_be_bytes([*high, *low]) <= RULES;
+    !is_known && check == checksum(*format, id, body)
+}
+
+fn checksum(format: u8, id: RecordId, body: &[u8]) -> [u8; CHECK_BYTES] {
+    if format > FORMAT_BLAKE3 {
+        return (xxh3_64(body) ^ xxh3_64(id.as_bytes())).to_be_bytes();
+    }
+    let mut check = [0; CHECK_BYTES];
+    let hash = blake3::Hasher::new().update(id.as_bytes()).update(body).finalize();
+    check.copy_from_slice(&hash.as_bytes()[..CHECK_BYTES]);
+    check
 }
 
 struct Writer(Vec<u8>);

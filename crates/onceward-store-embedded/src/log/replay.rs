@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode};
 use onceward_core::RecordId;
-use onceward_core::record::encode::decode;
+use onceward_core::record::encode::{decode, is_newer};
 
 use crate::engine::{self, Files};
 use crate::log::frame::{Change, changes};
@@ -16,6 +16,12 @@ use crate::log::read::Read;
 use crate::row::{self, Times};
 
 const BATCH: usize = 500;
+
+/// How many of the writes in `log` are of a newer build: what they mean for the tables is not known here.
+pub(crate) fn newer(log: &Read) -> usize {
+    let changes = log.groups().into_iter().flat_map(changes);
+    changes.filter(|it| it.bytes.is_some_and(|bytes| is_newer(it.id, bytes))).count()
+}
 
 /// Brings `log` into the tables. Gives the number of records that were changed.
 pub(crate) fn replay(log: &Read, files: &Files) -> fjall::Result<usize> {
@@ -45,19 +51,19 @@ fn add(batch: &mut OwnedWriteBatch, files: &Files, change: Change<'_>) -> fjall:
     // A record in a damaged block is replaced; rows of it that stay behind are passed over.
     let found = files.records.get(id.as_bytes()).ok().flatten();
     let found = found.and_then(|it| read(id, &it));
-    let is_newer = match (&found, bytes) {
+    let replaces = match (&found, bytes) {
         (None, Some(_)) => true,
         (None, None) => false,
         (Some((_, had)), Some(_)) => *had < revision.0,
         (Some((_, had)), None) => *had <= revision.0,
     };
-    if is_newer {
+    if replaces {
         let before = found.map_or_else(Times::default, |it| it.0);
         // Bytes that cannot be decoded stay what they are, and are refused like any such record.
         let after = bytes.map(|it| (read(id, it).map_or_else(Times::default, |it| it.0), it));
         row::change(batch, (&files.records, &files.agenda), id, before, after);
     }
-    Ok(is_newer)
+    Ok(replaces)
 }
 
 fn read(id: RecordId, stored: &[u8]) -> Option<(Times, u64)> {

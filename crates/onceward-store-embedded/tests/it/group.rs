@@ -238,6 +238,71 @@ async fn after_a_failed_sync_nobody_is_shown_anything_until_the_files_are_open_a
     }
 }
 
+/// The answers of a group go to its callers' thread as one task. Whatever becomes of that group, of those callers and of
+/// the store, each hears or has left, and what it hears is what the disk has.
+#[tokio::test]
+async fn callers_on_one_thread_all_hear_the_truth_whatever_happens_meanwhile() {
+    for (fails, closes) in [(false, false), (true, false), (false, true), (true, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Gate::with(|_| ());
+        let store = open_with(settings(folder.path()), &gate);
+        let mut claimed = Vec::new();
+        for number in 0..50 {
+            claimed.push(inserted(&store, id(number), &claim()).await);
+        }
+        gate.change(|it| (it.stop_after, it.fail_after) = (true, fails));
+        let put = claim();
+        let dones: Vec<_> = claimed.iter().map(|it| (completion(it), it.revision, it.id)).collect();
+        let mut swaps: Vec<_> = dones.iter().map(|(put, seen, id)| store.replace(*id, *seen, put)).collect();
+        let mut inserts: Vec<_> = (50..100).map(|it| store.insert(id(it), &put)).collect();
+        for call in &mut inserts {
+            assert!(poll!(call).is_pending());
+        }
+        for call in &mut swaps {
+            assert!(poll!(call).is_pending());
+        }
+        gate.until_stopped().await;
+        // Every third caller leaves: some of them in the group that is being written, some in the line.
+        let stay = |at: usize| at % 3 != 0;
+        let mut at = 0..;
+        inserts.retain(|_| at.next().is_some_and(stay));
+        let mut at = 0..;
+        swaps.retain(|_| at.next().is_some_and(stay));
+        gate.change(|it| (it.stop_after, it.fail_after) = (false, false));
+        if closes {
+            store.close();
+        }
+        let inserts = within(join_all(inserts)).await;
+        let swaps = within(join_all(swaps)).await;
+        assert_eq!((inserts.len(), swaps.len()), (33, 33), "fails: {fails}, closes: {closes}");
+        if !fails {
+            assert!(inserts.iter().all(|it| matches!(it, Ok(Insert::Kept(_)))), "{inserts:?}");
+            assert!(swaps.iter().all(|it| matches!(it, Ok(Replace::Kept(_)))), "{swaps:?}");
+        }
+        drop((store, gate));
+        let store = open(folder.path());
+        for (at, told) in (50..).filter(|it| stay(usize::from(*it) - 50)).zip(inserts) {
+            let there = stored(&store, id(at)).await;
+            match told {
+                Ok(told) => assert_eq!(Some(told), there.map(Insert::Kept)),
+                Err(it) if it.kind() == ErrorKind::Uncertain => {}
+                Err(it) => assert!(it.kind() == ErrorKind::Unavailable && there.is_none(), "{at}: {it}"),
+            }
+        }
+        for (at, told) in (0..50).filter(|it| stay(usize::from(*it))).zip(swaps) {
+            let there = stored(&store, id(at)).await.unwrap();
+            match told {
+                Ok(told) => assert_eq!(told, Replace::Kept(there)),
+                Err(it) if it.kind() == ErrorKind::Uncertain => {}
+                Err(it) => assert!(
+                    it.kind() == ErrorKind::Unavailable && there.state == State::Running,
+                    "{at}: {it}"
+                ),
+            }
+        }
+    }
+}
+
 /// An empty place, or an older copy, has forgotten what was claimed: whatever the operator moves there meanwhile.
 #[tokio::test]
 async fn after_a_fault_only_the_very_directory_is_opened_again() {

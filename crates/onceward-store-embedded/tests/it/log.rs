@@ -11,7 +11,9 @@ use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError, repair
 use onceward_testkit::{HandClock, eventually};
 use tempfile::TempDir;
 
-use crate::sample::{claim, completion, id, inserted, open, open_at, settings, stored, swapped, try_open};
+use crate::sample::{
+    claim, completion, id, inserted, of_newer_version, open, open_at, settings, stored, swapped, try_open,
+};
 
 const HEAD: usize = 4096;
 const FRAME: usize = 48;
@@ -350,16 +352,34 @@ async fn looks_at_many_records_see_what_is_hot() {
     assert_eq!(store.due(Due::Lease, 100).await.unwrap().len(), 10);
 }
 
+/// The segment with other bytes for the record that its second group wrote, in a frame that is whole.
+fn with_second_record(segment: &Path, ends: &[usize], change: impl Fn(&mut [u8])) -> Vec<u8> {
+    let mut bytes = fs::read(segment).unwrap();
+    let nonce = u64::from_le_bytes(bytes[24..32].try_into().unwrap());
+    change(&mut bytes[ends[1] + FRAME + 44..ends[2]]);
+    let check = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes[ends[1] + 16..ends[2]], nonce);
+    bytes[ends[1] + 8..ends[1] + 16].copy_from_slice(&check.to_le_bytes());
+    bytes
+}
+
+#[tokio::test]
+async fn a_log_with_records_of_a_newer_version_is_left_alone() {
+    let (folder, segment, ends) = three_groups().await;
+    let newer = with_second_record(&segment, &ends, |it| it.copy_from_slice(&of_newer_version(id(2), it)));
+    let (copy, store) = open_with(folder.path(), &segment, &newer);
+    let error = store.err().unwrap();
+    assert!(error.to_string().contains("1 records that a newer version of Onceward wrote"), "{error}");
+    let error = repair(&settings(copy.path()), Arc::new(HandClock::new()), false).unwrap_err();
+    assert!(matches!(error, OpenError::Layout { .. }), "{error}");
+    let left = fs::read(copy.path().join("log").join(segment.file_name().unwrap())).unwrap();
+    assert!(left == newer, "nothing was changed");
+}
+
 #[tokio::test]
 async fn an_unreadable_record_in_the_log_is_refused_like_any_other() {
     let (folder, segment, ends) = three_groups().await;
-    // A frame that is whole, with a record in it that is not: written so by a defect, not by a disk.
-    let bytes = fs::read(&segment).unwrap();
-    let nonce = u64::from_le_bytes(bytes[24..32].try_into().unwrap());
-    let mut bad = bytes.clone();
-    bad[ends[1] + FRAME + 44 + 60] ^= 1;
-    let check = xxhash_rust::xxh3::xxh3_64_with_seed(&bad[ends[1] + 16..ends[2]], nonce);
-    bad[ends[1] + 8..ends[1] + 16].copy_from_slice(&check.to_le_bytes());
+    // Written so by a defect, not by a disk.
+    let bad = with_second_record(&segment, &ends, |it| it[60] ^= 1);
     let (_copy, store) = open_with(folder.path(), &segment, &bad);
     let store = store.unwrap();
     assert_eq!(store.insert(id(2), &claim()).await.unwrap_err().kind(), ErrorKind::Corrupt, "not run again");

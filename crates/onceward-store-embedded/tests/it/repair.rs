@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::blocks::{flip, sunk, tables};
 use crate::owner::cut_off_at_birth;
-use crate::sample::{Raw, claim, id, inserted, open, open_at, settings, swapped, try_open};
+use crate::sample::{Raw, claim, id, inserted, of_newer_version, open, open_at, settings, swapped, try_open};
 
 type Records = BTreeMap<RecordId, Arc<Record>>;
 
@@ -260,7 +260,28 @@ async fn a_hash_key_that_cannot_be_read_is_made_anew_and_the_plan_says_so() {
     })
     .await;
     it.says("new hash key");
+    it.says("RUNS AGAIN");
     assert_eq!(it.before, it.after);
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_is_never_repaired() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    sunk(folder.path(), &clock).await;
+    {
+        let raw = Raw::open(folder.path());
+        let newer = of_newer_version(id(7), &raw.records.get(id(7).as_bytes()).unwrap().unwrap());
+        raw.records.insert(id(7).as_bytes(), newer).unwrap();
+        // Damage beside it is no reason either.
+        raw.records.insert(id(8).as_bytes(), b"no record").unwrap();
+    }
+    let before = picture(folder.path());
+    for dry_run in [true, false] {
+        let error = repair(&settings(folder.path()), Arc::new(clock.clone()), dry_run).unwrap_err();
+        assert!(matches!(error, OpenError::Layout { .. }), "{error}");
+        assert!(error.to_string().contains("1 records that a newer version"), "{error}");
+        assert_eq!(picture(folder.path()), before);
+    }
 }
 
 #[tokio::test]

@@ -4,18 +4,32 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use onceward_core::record::encode::FORMAT;
 use onceward_core::store::{Grant, Insert, Put, Replace};
 use onceward_core::{
     Answer, Clock, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Store,
     SystemClock, Timestamp,
 };
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Another test's process may still be on its way out, but nobody should hold these directories for long.
 pub(crate) fn settings(path: &Path) -> EmbeddedSettings {
     // Short segments, so that tests get to their ends; and with them go the sizes of the engine's tables.
     let segment_bytes = 4 << 20;
-    EmbeddedSettings { lock_wait: Duration::from_secs(20), segment_bytes, ..EmbeddedSettings::new(path) }
+    // Most tests run on one thread, so they are answered as in a gateway.
+    let answer_together = true;
+    let lock_wait = Duration::from_secs(20);
+    EmbeddedSettings { lock_wait, segment_bytes, answer_together, ..EmbeddedSettings::new(path) }
+}
+
+/// The stored bytes of a record as if the next format had them.
+pub(crate) fn of_newer_version(id: RecordId, stored: &[u8]) -> Vec<u8> {
+    let mut bytes = stored[..stored.len() - 8].to_vec();
+    bytes[0] = FORMAT + 1;
+    let check = xxh3_64(&bytes) ^ xxh3_64(id.as_bytes());
+    bytes.extend(check.to_be_bytes());
+    bytes
 }
 
 pub(crate) fn try_open(path: &Path) -> Result<EmbeddedStore, OpenError> {

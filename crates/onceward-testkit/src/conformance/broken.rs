@@ -182,7 +182,7 @@ macro_rules! seen_by {
                     fn $case() {
                         // Races are seen sooner or later.
                         for _ in 0..10 {
-                            run(async { super::super::$case(&fixture(Law::$law)).await });
+                            run(4, async { super::super::$case(&fixture(Law::$law)).await });
                         }
                     }
                 )+

@@ -236,7 +236,7 @@ fn the_search_agrees_with_trying_every_order() {
 /// What clients note who share one record of a memory store.
 fn noted(clients: u64, calls: usize, leaves: u32) -> History {
     let log = Arc::new(Mutex::new(Vec::<Event>::new()));
-    crate::conformance::run(async {
+    crate::conformance::run(4, async {
         let fixture = Memory::default();
         let store = fixture.open().await;
         let mut tasks = JoinSet::new();
@@ -347,7 +347,7 @@ impl Store for GetThenSet {
 /// The report of the first of some runs that has no order.
 fn caught<F: Fixture>(what: &str, fixture: impl Fn() -> F) -> String {
     for seed in 0..50 {
-        let run = || crate::conformance::run(async { super::run(seed, &fixture()).await });
+        let run = || crate::conformance::run(4, async { super::run(seed, &fixture()).await });
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             return panic.downcast_ref::<String>().expect("it says why").clone();
         }
