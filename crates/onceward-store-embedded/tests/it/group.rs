@@ -263,7 +263,7 @@ async fn callers_on_one_thread_all_hear_the_truth_whatever_happens_meanwhile() {
         }
         gate.until_stopped().await;
         // Every third caller leaves: some of them in the group that is being written, some in the line.
-        let stay = |at: usize| at % 3 != 0;
+        let stay = |at: usize| !at.is_multiple_of(3);
         let mut at = 0..;
         inserts.retain(|_| at.next().is_some_and(stay));
         let mut at = 0..;
