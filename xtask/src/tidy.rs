@@ -9,6 +9,8 @@ use crate::run::cargo_output;
 const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-core", &[]),
     ("onceward-store-embedded", &["onceward-core"]),
+    ("onceward-store-postgres", &["onceward-core"]),
+    ("onceward-store-redis", &["onceward-core"]),
     ("onceward-http", &["onceward-core"]),
     ("onceward-admin", &["onceward-core"]),
     ("onceward-gateway", &["onceward-admin", "onceward-core", "onceward-http"]),

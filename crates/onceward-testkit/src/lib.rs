@@ -13,6 +13,7 @@
 //! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
 //! - [`FaultyStore`]: any store, made to fail on cue.
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
+//! - [`server`]: real servers that belong to one test.
 //! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
 
 mod clock;
@@ -25,6 +26,7 @@ pub mod history;
 mod lane;
 mod patience;
 pub mod reference;
+pub mod server;
 
 pub use crate::clock::HandClock;
 #[cfg(unix)]

@@ -1,0 +1,1 @@
+//! Stores records in PostgreSQL: many processes, one database.

@@ -1,0 +1,1 @@
+//! Stores records in Redis or Valkey: many processes, one server or a cluster.
