@@ -4,6 +4,7 @@ mod bench;
 mod crash;
 mod debian;
 mod deny;
+mod links;
 mod openapi;
 mod release;
 mod run;
@@ -16,7 +17,8 @@ const HELP: &str = "\
 cargo xtask VERB
 
   test     everything that must pass: format, lints, arrows, licences, tests, docs, the demo
-  tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw
+  tidy     which crate may use which: fails on any arrow that ARCHITECTURE.md does not draw, and on links to
+           files that are not there
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
   crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --mutants;
            or --lane, all in short; --release for a release build

@@ -1,7 +1,8 @@
-//! Which crate may use which. The drawing in ARCHITECTURE.md shows the same arrows.
+//! Which crate may use which (the drawing in ARCHITECTURE.md shows the same arrows), and that links lead somewhere.
 
 use serde_json::Value;
 
+use crate::links;
 use crate::run::cargo_output;
 
 /// A crate, and the crates of this workspace that it may depend on. Tests may use the testkit besides.
@@ -50,8 +51,9 @@ pub(crate) fn run() -> Result<(), String> {
             }
         }
     }
+    wrong.extend(links::broken()?);
     if wrong.is_empty() {
-        println!("{} crates, every arrow as drawn", names.len());
+        println!("{} crates, every arrow as drawn; every link leads to a file", names.len());
         return Ok(());
     }
     Err(wrong.join("\n"))

@@ -288,8 +288,8 @@ impl Permit {
         }
     }
 
-    /// How long to wait from `now` on before the next renewal: a third of the lease; sooner after failures. Once the lease
-    /// reaches `run_max`, until it ends.
+    /// How long to wait from `now` on before the next renewal: a third of the lease; sooner after failures. Once the
+    /// lease reaches `run_max`, until it ends.
     fn until_renewal(&self, now: Duration, failures: u32) -> Duration {
         let lease = self.record.policy.lease;
         if mutant::is(Mutant::LeaseWithoutRenewal) {
