@@ -4,11 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Grant, Insert, Put, Replace};
-use onceward_core::{
-    Answer, Clock, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Store,
-    SystemClock, Timestamp,
-};
+use onceward_core::store::{Insert, Put, Replace};
+use onceward_core::{Answer, Clock, Record, RecordId, State, Store, SystemClock, Timestamp};
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
 
 /// Another test's process may still be on its way out, but nobody should hold these directories for long.
@@ -37,23 +34,7 @@ pub(crate) fn id(number: u16) -> RecordId {
 }
 
 pub(crate) fn claim() -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: "k".into(),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([3; 32])),
-        state: State::Running,
-        policy: Policy::default(),
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
+    onceward_testkit::claim(1)
 }
 
 pub(crate) fn completion(record: &Record) -> Put {
