@@ -128,16 +128,21 @@ pub(crate) fn strip_first_run(headers: &mut HeaderMap) -> Option<Outcome> {
     said
 }
 
-/// Keeps the lines that `keep` likes, in their order. Removing from the map would move its last line forward.
-pub(crate) fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+/// Keeps the lines of the fields that `keep` likes, in their order. `HeaderMap::remove` would put the last field in the
+/// place of the one that goes.
+pub fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&keep) {
         return;
     }
-    let mut name = None;
-    for (next, value) in std::mem::take(headers) {
-        // Further lines of the same name come without it.
-        name = next.or(name);
-        if let Some(name) = name.as_ref().filter(|it| keep(it)) {
+    let all = std::mem::take(headers);
+    headers.reserve(all.keys_len());
+    let mut kept = None;
+    for (name, value) in all {
+        // Only the first line of a field comes with its name.
+        if let Some(name) = name {
+            kept = keep(&name).then_some(name);
+        }
+        if let Some(name) = &kept {
             headers.append(name, value);
         }
     }
