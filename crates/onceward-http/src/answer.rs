@@ -282,6 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_stay_keep_their_order_and_their_fields_keep_all_of_them() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("x-a", "1"), ("x-b", "1"), ("x-c", "1"), ("x-c", "2"), ("x-b", "2"), ("x-d", "1")]
+        {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        keep_lines(&mut headers, |name| name != "x-b");
+        let lines: Vec<_> = headers.iter().map(|it| (it.0.as_str(), it.1.to_str().unwrap())).collect();
+        assert_eq!(lines, [("x-a", "1"), ("x-c", "1"), ("x-c", "2"), ("x-d", "1")]);
+    }
+
+    #[test]
     fn a_replay_keeps_the_order_of_the_lines() {
         let mut stored = sample(None);
         stored.headers = HeaderMap::new();
