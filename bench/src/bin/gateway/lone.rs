@@ -16,18 +16,18 @@ use crate::gateway::stage::{Kind, Stage, Subject};
 const BUDGET_MS: f64 = 0.150;
 /// About what an operation appends to the journal.
 const APPENDED: usize = 512;
-const SYNCS: u32 = 300;
 /// A sync that takes longer is a stall of the disk.
 const STALL: Duration = Duration::from_millis(5);
 
-/// Measures one connection, in each round after the disk itself.
+/// Measures one connection, in each round after the disk itself, which is measured as long as a cell: it has to meet as
+/// many of its stalls.
 pub(crate) async fn measure(stage: &mut Stage, strength: Strength, rounds: u32) -> Result<String> {
     let subjects = stage.subjects();
     let mut cells: Vec<(Subject, Cell)> = subjects.iter().map(|it| (*it, Cell::default())).collect();
     let (mut syncs, mut all_syncs) = (Vec::new(), Latencies::default());
     for _ in 0..rounds {
         let folder = stage.folder().to_owned();
-        let mut took = spawn_blocking(move || machine::syncs(&folder, APPENDED, SYNCS)).await??;
+        let mut took = spawn_blocking(move || machine::syncs(&folder, APPENDED, strength.length)).await??;
         syncs.push(took.quantile(0.5).as_secs_f64() * 1e3);
         all_syncs.merge(&took);
         for (subject, cell) in &mut cells {
