@@ -27,6 +27,16 @@ impl Latencies {
         self.micros.len()
     }
 
+    /// The share of the whole time that went to samples above `limit`; zero without samples.
+    pub fn share_above(&self, limit: Duration) -> f64 {
+        let sum = |above: Duration| -> Duration {
+            let samples = self.micros.iter().map(|it| Duration::from_micros(u64::from(*it)));
+            samples.filter(|it| *it > above).sum()
+        };
+        let whole = sum(Duration::ZERO);
+        if whole.is_zero() { 0.0 } else { sum(limit).div_duration_f64(whole) }
+    }
+
     /// The smallest sample that at least `share` (0 to 1) of all samples do not exceed; zero without samples.
     pub fn quantile(&mut self, share: f64) -> Duration {
         if !self.sorted {
@@ -60,6 +70,15 @@ mod tests {
         (1..=100).rev().for_each(|ms| it.add(Duration::from_millis(ms)));
         let got = [0.0, 0.5, 0.99, 1.0].map(|share| it.quantile(share).as_millis());
         assert_eq!(got, [1, 50, 99, 100]);
+    }
+
+    #[test]
+    fn the_share_above_a_limit_is_one_of_time_and_not_of_samples() {
+        let mut it = Latencies::default();
+        assert_eq!(it.share_above(Duration::ZERO), 0.0);
+        [5, 1, 1, 1, 2, 30].into_iter().for_each(|ms| it.add(Duration::from_millis(ms)));
+        assert_eq!(it.share_above(Duration::from_millis(5)), 0.75);
+        assert_eq!(format!("{:.1}", it.share_above(Duration::from_millis(30))), "0.0", "and not -0.0");
     }
 
     #[test]

@@ -19,15 +19,32 @@ pub mod load;
 pub mod machine;
 pub mod measure;
 pub mod nginx;
+pub mod page;
 pub mod report;
 pub mod upstream;
 pub mod usage;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Why a tool could not go on. Tools end with it, so a text is enough.
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// What most functions here give.
 pub type Result<T> = std::result::Result<T, Trouble>;
+
+/// What `run` gives, unless this process is told to end before: that drops the processes that it started, and their
+/// folders.
+///
+/// # Errors
+/// Those of `run`; when SIGTERM or SIGINT has come, or cannot be listened for.
+pub async fn until_told_to_end(run: impl Future<Output = Result<bool>>) -> Result<bool> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        ended = run => ended,
+        _ = term.recv() => Err("told to end".into()),
+        _ = int.recv() => Err("told to end".into()),
+    }
+}
 
 /// The exit code of a command: 0 when all held, 1 when something did not, or the tool itself could not go on, which
 /// it says.

@@ -1,14 +1,18 @@
 //! What a table of figures must say about where it was measured.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::Result;
 use crate::latency::Latencies;
+
+/// How long the file is that syncs are measured with.
+const FILE_BYTES: u64 = 64 << 20;
 
 /// Cores, processor, kernel and file system of `folder`, one line each, as a Markdown list.
 pub fn facts(folder: &Path) -> String {
@@ -40,23 +44,30 @@ pub fn load_average() -> String {
     fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
 
-/// How long `fdatasync` takes after each of `count` writes of `bytes` to a file in `folder`, one behind the other.
+/// How long `fdatasync` takes after each write of `bytes` to a file in `folder`, one behind the other, for as long as
+/// `length` and at least once.
 ///
-/// The file has its length from the start, as a journal has it, so that no sync has to write a new length.
-/// Blocks the thread.
+/// The file has its length from the start, as a journal has it, so that no sync has to write a new length: at its end
+/// the writes begin anew. Blocks the thread.
 ///
 /// # Errors
 /// The folder cannot be written to.
-pub fn syncs(folder: &Path, bytes: usize, count: u32) -> Result<Latencies> {
+pub fn syncs(folder: &Path, bytes: usize, length: Duration) -> Result<Latencies> {
     let mut file = tempfile::tempfile_in(folder)?;
-    file.set_len(64 << 20)?;
+    file.set_len(FILE_BYTES)?;
     file.sync_all()?;
     let (line, mut took) = (vec![b'x'; bytes], Latencies::default());
-    for _ in 0..count {
+    let end = Instant::now() + length;
+    loop {
+        if file.stream_position()? + bytes as u64 > FILE_BYTES {
+            file.rewind()?;
+        }
         file.write_all(&line)?;
         let begun = Instant::now();
         file.sync_data()?;
         took.add(begun.elapsed());
+        if Instant::now() >= end {
+            return Ok(took);
+        }
     }
-    Ok(took)
 }

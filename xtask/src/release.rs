@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,9 +24,7 @@ pub(crate) fn run() -> Result<(), String> {
     debian::need("wrk", "wrk")?;
     let (host, merge) = (host()?, profdata()?);
     let notes = root().join(NOTING).join("notes");
-    if notes.exists() {
-        fs::remove_dir_all(&notes).map_err(|it| format!("{}: {it}", notes.display()))?;
-    }
+    remove(&notes)?;
     build(&host, NOTING, &format!("-Cprofile-generate={}", notes.display()))?;
     let binary = root().join(NOTING).join(&host).join("release/onceward");
     let binary = binary.display().to_string();
@@ -40,16 +39,27 @@ pub(crate) fn run() -> Result<(), String> {
     if !said(&mut command, &merge)? {
         return Err("the profiles could not be merged".to_owned());
     }
+    // That nothing in it comes from an earlier profile should not hang on the times of files, by which cargo judges.
+    remove(&root().join(SHIPPED))?;
     build(&host, SHIPPED, &format!("-Cprofile-use={}", merged.display()))?;
     println!("\n{SHIPPED}/{host}/release/onceward");
     Ok(())
 }
 
-/// With a target named, build scripts and macros are compiled without the flags.
-fn build(host: &str, folder: &str, flags: &str) -> Result<(), String> {
+/// With a target named, build scripts and macros are compiled without the flag.
+fn build(host: &str, folder: &str, flag: &str) -> Result<(), String> {
     let words = ["build", "--release", "--locked", "--package", "onceward-cli", "--target", host];
     let words: Vec<&str> = words.into_iter().chain(["--target-dir", folder]).collect();
-    cargo_with(&words, &[("RUSTFLAGS", flags)])
+    // In RUSTFLAGS a blank would end the flag, and it holds a path. Here only the byte 0x1f does.
+    cargo_with(&words, &[("CARGO_ENCODED_RUSTFLAGS", flag)])
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(it) if it.kind() != ErrorKind::NotFound => Err(format!("{}: {it}", folder.display())),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn profiles(notes: &Path) -> Result<Vec<PathBuf>, String> {

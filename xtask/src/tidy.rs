@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-testkit", &["onceward-core"]),
     ("onceward-bench", &[]),
     ("onceward-model", &["onceward-core"]),
-    ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway"]),
+    ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway", "onceward-testkit"]),
     ("onceward-crash", &[]),
     ("onceward-pace", &["onceward-bench", "onceward-core", "onceward-http", "onceward-store-embedded"]),
     ("xtask", &[]),

@@ -7,7 +7,6 @@ mod gateway {
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -17,9 +16,9 @@ use gateway::stage::{Kind, Stage, Subject};
 use onceward_bench::args::Common;
 use onceward_bench::cell::Cell;
 use onceward_bench::load::Strength;
+use onceward_bench::page::Page;
 use onceward_bench::report::{Row, duel, table};
-use onceward_bench::{Result, conclude, machine};
-use tokio::signal::unix::{SignalKind, signal};
+use onceward_bench::{Result, conclude, machine, until_told_to_end};
 
 /// How fast is the gateway, beside nginx and beside the bare API?
 ///
@@ -57,24 +56,13 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    // Being told to end drops the processes that were started, and their folders.
-    let ended = async {
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            ended = run(args) => ended,
-            _ = term.recv() => Err("told to end".into()),
-            _ = int.recv() => Err("told to end".into()),
-        }
-    };
-    conclude("gateway", ended.await)
+    conclude("gateway", until_told_to_end(run(Args::parse())).await)
 }
 
 async fn run(args: Args) -> Result<bool> {
     let kinds = if args.only.is_empty() { Kind::EACH.to_vec() } else { args.only.clone() };
     let mut stage = Stage::set(&args.common, args.peer.as_ref(), &kinds, args.keys).await?;
-    let mut text = head(&args, &stage);
-    print!("{text}");
+    let mut page = Page::begin(head(&args, &stage));
     let mut fine = true;
     for &connections in &args.connections {
         let strength =
@@ -86,16 +74,10 @@ async fn run(args: Args) -> Result<bool> {
             fine &= cells.values().all(|it| it.failed.is_none());
             format!("\n## {connections} connections\n\n{}", shown(&cells))
         };
-        print!("{part}");
-        text.push_str(&part);
+        page.add(&part);
     }
     stage.end().await?;
-    if let Some(file) = &args.out {
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(file, text)?;
-    }
+    page.end(args.out.as_deref())?;
     Ok(fine)
 }
 

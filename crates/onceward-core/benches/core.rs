@@ -1,16 +1,14 @@
 //! The parts of core that every request pays for: fingerprint, stored bytes, the decision.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box};
 use onceward_core::decide::{Claim, decide};
 use onceward_core::record::encode::{decode, encode};
-use onceward_core::store::{Grant, Put};
+use onceward_core::store::Put;
 use onceward_core::{
-    Answer, Fingerprint, Hasher, Key, Listing, Owner, Policy, Principal, Record, RecordId, Scope, State,
-    Timestamp,
+    Answer, Fingerprint, Hasher, Key, Owner, Policy, Principal, Record, RecordId, Scope, State, Timestamp,
 };
 
 fn main() {
@@ -87,24 +85,9 @@ fn decision(bencher: Bencher<'_, '_>, case: &str) {
     bencher.bench(|| decide(black_box(&found), black_box(&claim), now));
 }
 
+/// What was asked is what [`decision`] asks again, but for a mismatch.
 fn claim() -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([2; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::from_bytes([7; 16]),
-            kind: "POST".to_owned(),
-            host: "bench.test".to_owned(),
-            path: "/charges".to_owned(),
-            key: "r00001-0-123456".to_owned(),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([3; 32])),
-        state: State::Running,
-        policy: Policy::default(),
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
+    onceward_testkit::claim_with_key(3, "r00001-0-123456".to_owned())
 }
 
 /// A running record, or one that is done with an answer of so many bytes.

@@ -128,16 +128,21 @@ pub(crate) fn strip_first_run(headers: &mut HeaderMap) -> Option<Outcome> {
     said
 }
 
-/// Keeps the lines that `keep` likes, in their order. Removing from the map would move its last line forward.
-pub(crate) fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+/// Keeps the lines of the fields that `keep` likes, in their order. `HeaderMap::remove` would put the last field in the
+/// place of the one that goes.
+pub fn keep_lines(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&keep) {
         return;
     }
-    let mut name = None;
-    for (next, value) in std::mem::take(headers) {
-        // Further lines of the same name come without it.
-        name = next.or(name);
-        if let Some(name) = name.as_ref().filter(|it| keep(it)) {
+    let all = std::mem::take(headers);
+    headers.reserve(all.keys_len());
+    let mut kept = None;
+    for (name, value) in all {
+        // Only the first line of a field comes with its name.
+        if let Some(name) = name {
+            kept = keep(&name).then_some(name);
+        }
+        if let Some(name) = &kept {
             headers.append(name, value);
         }
     }
@@ -274,6 +279,19 @@ mod tests {
         }
         assert!(matches!(StoredAnswer::read(&Answer::new("json", good)), Read::Unreadable));
         assert!(matches!(StoredAnswer::read(&StoredAnswer::not_kept()), Read::NotKept));
+    }
+
+    #[test]
+    fn lines_that_stay_keep_their_order_and_their_fields_keep_all_of_them() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("x-a", "1"), ("x-b", "1"), ("x-c", "1"), ("x-c", "2"), ("x-b", "2"), ("x-d", "1")]
+        {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        keep_lines(&mut headers, |name| name != "x-b");
+        let lines: Vec<_> = headers.iter().map(|it| (it.0.as_str(), it.1.to_str().unwrap())).collect();
+        assert_eq!(lines, [("x-a", "1"), ("x-c", "1"), ("x-c", "2"), ("x-d", "1")]);
     }
 
     #[test]

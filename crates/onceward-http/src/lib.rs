@@ -62,7 +62,7 @@ mod route;
 mod service;
 mod token;
 
-pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME, stored_answer};
+pub use crate::answer::{IDEMPOTENT_REPLAYED, ONCEWARD_OUTCOME, keep_lines, stored_answer};
 pub use crate::body::{Body, BoxError};
 pub use crate::cors::{CorsError, CorsPolicy};
 pub use crate::exchange::{Exchange, Told};

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use onceward_core::store::{Grant, Insert, Put, Replace};
-use onceward_core::{
-    Answer, Clock, Fingerprint, Listing, Owner, Policy, Principal, RecordId, State, Store, SystemClock,
-    Timestamp,
-};
+use onceward_core::store::{Insert, Put, Replace};
+use onceward_core::{Answer, Clock, RecordId, State, Store, SystemClock, Timestamp};
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore};
+use onceward_testkit::claim_with_key;
 use tokio::task::JoinSet;
 
 /// Spreads like the ids of real records, which are hashes.
@@ -29,29 +27,9 @@ fn id(number: u64) -> RecordId {
     RecordId::from_bytes(bytes)
 }
 
-fn claim(number: u64) -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: true }),
-        listing: Arc::new(Listing {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: format!("key-{number:020}"),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([3; 32])),
-        state: State::Running,
-        policy: Policy::default(),
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
-}
-
 async fn pair(store: &EmbeddedStore, number: u64, answer: &[u8]) {
-    let id = id(number);
-    let Insert::Kept(claimed) = store.insert(id, &claim(number)).await.unwrap() else { panic!("not kept") };
+    let (id, claim) = (id(number), claim_with_key(1, format!("key-{number:020}")));
+    let Insert::Kept(claimed) = store.insert(id, &claim).await.unwrap() else { panic!("not kept") };
     let state = State::Done(Answer::new("http", answer.to_vec()));
     let done = Put { state, ..Put::keep(&claimed, Timestamp::MAX) };
     let told = store.replace(id, claimed.revision, &done).await.unwrap();

@@ -233,31 +233,14 @@ mod tests {
     use crate::row;
     use crate::seat::Seat;
     use crate::settings::EmbeddedSettings;
-    use onceward_core::store::{Grant, SETTLE};
-    use onceward_core::{Answer, Fingerprint, Listing, Owner, Policy, Principal};
+    use onceward_core::store::SETTLE;
+    use onceward_core::{Answer, Policy};
     use onceward_testkit::HandClock;
 
     const ID: RecordId = RecordId::from_bytes([4; 32]);
 
     fn claim() -> Put {
-        let text = String::new;
-        Put {
-            grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: true }),
-            listing: Arc::new(Listing {
-                principal: Principal::ANONYMOUS,
-                kind: text(),
-                host: text(),
-                path: text(),
-                key: text(),
-            }),
-            rules: onceward_core::record::RULES,
-            fingerprint: Some(Fingerprint::from_bytes([3; 32])),
-            state: State::Running,
-            policy: Policy::default(),
-            checkpoint: None,
-            wake_after: None,
-            not_after: Timestamp::MAX,
-        }
+        onceward_testkit::claim(1)
     }
 
     fn shelf(path: &std::path::Path, clock: HandClock) -> Arc<Shelf> {

@@ -13,11 +13,11 @@ use crate::fault::Fault;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// What a caller holds until it hears.
+/// What comes with a call until it is written.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    /// Its place in the queue.
-    pub(crate) _place: OwnedSemaphorePermit,
+    /// The caller's place in the queue.
+    pub(crate) place: OwnedSemaphorePermit,
     /// The runtime that it waits on, where that is to tell it.
     pub(crate) home: Option<Handle>,
 }
@@ -43,24 +43,24 @@ pub(crate) enum Told {
     Check(Result<()>, Reply<()>),
 }
 
-impl Promise {
+impl Told {
     /// The group failed: that is what its caller will be told.
     fn break_by(&mut self, fault: &Fault) {
-        match &mut self.told {
-            Told::Insert(result, _) => *result = Err(fault.error()),
-            Told::Replace(result, _) => *result = Err(fault.error()),
-            Told::Expire(result, _) => *result = Err(fault.error()),
-            Told::Check(result, _) => *result = Err(fault.error()),
+        match self {
+            Self::Insert(result, _) => *result = Err(fault.error()),
+            Self::Replace(result, _) => *result = Err(fault.error()),
+            Self::Expire(result, _) => *result = Err(fault.error()),
+            Self::Check(result, _) => *result = Err(fault.error()),
         }
     }
 
-    fn tell(self) {
+    fn send(self) {
         // A caller that left needs no answer.
-        match self.told {
-            Told::Insert(result, reply) => drop(reply.send(result)),
-            Told::Replace(result, reply) => drop(reply.send(result)),
-            Told::Expire(result, reply) => drop(reply.send(result)),
-            Told::Check(result, reply) => drop(reply.send(result)),
+        match self {
+            Self::Insert(result, reply) => drop(reply.send(result)),
+            Self::Replace(result, reply) => drop(reply.send(result)),
+            Self::Expire(result, reply) => drop(reply.send(result)),
+            Self::Check(result, reply) => drop(reply.send(result)),
         }
     }
 }
@@ -68,15 +68,17 @@ impl Promise {
 /// Tells everybody of a group that is written, or failed. Blocks nowhere.
 pub(crate) fn tell(promises: Vec<Promise>, fault: Option<&Fault>) {
     let mut homes: Vec<(Handle, Batch)> = Vec::new();
-    for mut promise in promises {
+    for Promise { mut told, caller: Caller { place, home } } in promises {
+        // Here and not where the answer is told: a runtime that is slow to run would keep others out of the queue.
+        drop(place);
         if let Some(fault) = fault {
-            promise.break_by(fault);
+            told.break_by(fault);
         }
-        match promise.caller.home.take() {
-            None => promise.tell(),
+        match home {
+            None => told.send(),
             Some(home) => match homes.iter_mut().find(|it| it.0.id() == home.id()) {
-                Some((_, batch)) => batch.0.push(promise),
-                None => homes.push((home, Batch(vec![promise]))),
+                Some((_, batch)) => batch.0.push(told),
+                None => homes.push((home, Batch(vec![told]))),
             },
         }
     }
@@ -91,11 +93,11 @@ pub(crate) fn tell(promises: Vec<Promise>, fault: Option<&Fault>) {
 
 /// Answers on their way to one runtime. They are told when it is dropped, wherever that happens.
 #[derive(Debug)]
-struct Batch(Vec<Promise>);
+struct Batch(Vec<Told>);
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(Promise::tell);
+        self.0.drain(..).for_each(Told::send);
     }
 }
 
@@ -114,8 +116,8 @@ mod tests {
 
     fn promised(places: &Arc<Semaphore>, home: Option<Handle>) -> (Promise, Receiver<Result<()>>) {
         let (reply, answer) = oneshot::channel();
-        let _place = Arc::clone(places).try_acquire_owned().unwrap();
-        (Promise { told: Told::Check(Ok(()), reply), caller: Caller { _place, home } }, answer)
+        let place = Arc::clone(places).try_acquire_owned().unwrap();
+        (Promise { told: Told::Check(Ok(()), reply), caller: Caller { place, home } }, answer)
     }
 
     fn runtime() -> Runtime {
@@ -132,10 +134,14 @@ mod tests {
         assert_eq!(one.metrics().num_alive_tasks(), 1);
         assert_eq!(other.metrics().num_alive_tasks(), 1);
         assert!(answers.iter_mut().all(|it| matches!(it.try_recv(), Err(TryRecvError::Empty))));
+        assert_eq!(
+            places.available_permits(),
+            8,
+            "what is written has left the queue, whenever its caller hears"
+        );
         one.block_on(tokio::task::yield_now());
         let told: Vec<_> = answers.iter_mut().map(|it| matches!(it.try_recv(), Ok(Ok(())))).collect();
         assert_eq!(told, [true, false, true, true, false], "another runtime runs by itself");
-        assert_eq!(places.available_permits(), 6, "who was told has left the queue");
     }
 
     #[test]

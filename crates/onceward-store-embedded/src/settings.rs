@@ -14,7 +14,8 @@ pub struct EmbeddedSettings {
     pub lock_wait: Duration,
     /// How many calls one sync may cover. 1 to 65 536, default 512.
     pub max_group: usize,
-    /// How many writing calls may wait; more of them wait outside. At least 1, default 1024.
+    /// How many calls may wait to be written; more of them wait outside. What is written does not count, though its
+    /// caller may not have heard yet. 1 to 65 536, default 1024.
     pub max_queue: usize,
     /// How much memory may hold blocks of the stored files. At least 1 MiB, default 32 MiB.
     pub cache_bytes: u64,

@@ -164,7 +164,7 @@ impl EmbeddedStore {
         };
         let home = if self.answer_together { reply::home() } else { None };
         let (reply, answer) = oneshot::channel();
-        self.send(Order { ask: ask(reply), caller: Caller { _place: place, home } })?;
+        self.send(Order { ask: ask(reply), caller: Caller { place, home } })?;
         answer.await.unwrap_or_else(|_| Err(fault::unanswered()))
     }
 

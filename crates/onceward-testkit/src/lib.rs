@@ -12,6 +12,8 @@
 //! - [`history`]: concurrent calls to any store, noted, and checked for an order that explains them.
 //! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
 //! - [`FaultyStore`]: any store, made to fail on cue.
+//! - [`Wrapper`]: a store around any other that changes some calls and passes on the rest.
+//! - [`claim`]: what a `begin` asks a store to keep, for tests that care about a field or two.
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
 //! - [`server`]: real servers that belong to one test.
 //! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
@@ -26,7 +28,9 @@ pub mod history;
 mod lane;
 mod patience;
 pub mod reference;
+mod sample;
 pub mod server;
+mod wrapper;
 
 pub use crate::clock::HandClock;
 #[cfg(unix)]
@@ -35,3 +39,5 @@ pub use crate::entropy::SeededEntropy;
 pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
 pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};
+pub use crate::sample::{claim, claim_with_key};
+pub use crate::wrapper::{Wrapped, Wrapper};

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Due, Insert, Loaded, Put, Replace};
 use onceward_core::{Entropy, Fence, Record, RecordId, Result, Revision, Store};
 use onceward_gateway::network::{Dialer, Wire};
+use onceward_testkit::Wrapper;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::network::SimDialer;
@@ -44,7 +45,11 @@ pub enum Break {
 pub(crate) struct GetThenSet(pub(crate) Arc<dyn Store>);
 
 #[async_trait]
-impl Store for GetThenSet {
+impl Wrapper for GetThenSet {
+    fn inside(&self) -> &Arc<dyn Store> {
+        &self.0
+    }
+
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
         let there = self.0.load(id).await?;
         if let Some(found) = there.record {
@@ -59,34 +64,6 @@ impl Store for GetThenSet {
             told => Ok(told),
         }
     }
-
-    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
-        self.0.replace(id, seen, put).await
-    }
-
-    async fn load(&self, id: RecordId) -> Result<Loaded> {
-        self.0.load(id).await
-    }
-
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.0.due(due, limit).await
-    }
-
-    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.0.list(filter, cursor, limit).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<Swept> {
-        self.0.sweep(limit).await
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.0.check().await
-    }
-
-    fn traits(&self) -> Traits {
-        self.0.traits()
-    }
 }
 
 /// A store that shows one and the same fence whoever was granted.
@@ -98,7 +75,11 @@ fn same_fence(record: Arc<Record>) -> Arc<Record> {
 }
 
 #[async_trait]
-impl Store for SameFence {
+impl Wrapper for SameFence {
+    fn inside(&self) -> &Arc<dyn Store> {
+        &self.0
+    }
+
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
         Ok(match self.0.insert(id, put).await? {
             Insert::Kept(record) => Insert::Kept(same_fence(record)),
@@ -122,22 +103,6 @@ impl Store for SameFence {
 
     async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
         Ok(self.0.due(due, limit).await?.into_iter().map(same_fence).collect())
-    }
-
-    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.0.list(filter, cursor, limit).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<Swept> {
-        self.0.sweep(limit).await
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.0.check().await
-    }
-
-    fn traits(&self) -> Traits {
-        self.0.traits()
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, State, Store};
+use onceward_testkit::Wrapped;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::serve::serve;
@@ -178,8 +179,8 @@ impl Store for RemoteStore {
 /// What the simulated store keeps its records in; a break may stand in front of it.
 pub(crate) fn shelf(memory: Arc<dyn Store>, broken: Option<Break>) -> Arc<dyn Store> {
     match broken {
-        Some(Break::GetThenSet) => Arc::new(crate::breaks::GetThenSet(memory)),
-        Some(Break::SameFence) => Arc::new(crate::breaks::SameFence(memory)),
+        Some(Break::GetThenSet) => Arc::new(Wrapped(crate::breaks::GetThenSet(memory))),
+        Some(Break::SameFence) => Arc::new(Wrapped(crate::breaks::SameFence(memory))),
         _ => memory,
     }
 }

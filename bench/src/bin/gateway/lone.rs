@@ -1,8 +1,10 @@
 //! A lone caller: what one operation costs beside the disk it is stored on.
 
+use std::time::Duration;
+
 use onceward_bench::Result;
 use onceward_bench::cell::Cell;
-use onceward_bench::latency::median;
+use onceward_bench::latency::{Latencies, median};
 use onceward_bench::load::Strength;
 use onceward_bench::machine;
 use onceward_bench::report::aligned;
@@ -14,17 +16,20 @@ use crate::gateway::stage::{Kind, Stage, Subject};
 const BUDGET_MS: f64 = 0.150;
 /// About what an operation appends to the journal.
 const APPENDED: usize = 512;
-const SYNCS: u32 = 300;
+/// A sync that takes longer is a stall of the disk.
+const STALL: Duration = Duration::from_millis(5);
 
-/// Measures one connection, in each round after the disk itself.
+/// Measures one connection, in each round after the disk itself, which is measured as long as a cell: it has to meet as
+/// many of its stalls.
 pub(crate) async fn measure(stage: &mut Stage, strength: Strength, rounds: u32) -> Result<String> {
     let subjects = stage.subjects();
     let mut cells: Vec<(Subject, Cell)> = subjects.iter().map(|it| (*it, Cell::default())).collect();
-    let mut syncs = Vec::new();
+    let (mut syncs, mut all_syncs) = (Vec::new(), Latencies::default());
     for _ in 0..rounds {
         let folder = stage.folder().to_owned();
-        let mut took = spawn_blocking(move || machine::syncs(&folder, APPENDED, SYNCS)).await??;
+        let mut took = spawn_blocking(move || machine::syncs(&folder, APPENDED, strength.length)).await??;
         syncs.push(took.quantile(0.5).as_secs_f64() * 1e3);
+        all_syncs.merge(&took);
         for (subject, cell) in &mut cells {
             match stage.measure(*subject, strength).await? {
                 Ok(sample) => cell.samples.push(sample),
@@ -67,5 +72,12 @@ pub(crate) async fn measure(stage: &mut Stage, strength: Strength, rounds: u32) 
     } else {
         text.push('\n');
     }
+    text.push_str(&format!(
+        "The longest of these {} syncs took {:.1} ms; {:.1} % of their time went to those over {} ms.\n",
+        all_syncs.count(),
+        all_syncs.quantile(1.0).as_secs_f64() * 1e3,
+        all_syncs.share_above(STALL) * 1e2,
+        STALL.as_millis(),
+    ));
     Ok(text)
 }

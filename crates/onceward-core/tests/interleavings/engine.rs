@@ -14,12 +14,12 @@ use futures_util::future::BoxFuture;
 use loom::future::block_on;
 use loom::thread;
 use onceward_core::store::memory::MemoryStore;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Insert, Put, Replace};
 use onceward_core::{
     Answer, Attempt, Begin, Clock, Engine, EngineSettings, InFlight, Key, NoObserver, Policy, Principal,
     Record, RecordId, Result, Revision, Scope, State, Store, Timestamp,
 };
-use onceward_testkit::{Lane, SeededEntropy};
+use onceward_testkit::{Lane, SeededEntropy, Wrapped, Wrapper};
 
 use crate::every_interleaving;
 
@@ -41,7 +41,11 @@ impl Interrupted {
 }
 
 #[async_trait]
-impl Store for Interrupted {
+impl Wrapper for Interrupted {
+    fn inside(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
         self.stop().await;
         if self.get_then_set {
@@ -68,30 +72,6 @@ impl Store for Interrupted {
         let told = self.store.replace(id, seen, put).await;
         self.stop().await;
         told
-    }
-
-    async fn load(&self, id: RecordId) -> Result<Loaded> {
-        self.store.load(id).await
-    }
-
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.store.due(due, limit).await
-    }
-
-    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.store.list(filter, cursor, limit).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<Swept> {
-        self.store.sweep(limit).await
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.store.check().await
-    }
-
-    fn traits(&self) -> Traits {
-        self.store.traits()
     }
 }
 
@@ -134,7 +114,8 @@ impl World {
         let clock = Arc::new(PollsOnly::default());
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>));
         let touched = loom::sync::atomic::AtomicUsize::new(0);
-        let interrupted = Interrupted { store: Arc::clone(&store) as Arc<dyn Store>, get_then_set, touched };
+        let interrupted =
+            Wrapped(Interrupted { store: Arc::clone(&store) as Arc<dyn Store>, get_then_set, touched });
         let settings = EngineSettings { cache_bytes: 0, ..EngineSettings::default() };
         let entropy = Arc::new(SeededEntropy::new(1));
         let engine = Engine::with(Arc::new(interrupted), settings, clock, entropy, Arc::new(NoObserver));

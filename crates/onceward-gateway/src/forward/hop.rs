@@ -4,7 +4,7 @@ use http::HeaderValue;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, TE,
 };
-use onceward_http::{HOP_BY_HOP, IDEMPOTENCY_KEY};
+use onceward_http::{HOP_BY_HOP, IDEMPOTENCY_KEY, keep_lines};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -22,7 +22,7 @@ pub(crate) fn copy(from: &HeaderMap, to: &mut HeaderMap, drops: impl Fn(&HeaderN
 }
 
 /// Keeps what is meant for the far end, every line in its order, except what `drops` names.
-pub(crate) fn keep(headers: HeaderMap, drops: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+pub(crate) fn keep(mut headers: HeaderMap, drops: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let named = named_by_connection(&headers);
     let mut names = headers.keys();
     let first = names.find(|name| is_dropped(name, &named, &drops));
@@ -33,18 +33,8 @@ pub(crate) fn keep(headers: HeaderMap, drops: impl Fn(&HeaderName) -> bool) -> H
         let last: Vec<_> = headers.keys().skip_while(|it| *it != first).cloned().collect();
         return without(headers, &last);
     }
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    let mut current = None;
-    for (name, value) in headers {
-        // Only the first line of a field comes with its name.
-        if let Some(name) = name {
-            current = (!is_dropped(&name, &named, &drops)).then_some(name);
-        }
-        if let Some(name) = &current {
-            kept.append(name, value);
-        }
-    }
-    kept
+    keep_lines(&mut headers, |name| !is_dropped(name, &named, &drops));
+    headers
 }
 
 fn without(mut headers: HeaderMap, names: &[HeaderName]) -> HeaderMap {

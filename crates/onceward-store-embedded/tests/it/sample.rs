@@ -5,11 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::record::encode::FORMAT;
-use onceward_core::store::{Grant, Insert, Put, Replace};
-use onceward_core::{
-    Answer, Clock, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Store,
-    SystemClock, Timestamp,
-};
+use onceward_core::store::{Insert, Put, Replace};
+use onceward_core::{Answer, Clock, Record, RecordId, State, Store, SystemClock, Timestamp};
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -51,23 +48,7 @@ pub(crate) fn id(number: u16) -> RecordId {
 }
 
 pub(crate) fn claim() -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: "k".into(),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([3; 32])),
-        state: State::Running,
-        policy: Policy::default(),
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
+    onceward_testkit::claim(1)
 }
 
 pub(crate) fn completion(record: &Record) -> Put {

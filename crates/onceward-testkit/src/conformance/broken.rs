@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use onceward_core::store::{
-    Cursor, Due, Expiry, Filter, Grant, Insert, Loaded, Page, Put, Replace, SETTLE, Swept, Traits,
+    Cursor, Due, Expiry, Filter, Grant, Insert, Page, Put, Replace, SETTLE, Swept, Traits,
 };
 use onceward_core::{Owner, Record, RecordId, Result, Revision, State, Store, Timestamp};
 
 use super::{Fixture, Memory, Wrapping, run};
+use crate::wrapper::{Wrapped, Wrapper};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,11 @@ impl Broken {
 }
 
 #[async_trait]
-impl Store for Broken {
+impl Wrapper for Broken {
+    fn inside(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
         let put = self.bend(put);
         match self.store.insert(id, &put).await? {
@@ -103,10 +108,6 @@ impl Store for Broken {
             }
             told => Ok(told),
         }
-    }
-
-    async fn load(&self, id: RecordId) -> Result<Loaded> {
-        self.store.load(id).await
     }
 
     async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
@@ -140,10 +141,6 @@ impl Store for Broken {
         self.store.sweep(limit).await
     }
 
-    async fn check(&self) -> Result<()> {
-        self.store.check().await
-    }
-
     fn traits(&self) -> Traits {
         Traits { durable: self.breaks(Law::NotDurable), ..self.store.traits() }
     }
@@ -151,20 +148,22 @@ impl Store for Broken {
 
 pub(crate) fn fixture(law: Law) -> impl Fixture {
     let wrap: fn(Arc<dyn Store>) -> Arc<dyn Store> = match law {
-        Law::InsertOverwrites => |store| Arc::new(Broken { law: Law::InsertOverwrites, store }),
-        Law::RevisionIgnored => |store| Arc::new(Broken { law: Law::RevisionIgnored, store }),
-        Law::SwapCreates => |store| Arc::new(Broken { law: Law::SwapCreates, store }),
-        Law::LimitIgnored => |store| Arc::new(Broken { law: Law::LimitIgnored, store }),
-        Law::EveryChangeGrants => |store| Arc::new(Broken { law: Law::EveryChangeGrants, store }),
-        Law::AttemptsNeverBeginAgain => |store| Arc::new(Broken { law: Law::AttemptsNeverBeginAgain, store }),
-        Law::SweepHasNoLimit => |store| Arc::new(Broken { law: Law::SweepHasNoLimit, store }),
-        Law::SweepIsBlind => |store| Arc::new(Broken { law: Law::SweepIsBlind, store }),
-        Law::DueIsUnsorted => |store| Arc::new(Broken { law: Law::DueIsUnsorted, store }),
-        Law::DueShowsFinished => |store| Arc::new(Broken { law: Law::DueShowsFinished, store }),
-        Law::CursorRepeats => |store| Arc::new(Broken { law: Law::CursorRepeats, store }),
-        Law::FilterIgnored => |store| Arc::new(Broken { law: Law::FilterIgnored, store }),
-        Law::SavedIsForgotten => |store| Arc::new(Broken { law: Law::SavedIsForgotten, store }),
-        Law::NotDurable => |store| Arc::new(Broken { law: Law::NotDurable, store }),
+        Law::InsertOverwrites => |store| Arc::new(Wrapped(Broken { law: Law::InsertOverwrites, store })),
+        Law::RevisionIgnored => |store| Arc::new(Wrapped(Broken { law: Law::RevisionIgnored, store })),
+        Law::SwapCreates => |store| Arc::new(Wrapped(Broken { law: Law::SwapCreates, store })),
+        Law::LimitIgnored => |store| Arc::new(Wrapped(Broken { law: Law::LimitIgnored, store })),
+        Law::EveryChangeGrants => |store| Arc::new(Wrapped(Broken { law: Law::EveryChangeGrants, store })),
+        Law::AttemptsNeverBeginAgain => {
+            |store| Arc::new(Wrapped(Broken { law: Law::AttemptsNeverBeginAgain, store }))
+        }
+        Law::SweepHasNoLimit => |store| Arc::new(Wrapped(Broken { law: Law::SweepHasNoLimit, store })),
+        Law::SweepIsBlind => |store| Arc::new(Wrapped(Broken { law: Law::SweepIsBlind, store })),
+        Law::DueIsUnsorted => |store| Arc::new(Wrapped(Broken { law: Law::DueIsUnsorted, store })),
+        Law::DueShowsFinished => |store| Arc::new(Wrapped(Broken { law: Law::DueShowsFinished, store })),
+        Law::CursorRepeats => |store| Arc::new(Wrapped(Broken { law: Law::CursorRepeats, store })),
+        Law::FilterIgnored => |store| Arc::new(Wrapped(Broken { law: Law::FilterIgnored, store })),
+        Law::SavedIsForgotten => |store| Arc::new(Wrapped(Broken { law: Law::SavedIsForgotten, store })),
+        Law::NotDurable => |store| Arc::new(Wrapped(Broken { law: Law::NotDurable, store })),
     };
     Wrapping::new(Memory::default(), wrap)
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use onceward_core::store::{Grant, Insert, Put, Replace, Swept};
 use onceward_core::{
-    Answer, Fingerprint, Key, Listing, Owner, Policy, Principal, Record, RecordId, Scope, State, Store,
-    Timestamp,
+    Answer, Key, Owner, Policy, Principal, Record, RecordId, Scope, State, Store, Timestamp,
 };
 
 use super::Fixture;
@@ -30,29 +29,9 @@ pub(super) fn owner(number: u8) -> Owner {
 
 /// A claim by owner `number`: lease 1 h, run 2 h, retention 1 h, tombstone 1 h.
 pub(super) fn claim(number: u8) -> Put {
-    Put {
-        grant: Some(Grant { owner: owner(number), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::from_bytes([number; 16]),
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: format!("key-{number}"),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([number; 32])),
-        state: State::Running,
-        policy: Policy {
-            lease: HOUR,
-            run_max: 2 * HOUR,
-            retention: HOUR,
-            tombstone: HOUR,
-            ..Policy::default()
-        },
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
+    let policy =
+        Policy { lease: HOUR, run_max: 2 * HOUR, retention: HOUR, tombstone: HOUR, ..Policy::default() };
+    Put { policy, ..crate::claim(number) }
 }
 
 /// The put that keeps `record` running: a renewal.

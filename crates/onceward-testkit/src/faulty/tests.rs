@@ -9,7 +9,6 @@ use crate::clock::HandClock;
 use crate::conformance::{Memory, Wrapping};
 use crate::patience::within;
 use onceward_core::store::memory::MemoryStore;
-use onceward_core::{Fingerprint, Listing, Owner, Policy, Principal, State, Timestamp};
 
 mod without_a_cue {
     use super::*;
@@ -28,23 +27,7 @@ mod yielding {
 const ID: RecordId = RecordId::from_bytes([1; 32]);
 
 fn put() -> Put {
-    Put {
-        grant: Some(onceward_core::store::Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: String::new(),
-            path: String::new(),
-            key: "k".into(),
-        }),
-        rules: 1,
-        fingerprint: Some(Fingerprint::from_bytes([1; 32])),
-        state: State::Running,
-        policy: Policy::default(),
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
+    crate::claim(1)
 }
 
 fn store() -> Arc<FaultyStore> {

@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use onceward_core::store::{CALL_BUDGET_MAX, Grant, Insert, Put, Replace, SETTLE};
-use onceward_core::{
-    Answer, ErrorKind, Fingerprint, Listing, Owner, Policy, Principal, RecordId, Result, Revision, State,
-    Store, Timestamp,
-};
+use onceward_core::{Answer, ErrorKind, Owner, Policy, RecordId, Result, Revision, State, Store, Timestamp};
 
 use super::calls::{Event, Log, What};
 use super::one_record::{Ask, Facts, Kind, Told, Write};
 use crate::clock::HandClock;
 use crate::patience::for_polls;
+use crate::sample::claim_with_key;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -195,15 +193,6 @@ impl Client {
     fn put(&self, write: &Write) -> Put {
         Put {
             grant: write.grant.map(|it| Grant { owner: Owner::from_bytes([it; 16]), new_life: false }),
-            listing: Arc::new(Listing {
-                principal: Principal::ANONYMOUS,
-                kind: "POST".into(),
-                host: String::new(),
-                path: "/".into(),
-                key: write.name.to_string(),
-            }),
-            rules: onceward_core::record::RULES,
-            fingerprint: Some(Fingerprint::from_bytes([7; 32])),
             state: match write.kind {
                 Kind::Running => State::Running,
                 Kind::Abandoned => State::Abandoned { reason: "it broke".into() },
@@ -218,9 +207,8 @@ impl Client {
                 tombstone: MOMENT,
                 ..Policy::default()
             },
-            checkpoint: None,
-            wake_after: None,
             not_after: Timestamp::from_millis(write.not_after),
+            ..claim_with_key(7, write.name.to_string())
         }
     }
 }

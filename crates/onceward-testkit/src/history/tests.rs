@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Clock as _, Record, RecordId, Result, Revision, Store, SystemClock};
+use onceward_core::store::{Insert, Put, Replace};
+use onceward_core::{Clock as _, RecordId, Result, Store, SystemClock};
 use tokio::task::JoinSet;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::conformance::broken::{Law, fixture};
 use crate::conformance::{Fixture, Memory, Wrapping};
+use crate::wrapper::{Wrapped, Wrapper};
 
 type History = Vec<Called<Ask, Told>>;
 
@@ -296,7 +297,11 @@ fn one_wrong_reply_among_thousands_is_seen() {
 struct GetThenSet(Arc<dyn Store>);
 
 #[async_trait]
-impl Store for GetThenSet {
+impl Wrapper for GetThenSet {
+    fn inside(&self) -> &Arc<dyn Store> {
+        &self.0
+    }
+
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
         let found = self.0.load(id).await?;
         if let Some(record) = found.record {
@@ -314,34 +319,6 @@ impl Store for GetThenSet {
             }
         }
     }
-
-    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
-        self.0.replace(id, seen, put).await
-    }
-
-    async fn load(&self, id: RecordId) -> Result<Loaded> {
-        self.0.load(id).await
-    }
-
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.0.due(due, limit).await
-    }
-
-    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.0.list(filter, cursor, limit).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<Swept> {
-        self.0.sweep(limit).await
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.0.check().await
-    }
-
-    fn traits(&self) -> Traits {
-        self.0.traits()
-    }
 }
 
 /// The report of the first of some runs that has no order.
@@ -357,7 +334,8 @@ fn caught<F: Fixture>(what: &str, fixture: impl Fn() -> F) -> String {
 
 #[test]
 fn a_store_that_claims_by_get_then_set_is_caught() {
-    let said = caught("get then set", || Wrapping::new(Memory::default(), |it| Arc::new(GetThenSet(it))));
+    let said =
+        caught("get then set", || Wrapping::new(Memory::default(), |it| Arc::new(Wrapped(GetThenSet(it)))));
     println!("{said}");
     assert!(said.contains("have no order"), "{said}");
     assert!(said.matches("client").count() <= 40, "the report is short:\n{said}");

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use onceward_bench::args::Common;
+use onceward_bench::page::Page;
 use onceward_bench::report::aligned;
 use onceward_bench::usage::mib;
-use onceward_bench::{Result, conclude, machine};
+use onceward_bench::{Result, conclude, machine, until_told_to_end};
 use scale::hall::{Hall, Load};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What do millions of stored answers cost a running gateway?
 ///
@@ -50,22 +50,12 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    // Being told to end drops the processes that were started, and their folders.
-    let ended = async {
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            ended = run(args) => ended,
-            _ = term.recv() => Err("told to end".into()),
-            _ = int.recv() => Err("told to end".into()),
-        }
-    };
-    conclude("scale", ended.await)
+    conclude("scale", until_told_to_end(run(Args::parse())).await)
 }
 
 async fn run(args: Args) -> Result<bool> {
     let mut hall = Hall::open(&args.common).await?;
-    let mut text = format!(
+    let mut page = Page::begin(format!(
         "# Many stored answers\n\nWritten by `cargo xtask bench scale`; \
          [how to read it](../../docs/benchmarks.md#scale).\n\n{}- gateway: {}\n- access log: {}\n- {} rounds of {} s, {} connections, \
          durable first runs; load average at the start {}\n",
@@ -76,24 +66,16 @@ async fn run(args: Args) -> Result<bool> {
         args.seconds,
         args.connections,
         machine::load_average()
-    );
-    print!("{text}");
+    ));
     let load = Load { connections: args.connections, length: Duration::from_secs(args.seconds) };
     let (part, mut fine) = sizes(&args, &mut hall, load).await?;
-    print!("{part}");
-    text.push_str(&part);
+    page.add(&part);
     if args.expire > 0.0 {
         let (part, held) = scale::expiry::measure(&mut hall, millions(args.expire), load.connections).await?;
-        print!("{part}");
-        text.push_str(&part);
+        page.add(&part);
         fine &= held;
     }
-    if let Some(file) = &args.out {
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(file, text)?;
-    }
+    page.end(args.out.as_deref())?;
     Ok(fine)
 }
 

@@ -10,6 +10,7 @@ use onceward_bench::cell::{Cell, Sample};
 use onceward_bench::latency::Latencies;
 use onceward_bench::load::Seen;
 use onceward_bench::measure::Spent;
+use onceward_bench::page::Page;
 use onceward_bench::report::aligned;
 use onceward_bench::{Result, conclude, machine};
 use onceward_core::store::{Insert, Replace, Store as _};
@@ -77,7 +78,7 @@ async fn run(args: Args) -> Result<bool> {
         }
     }
     let Some(first) = subjects.first() else { return Err("--only leaves nothing".into()) };
-    let mut text = format!(
+    let mut page = Page::begin(format!(
         "# The embedded store beside its floor\n\nWritten by `cargo xtask bench store`; \
          [how to read it](../../docs/benchmarks.md#store).\n\n{}- {} rounds of {} s for each row; load average at \
          the start {}\n",
@@ -85,8 +86,7 @@ async fn run(args: Args) -> Result<bool> {
         args.rounds,
         args.seconds,
         machine::load_average()
-    );
-    print!("{text}");
+    ));
     for &callers in &args.callers {
         let mut cells: Vec<Cell> = subjects.iter().map(|_| Cell::default()).collect();
         for round in 0..args.rounds {
@@ -100,16 +100,9 @@ async fn run(args: Args) -> Result<bool> {
                 cells[number].samples.push(sample);
             }
         }
-        let part = format!("\n## {callers} callers\n\n{}", table(&subjects, &cells));
-        print!("{part}");
-        text.push_str(&part);
+        page.add(&format!("\n## {callers} callers\n\n{}", table(&subjects, &cells)));
     }
-    if let Some(file) = &args.out {
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(file, text)?;
-    }
+    page.end(args.out.as_deref())?;
     Ok(true)
 }
 

@@ -38,9 +38,9 @@ pub(super) fn check_start(bytes: &[u8], bounds: Bounds) -> Result<(), Violation>
     Ok(())
 }
 
-/// Judges a head from its first byte to its empty line. Each LF is known to come behind a CR.
+/// Judges a head from its first byte to its empty line.
 pub(super) fn check(head: &[u8], bounds: Bounds) -> Result<Head, Violation> {
-    let mut lines = lines(head);
+    let mut lines = lines(head)?;
     let request_line = RequestLine::read(lines.next().ok_or(Violation::RequestLine)?)?;
     let mut framing = Fields::default();
     let mut count = 0;
@@ -67,7 +67,7 @@ pub(super) fn check(head: &[u8], bounds: Bounds) -> Result<Head, Violation> {
 pub(super) fn check_trailers(trailers: &[u8], bounds: Bounds) -> Result<(), Violation> {
     const FRAMING: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"host", b"trailer"];
     let mut count = 0;
-    for line in lines(trailers) {
+    for line in lines(trailers).map_err(|_| Violation::Trailer)? {
         count += 1;
         let (name, _) = field(line).map_err(|_| Violation::Trailer)?;
         if count > bounds.headers || FRAMING.iter().any(|it| name.eq_ignore_ascii_case(it)) {
@@ -152,14 +152,18 @@ impl<'a> Fields<'a> {
 }
 
 /// The lines before the empty one, without their ends.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let body = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
+///
+/// Who found the end of them has seen that each LF comes behind a CR. That is not relied on: a line that ends with LF
+/// alone keeps it, and no rule for a line lets that pass; what has no end of its own is no line.
+fn lines(bytes: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Violation> {
+    let lines = bytes.strip_suffix(b"\r\n").filter(|it| matches!(it, [] | [.., b'\n']));
+    let lines = lines.ok_or(Violation::LineEnd)?;
     let mut start = 0;
-    memchr_iter(b'\n', body).map(move |lf| {
-        let line = &body[start..lf];
+    Ok(memchr_iter(b'\n', lines).map(move |lf| {
+        let line = &lines[start..=lf];
         start = lf + 1;
-        line.strip_suffix(b"\r").unwrap_or(line)
-    })
+        line.strip_suffix(b"\r\n").unwrap_or(line)
+    }))
 }
 
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {

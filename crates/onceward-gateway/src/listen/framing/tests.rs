@@ -169,6 +169,33 @@ fn a_line_that_ends_without_both_of_cr_and_lf_is_refused() {
 }
 
 #[test]
+fn the_rules_for_lines_do_not_rely_on_who_found_their_end() {
+    let plain = "GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n\r\n";
+    assert!(head::check(plain.as_bytes(), BOUNDS).is_ok());
+    let trailers = "x: y\r\nz:\r\n\r\n";
+    assert!(head::check_trailers(trailers.as_bytes(), BOUNDS).is_ok());
+    assert!(head::check_trailers(b"\r\n", BOUNDS).is_ok());
+    // Each end of a line is spoilt in turn; then what is whole is cut anywhere.
+    let spoilt = |whole: &str| -> Vec<String> {
+        let at = whole.match_indices("\r\n").map(|it| it.0);
+        let ends = ["\n", "\r", "\n\r", "\r\n\n"];
+        at.flat_map(|at| ends.map(|end| format!("{}{end}{}", &whole[..at], &whole[at + 2..]))).collect()
+    };
+    for head in spoilt(plain) {
+        assert!(head::check(head.as_bytes(), BOUNDS).is_err(), "{head:?}");
+    }
+    for lines in spoilt(trailers) {
+        assert!(head::check_trailers(lines.as_bytes(), BOUNDS).is_err(), "{lines:?}");
+    }
+    for cut in 0..plain.len() {
+        assert!(head::check(&plain.as_bytes()[..cut], BOUNDS).is_err(), "cut at {cut}");
+    }
+    for cut in 0..trailers.len() {
+        assert!(head::check_trailers(&trailers.as_bytes()[..cut], BOUNDS).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
 fn a_header_that_is_not_plain_is_refused() {
     for line in
         [": a", "x : a", "x\t: a", "x", "x y: a", "x(: a", "\u{e9}: a", "x\0: a", "x\r: a", "\x0bx: a"]
