@@ -14,7 +14,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-http", &["onceward-core"]),
     ("onceward-admin", &["onceward-core"]),
     ("onceward-gateway", &["onceward-admin", "onceward-core", "onceward-http"]),
-    ("onceward", &["onceward-core", "onceward-http", "onceward-store-embedded"]),
+    (
+        "onceward",
+        &[
+            "onceward-core",
+            "onceward-http",
+            "onceward-store-embedded",
+            "onceward-store-postgres",
+            "onceward-store-redis",
+        ],
+    ),
     ("onceward-cli", &["onceward", "onceward-admin", "onceward-gateway"]),
     ("onceward-testkit", &["onceward-core"]),
     ("onceward-bench", &[]),

@@ -8,6 +8,7 @@ mod gateway;
 mod keys;
 mod man;
 mod source;
+mod store;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Gateway(gateway::Args),
     #[command(subcommand)]
     Keys(keys::Verb),
+    #[command(subcommand)]
+    Store(store::Verb),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -35,6 +38,7 @@ impl Command {
         match self {
             Self::Gateway(args) => gateway::run(args).await,
             Self::Keys(verb) => keys::run(verb).await,
+            Self::Store(verb) => store::run(verb).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Demo(args) => demo::run(args).await,
             Self::Completions(args) => completions::run(&args),

@@ -39,8 +39,7 @@ pub struct LateStore {
 }
 
 impl LateStore {
-    /// A store that `open` will open and that will have these `traits`: they follow from its settings, so they
-    /// are known before.
+    /// A store that `open` will open and that will have these `traits`, as far as its settings tell.
     pub(crate) fn new(traits: Traits, clock: Arc<dyn Clock>, open: Opener) -> Self {
         Self { store: OnceLock::new(), traits, clock, open }
     }
@@ -159,7 +158,7 @@ impl Store for LateStore {
     }
 
     fn traits(&self) -> Traits {
-        self.traits.clone()
+        self.store.get().map_or_else(|| self.traits.clone(), |it| it.store.traits())
     }
 }
 

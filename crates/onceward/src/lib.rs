@@ -29,6 +29,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `embedded` (default) | `open("embedded:./data")` |
+//! | `postgres` | `open("postgres://…")` |
+//! | `redis` | `open("redis://…")` and `open("redis-cluster://…")` |
 //! | `http` | the tower layer, as the module `http` |
 //! | `mutants` | nothing: only for builds that are broken on purpose, never in a release |
 //!
@@ -42,11 +44,21 @@ pub use onceward_core::*;
 pub use crate::late::LateStore;
 #[cfg(feature = "embedded")]
 pub use crate::open::embedded_settings;
-pub use crate::open::{OpenError, check, directory, open, open_once_left, open_when_possible};
+pub use crate::open::{
+    OpenError, check, directory, migrate, open, open_once_left, open_to_look, open_when_possible,
+};
 
 /// The store in one directory: its survey and its repair.
 #[cfg(feature = "embedded")]
 pub use onceward_store_embedded as embedded;
+
+/// The store in a PostgreSQL database.
+#[cfg(feature = "postgres")]
+pub use onceward_store_postgres as postgres;
+
+/// The store in Redis or Valkey.
+#[cfg(feature = "redis")]
+pub use onceward_store_redis as redis;
 
 /// The tower layer that makes HTTP operations safe to repeat.
 #[cfg(feature = "http")]

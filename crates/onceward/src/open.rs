@@ -17,17 +17,30 @@ use onceward_store_embedded::{
     Durability, EmbeddedSettings, EmbeddedStore, OpenError as EmbeddedError, SettingsError,
 };
 
+#[cfg(feature = "postgres")]
+use onceward_store_postgres::{PostgresSettings, PostgresStore};
+#[cfg(feature = "redis")]
+use onceward_store_redis::{RedisSettings, RedisStore};
+
 use crate::late::{LateStore, Opened};
 
 /// Why a store cannot be opened. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// No backend of this build has the scheme.
-    #[error("this build has no store for `{scheme}:`; use `embedded:PATH` or `memory:`")]
+    /// There is no such store.
+    #[error("there is no store `{scheme}:`; use `embedded:PATH`, `postgres://…`, `redis://…` or `memory:`")]
     Scheme {
         /// The scheme as written.
         scheme: String,
+    },
+    /// This build was made without the store.
+    #[error("this build has no store for `{scheme}:`; build it with `--features {feature}`")]
+    NotBuilt {
+        /// The scheme as written.
+        scheme: String,
+        /// The cargo feature that adds it.
+        feature: &'static str,
     },
     /// `memory:` takes nothing behind it.
     #[error("the store URL `memory:` takes no path and no parameters")]
@@ -40,6 +53,22 @@ pub enum OpenError {
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// The URL of a PostgreSQL store is wrong.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    PostgresSettings(#[from] onceward_store_postgres::SettingsError),
+    /// The database cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] onceward_store_postgres::OpenError),
+    /// The URL of a Redis store is wrong.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    RedisSettings(#[from] onceward_store_redis::SettingsError),
+    /// The server or cluster cannot be used.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] onceward_store_redis::OpenError),
 }
 
 /// What a URL names, checked and not yet opened.
@@ -47,6 +76,10 @@ enum Named {
     Memory,
     #[cfg(feature = "embedded")]
     Embedded(EmbeddedSettings),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresSettings),
+    #[cfg(feature = "redis")]
+    Redis(RedisSettings),
 }
 
 fn named(url: &str) -> Result<Named, OpenError> {
@@ -55,11 +88,29 @@ fn named(url: &str) -> Result<Named, OpenError> {
         Some(("memory", _)) => Err(OpenError::Memory),
         #[cfg(feature = "embedded")]
         Some(("embedded", _)) => Ok(Named::Embedded(EmbeddedSettings::from_url(url)?)),
-        _ => Err(OpenError::Scheme { scheme: url.split(':').next().unwrap_or_default().to_owned() }),
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => Ok(Named::Postgres(PostgresSettings::from_url(url)?)),
+        #[cfg(feature = "redis")]
+        Some(("redis" | "rediss" | "redis-cluster" | "rediss-cluster", _)) => {
+            Ok(Named::Redis(RedisSettings::from_url(url)?))
+        }
+        _ => Err(no_store(url.split(':').next().unwrap_or_default())),
     }
 }
 
-/// Opens the store that `url` names: `memory:` or `embedded:PATH[?durability=relaxed&lock_wait=30s]`.
+/// Either nobody has such a store, or only this build has not.
+fn no_store(scheme: &str) -> OpenError {
+    let feature = match scheme {
+        "embedded" => "embedded",
+        "postgres" | "postgresql" => "postgres",
+        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" => "redis",
+        _ => return OpenError::Scheme { scheme: scheme.to_owned() },
+    };
+    OpenError::NotBuilt { scheme: scheme.to_owned(), feature }
+}
+
+/// Opens the store that `url` names: `memory:`, `embedded:PATH[?durability=relaxed&lock_wait=30s]`, `postgres://…` or
+/// `redis://…`.
 ///
 /// An embedded store may wait `lock_wait` for another process to leave its directory; that happens on a
 /// thread of its own.
@@ -75,6 +126,43 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
                 tokio::task::spawn_blocking(move || EmbeddedStore::open(settings, Arc::new(SystemClock)));
             Ok(Arc::new(opening.await.expect("opening a store does not panic")?))
         }
+        #[cfg(feature = "postgres")]
+        Named::Postgres(settings) => Ok(Arc::new(PostgresStore::open(settings).await?)),
+        #[cfg(feature = "redis")]
+        Named::Redis(settings) => Ok(Arc::new(RedisStore::open(settings).await?)),
+    }
+}
+
+/// Opens the store that `url` names as [`open`] does, and makes nothing there: a database without the tables of the store
+/// is refused.
+///
+/// # Errors
+/// [`OpenError`] says what to change.
+pub async fn open_to_look(url: &str) -> Result<Arc<dyn Store>, OpenError> {
+    match named(url)? {
+        #[cfg(feature = "postgres")]
+        Named::Postgres(settings) => {
+            let settings = PostgresSettings { migrate: false, ..settings };
+            Ok(Arc::new(PostgresStore::open(settings).await?))
+        }
+        _ => open(url).await,
+    }
+}
+
+/// Brings the tables of the store that `url` names to what this build needs. Gives in words what was done, or that there
+/// was nothing to do. Safe while others do the same, and while a store of this version works on them.
+///
+/// # Errors
+/// [`OpenError`] says what to change. Nothing was changed.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(clippy::unused_async, reason = "only a database has tables to make")
+)]
+pub async fn migrate(url: &str) -> Result<String, OpenError> {
+    match named(url)? {
+        #[cfg(feature = "postgres")]
+        Named::Postgres(settings) => Ok(onceward_store_postgres::migrate(&settings).await?.to_string()),
+        _ => Ok("this store has no tables to bring up to date".to_owned()),
     }
 }
 
@@ -85,12 +173,14 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
 /// not count here), and so are files that cannot be read or written now, damaged ones included: they may be
 /// repaired meanwhile.
 ///
+/// A shared store that cannot be reached is one, too.
+///
 /// Calls of an embedded store that are made on a tokio runtime of one thread are answered by that runtime
 /// ([`answer_together`](onceward_store_embedded::EmbeddedSettings::answer_together)): it has to run while they wait.
 ///
 /// # Errors
-/// What only another URL or another build can cure: the URL is wrong, or the directory has a layout that this
-/// build does not know.
+/// What no waiting cures: the URL is wrong, the directory has a layout that this build does not know, or the server is
+/// one on which the store does not work.
 pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
     open_late(url, clock, false).await
 }
@@ -148,15 +238,49 @@ async fn open_late(
             };
             LateStore::new(traits, clock, Box::new(open))
         }
+        #[cfg(feature = "postgres")]
+        Named::Postgres(settings) => shared("postgres", clock, move || PostgresStore::open(settings.clone())),
+        #[cfg(feature = "redis")]
+        Named::Redis(settings) => shared("redis", clock, move || RedisStore::open(settings.clone())),
     };
     match late.try_once().await {
         #[cfg(feature = "embedded")]
         Err(error @ OpenError::Embedded(EmbeddedError::Layout { .. })) => Err(error),
         #[cfg(feature = "embedded")]
         Err(error @ OpenError::Embedded(EmbeddedError::Locked { .. })) if must_be_left => Err(error),
-        Err(error) if must_be_left && !was_there(url) => Err(error),
+        #[cfg(feature = "postgres")]
+        Err(OpenError::Postgres(error)) if error.is_final() => Err(error.into()),
+        #[cfg(feature = "redis")]
+        Err(OpenError::Redis(error)) if error.is_final() => Err(error.into()),
+        Err(error) if must_be_left && directory(url).is_some() && !was_there(url) => Err(error),
         Ok(()) | Err(_) => Ok(Arc::new(late)),
     }
+}
+
+/// A store that several processes share. Whether it is durable is known once it is open.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+fn shared<S, E, F>(
+    name: &'static str,
+    clock: Arc<dyn Clock>,
+    open: impl Fn() -> F + Send + Sync + 'static,
+) -> LateStore
+where
+    S: Store,
+    F: Future<Output = Result<S, E>> + Send + 'static,
+    OpenError: From<E>,
+{
+    let open = move || -> Opening {
+        let opening = open();
+        Box::pin(async move {
+            let store = Arc::new(opening.await?);
+            Ok(Opened {
+                store,
+                #[cfg(feature = "embedded")]
+                embedded: None,
+            })
+        })
+    };
+    LateStore::new(Traits { name, durable: true, shared: true }, clock, Box::new(open))
 }
 
 /// Whether the directory holds a store, or may hold one as far as can be seen.
@@ -203,7 +327,7 @@ pub fn check(url: &str) -> Result<(), OpenError> {
 pub fn embedded_settings(url: &str) -> Result<Option<EmbeddedSettings>, OpenError> {
     Ok(match named(url)? {
         Named::Embedded(settings) => Some(settings),
-        Named::Memory => None,
+        _ => None,
     })
 }
 
@@ -213,7 +337,7 @@ pub fn directory(url: &str) -> Option<PathBuf> {
     match named(url) {
         #[cfg(feature = "embedded")]
         Ok(Named::Embedded(settings)) => Some(settings.path),
-        Ok(Named::Memory) | Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 

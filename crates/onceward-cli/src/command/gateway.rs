@@ -131,6 +131,8 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
         "{}",
         if !store.is_open() {
             "the store is not there yet: operations are refused with 503 until it is"
+        } else if traits.shared {
+            "the store is shared: every gateway on it sees the same records"
         } else if is_new {
             "the store is new and empty: no earlier key is known"
         } else {

@@ -68,7 +68,7 @@ fn wrong_settings_are_refused_with_place_and_remedy() {
         &[],
         &["--upstrem", "http://127.0.0.1:9000"],
         &["--upstream", "127.0.0.1:9000"],
-        &["--upstream", "http://127.0.0.1:9000", "--store", "postgres://me:hunter2@db/x"],
+        &["--upstream", "http://127.0.0.1:9000", "--store", "postgress://me:hunter2@db/x"],
         &["--upstream", "http://127.0.0.1:9000", "--listen", "127.0.0.1:8080", "--admin", "127.0.0.1:8080"],
         &["--upstream", "http://127.0.0.1:9000", "--log", "xml"],
         &["--config", "missing.toml"],

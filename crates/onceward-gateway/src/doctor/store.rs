@@ -10,6 +10,8 @@ use crate::settings::show_duration as shown;
 
 const REPAIR: &str =
     "stop the gateway, keep a copy of the directory, and see what `onceward doctor --repair` would do";
+/// For a store that several gateways share.
+const AT_SERVER: &str = "change what that names, at the server or in the URL";
 
 /// See the module.
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
@@ -33,6 +35,7 @@ fn place(facts: &Facts) -> String {
 fn opened(facts: &Facts) -> Option<Finding> {
     let (check, place) = ("store-open", place(facts));
     let error = |says: String, remedy: &str| found(Level::Error, check, "store", says, remedy);
+    let is_directory = facts.store.directory.is_some();
     Some(match &facts.store.state {
         State::Unknown => return None,
         State::Memory => error(
@@ -54,7 +57,11 @@ fn opened(facts: &Facts) -> Option<Finding> {
         State::Serving => ok(check, format!("the store at {place} answers")),
         State::Down { reason } => error(
             format!("the store at {place} does not answer: {reason}"),
-            "look at the free space and the permissions there; the gateway's log says more",
+            if is_directory {
+                "look at the free space and the permissions there; the gateway's log says more"
+            } else {
+                "look at that server and the network to it; the gateway's log says more"
+            },
         ),
         State::InUse { holder } => error(
             format!("the store at {place} is in use by {holder}: a second gateway cannot have it"),
@@ -65,7 +72,8 @@ fn opened(facts: &Facts) -> Option<Finding> {
             found(Level::Notice, check, "store", says, remedy.clone())
         }
         State::Refused { reason } => {
-            error(format!("the store at {place} cannot be opened: {reason}"), REPAIR)
+            let remedy = if is_directory { REPAIR } else { AT_SERVER };
+            error(format!("the store at {place} cannot be opened: {reason}"), remedy)
         }
     })
 }
@@ -77,9 +85,20 @@ fn durability(facts: &Facts) -> Option<Finding> {
     Some(match facts.store.durable? {
         true => ok("store-durability", "a write is told only once it is on the disk"),
         false => {
-            let says = "a power cut can take the last second of writes: operations whose callers have their \
-                        answer can run again";
-            found(Level::Warning, "store-durability", "store", says, "remove durability=relaxed from the URL")
+            let (says, remedy) = if facts.store.directory.is_some() {
+                (
+                    "a power cut can take the last second of writes: operations whose callers have their answer can \
+                     run again",
+                    "remove durability=relaxed from the URL",
+                )
+            } else {
+                (
+                    "the server tells of writes before they are on its disk: what it loses in a crash runs again, \
+                     also where callers have their answer",
+                    "have it sync each write: see docs/guide/store-postgres.md or docs/guide/store-redis.md",
+                )
+            };
+            found(Level::Warning, "store-durability", "store", says, remedy)
         }
     })
 }

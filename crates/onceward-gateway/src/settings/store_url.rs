@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::{unknown, value};
 
-/// Where records are kept: `memory:` or `embedded:PATH[?durability=relaxed&lock_wait=30s]`. The scheme is one
-/// that this build has.
+/// Where records are kept: `memory:`, `embedded:PATH[?durability=relaxed&lock_wait=30s]`, `postgres://…` or
+/// `redis://…`. Whether this build has that store, and whether the rest is right, is for the backend to say.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl(String);
 
-const SCHEMES: &[&str] = &["memory", "embedded", "postgres", "redis"];
+const SCHEMES: &[&str] =
+    &["memory", "embedded", "postgres", "postgresql", "redis", "rediss", "redis-cluster", "rediss-cluster"];
 
 impl StoreUrl {
     /// Reads a store URL. Whether the place exists is not looked at.
@@ -22,10 +23,7 @@ impl StoreUrl {
             "memory" if rest.is_empty() => {}
             "memory" => return Err("`memory:` takes neither a path nor parameters".into()),
             // What follows is the backend's to judge, before anything starts.
-            "embedded" => {}
-            "postgres" | "postgresql" | "redis" | "rediss" | "redis-cluster" => {
-                return Err(format!("`{scheme}:` stores are not available in this build yet; {SHAPE}"));
-            }
+            known if SCHEMES.contains(&known) => {}
             other => {
                 let nearest = unknown::nearest(other, SCHEMES.iter().copied());
                 return Err(format!("unknown store `{other}:`; nearest valid: `{nearest}:`; {SHAPE}"));
@@ -60,7 +58,7 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-const SHAPE: &str = "accepted: `memory:` or `embedded:PATH`";
+const SHAPE: &str = "accepted: `memory:`, `embedded:PATH`, `postgres://…` or `redis://…`";
 
 #[cfg(test)]
 mod tests {
@@ -74,6 +72,9 @@ mod tests {
             "embedded:/var/lib/onceward",
             "embedded:data?durability=relaxed",
             "embedded:data?durability=durable&lock_wait=500ms",
+            "postgres://me@db/x?schema=onceward",
+            "rediss://cache",
+            "redis-cluster://a:1,b:2",
         ] {
             assert_eq!(StoreUrl::parse(text).unwrap().as_str(), text);
         }
@@ -82,20 +83,18 @@ mod tests {
     #[test]
     fn other_stores_are_refused_with_the_remedy() {
         for (text, expected) in [
-            ("", "accepted: `memory:` or `embedded:PATH`"),
-            ("./data", "accepted: `memory:` or `embedded:PATH`"),
+            ("", SHAPE),
+            ("./data", SHAPE),
             ("memory:x", "`memory:` takes neither a path nor parameters"),
             (
                 "embeded:./data",
-                "unknown store `embeded:`; nearest valid: `embedded:`; accepted: `memory:` or `embedded:PATH`",
+                "unknown store `embeded:`; nearest valid: `embedded:`; \
+                 accepted: `memory:`, `embedded:PATH`, `postgres://…` or `redis://…`",
             ),
             (
-                "postgres://db/x",
-                "`postgres:` stores are not available in this build yet; accepted: `memory:` or `embedded:PATH`",
-            ),
-            (
-                "redis://cache",
-                "`redis:` stores are not available in this build yet; accepted: `memory:` or `embedded:PATH`",
+                "postgress://me:hunter2@db/x",
+                "unknown store `postgress:`; nearest valid: `postgres:`; \
+                 accepted: `memory:`, `embedded:PATH`, `postgres://…` or `redis://…`",
             ),
         ] {
             assert_eq!(StoreUrl::parse(text).unwrap_err(), expected, "{text:?}");

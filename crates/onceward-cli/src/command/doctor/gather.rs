@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward::embedded::{Durability, EmbeddedSettings, OpenError, Survey, survey};
-use onceward::{Clock as _, LateStore, Status, SystemClock};
+use onceward::{Clock as _, LateStore, Status, Store as _, SystemClock};
 use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
 use onceward_gateway::settings::Settings;
 
@@ -25,8 +25,13 @@ pub(super) fn machine(facts: &mut Facts) {
 /// The store, as it looks without opening it. A store of another user counts as not looked at: opening it leaves
 /// files that belong to whoever does it, and its own user could not use them.
 pub(super) fn outside(settings: &Settings) -> StoreFacts {
-    let Ok(embedded) = EmbeddedSettings::from_url(settings.store.as_str()) else {
-        return StoreFacts { state: State::Memory, durable: Some(false), ..StoreFacts::default() };
+    let url = settings.store.as_str();
+    let Ok(embedded) = EmbeddedSettings::from_url(url) else {
+        return if url == "memory:" {
+            StoreFacts { state: State::Memory, durable: Some(false), ..StoreFacts::default() }
+        } else {
+            StoreFacts::default()
+        };
     };
     let directory = std::path::absolute(&embedded.path).unwrap_or(embedded.path);
     let meta = fs::metadata(&directory).ok();
@@ -50,9 +55,10 @@ pub(super) fn outside(settings: &Settings) -> StoreFacts {
 /// The store: from outside, and from inside where nobody has it.
 pub(super) async fn store(settings: &Settings) -> StoreFacts {
     let facts = outside(settings);
-    let (State::Closed, Ok(embedded)) = (&facts.state, EmbeddedSettings::from_url(settings.store.as_str()))
-    else {
-        return facts;
+    let embedded = match (&facts.state, EmbeddedSettings::from_url(settings.store.as_str())) {
+        (State::Closed, Ok(embedded)) => embedded,
+        (State::Unknown, Err(_)) => return shared(settings).await,
+        _ => return facts,
     };
     let embedded = EmbeddedSettings { lock_wait: Duration::ZERO, ..embedded };
     let looking = tokio::task::spawn_blocking(move || survey(&embedded, Arc::new(SystemClock)));
@@ -64,9 +70,26 @@ pub(super) async fn store(settings: &Settings) -> StoreFacts {
     }
 }
 
+/// A store that several gateways share: whether this machine can use it, too.
+async fn shared(settings: &Settings) -> StoreFacts {
+    let store = match onceward::open_to_look(settings.store.as_str()).await {
+        Ok(store) => store,
+        Err(error) => {
+            return StoreFacts { state: State::Refused { reason: reasons(&error) }, ..StoreFacts::default() };
+        }
+    };
+    let state = match store.check().await {
+        Ok(()) => State::Serving,
+        Err(error) => State::Down { reason: reasons(&error) },
+    };
+    StoreFacts { state, durable: Some(store.traits().durable), ..StoreFacts::default() }
+}
+
 /// The store that this very process has, from outside and from inside. Whether it answers is found out elsewhere.
 pub(super) async fn inside(settings: &Settings, store: Option<Arc<LateStore>>) -> StoreFacts {
     let facts = StoreFacts { state: State::Unknown, ..outside(settings) };
+    let durable = store.as_ref().filter(|it| it.is_open()).map(|it| it.traits().durable);
+    let facts = StoreFacts { durable: facts.durable.or(durable), ..facts };
     let Some(embedded) = store.as_ref().and_then(|it| it.embedded()) else { return facts };
     match embedded.survey().await {
         Ok(survey) => StoreFacts { state: State::Unknown, ..from_survey(facts, &survey) },

@@ -149,9 +149,9 @@ fn a_wrong_value_outside_the_policy_is_as_clear() {
              example: idle_timeout = \"75s\"",
         ),
         (
-            "store = \"postgres://me:pw@db/x\"",
-            "store: found \"postgres://me:***@db/x\"; `postgres:` stores are not available in this build yet; \
-             accepted: `memory:` or `embedded:PATH`; example: store = \"embedded:./onceward-data\"",
+            "store = \"postgress://me:pw@db/x\"",
+            "store: found \"postgress://me:***@db/x\"; unknown store `postgress:`; nearest valid: `postgres:`; \
+             accepted: `memory:`, `embedded:PATH`, `postgres://…` or `redis://…`; example: store = \"embedded:./onceward-data\"",
         ),
         ("policy = \"strict\"", "policy: found \"strict\"; accepted: a table; example: [policy]"),
         ("route = \"/a\"", "route: found \"/a\"; accepted: tables; example: [[route]]"),
@@ -234,7 +234,7 @@ fn a_wrong_variable_or_flag_is_refused_by_its_own_name() {
         ("ONCEWARD_LISTEN", ""),
     ];
     let flags =
-        Flags { store: Some("redis://:pw@cache".into()), listen: Some("80".into()), ..Flags::default() };
+        Flags { store: Some("rediz://:pw@cache".into()), listen: Some("80".into()), ..Flags::default() };
     let error = merge("listen = 80", &env, &flags).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -251,8 +251,8 @@ fn a_wrong_variable_or_flag_is_refused_by_its_own_name() {
          ONCEWARD_POLICY__UNKNOWN_ON: found \"[502\"; accepted: a list of statuses from 400 to 599; \
          example: ONCEWARD_POLICY__UNKNOWN_ON=502,504\n\
          --listen: found \"80\"; accepted: an IP address and a port; example: --listen 127.0.0.1:8080\n\
-         --store: found \"redis://:***@cache\"; `redis:` stores are not available in this build yet; \
-         accepted: `memory:` or `embedded:PATH`; example: --store embedded:./onceward-data"
+         --store: found \"rediz://:***@cache\"; unknown store `rediz:`; nearest valid: `redis:`; \
+         accepted: `memory:`, `embedded:PATH`, `postgres://…` or `redis://…`; example: --store embedded:./onceward-data"
     );
 }
 
