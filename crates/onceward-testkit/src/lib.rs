@@ -16,6 +16,7 @@
 //! - [`claim`]: what a `begin` asks a store to keep, for tests that care about a field or two.
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
 //! - [`server`]: real servers that belong to one test.
+//! - [`Wire`]: a connection to a server that can be cut, slowed down and clogged.
 //! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
 
 mod clock;
@@ -30,6 +31,7 @@ mod patience;
 pub mod reference;
 mod sample;
 pub mod server;
+mod wire;
 mod wrapper;
 
 pub use crate::clock::HandClock;
@@ -40,4 +42,5 @@ pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
 pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};
 pub use crate::sample::{claim, claim_with_key};
+pub use crate::wire::{Way, Wire};
 pub use crate::wrapper::{Wrapped, Wrapper};
