@@ -21,6 +21,8 @@ mod process;
 mod reload;
 mod settings;
 mod several;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod shared;
 mod snapshot;
 mod start;
 mod story;
