@@ -4,9 +4,10 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   remove()
   return 0
 end
-local head = parse(redis.call('GETRANGE', KEYS[1], 0, HEAD_BYTES))
+-- What is no record at all, like a list, may not even be looked at.
+local head = ARGV[2] == '0' and parse(redis.call('GETRANGE', KEYS[1], 0, HEAD_BYTES)) or nil
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
-if ARGV[2] == '1' or not head then
+if not head then
   for index = 3, 5 do redis.call('ZREM', KEYS[index], ARGV[1]) end
   return 0
 end
