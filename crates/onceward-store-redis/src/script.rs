@@ -1,0 +1,73 @@
+//! The server-side scripts: one for each promise, each known to the server by its hash.
+//!
+//! A script is its clock, the two parts that describe a stored record, and its own file. Tests exchange the clock and
+//! nothing else.
+
+use std::fmt;
+
+use onceward_core::store::SETTLE;
+
+use crate::settings::TimeSource;
+
+/// How long a finished record outlives the time at which a sweep would take it, before the server drops it by itself.
+/// Long, so that it is a net behind the sweep and not a second rule.
+const SLACK_MS: u128 = 24 * 3600 * 1000;
+
+/// One script.
+pub(crate) struct Script {
+    pub(crate) source: String,
+    pub(crate) hash: String,
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// All scripts of a store.
+#[derive(Debug)]
+pub(crate) struct Scripts {
+    pub(crate) insert: Script,
+    pub(crate) replace: Script,
+    pub(crate) load: Script,
+    pub(crate) due: Script,
+    pub(crate) scan: Script,
+    pub(crate) expire: Script,
+    pub(crate) mend: Script,
+}
+
+impl Scripts {
+    pub(crate) fn new(time: Option<&TimeSource>) -> Self {
+        let clock = match time {
+            None => include_str!("scripts/clock.lua"),
+            Some(_) => include_str!("scripts/clock_given.lua"),
+        };
+        let record = include_str!("scripts/record.lua");
+        let keep = include_str!("scripts/keep.lua");
+        let settle = SETTLE.as_millis();
+        let numbers = format!("local SETTLE, NET = {settle}, {}\n", settle + SLACK_MS);
+        let reads = |own| script([clock, "", "", "", own]);
+        let writes = |own| script([clock, &numbers, record, "", own]);
+        let keeps = |own| script([clock, &numbers, record, keep, own]);
+        Self {
+            insert: keeps(include_str!("scripts/insert.lua")),
+            replace: keeps(include_str!("scripts/replace.lua")),
+            load: reads(include_str!("scripts/load.lua")),
+            due: reads(include_str!("scripts/due.lua")),
+            scan: reads(include_str!("scripts/scan.lua")),
+            expire: writes(include_str!("scripts/expire.lua")),
+            mend: writes(include_str!("scripts/mend.lua")),
+        }
+    }
+
+    pub(crate) fn all(&self) -> [&Script; 7] {
+        [&self.insert, &self.replace, &self.load, &self.due, &self.scan, &self.expire, &self.mend]
+    }
+}
+
+fn script(parts: [&str; 5]) -> Script {
+    let source = parts.concat();
+    let hash = redis::Script::new(&source).get_hash().to_owned();
+    Script { source, hash }
+}

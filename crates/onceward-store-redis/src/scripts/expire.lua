@@ -1,0 +1,12 @@
+-- What a sweep does with a record, on the revision that it looked at. ARGV: 1 id, 2 that revision, 3 the tombstone
+-- to keep, or '' to remove the record. Gives 1 when it did, 0 when the record is another one by now.
+local old = parse(redis.call('GETRANGE', KEYS[1], 0, HEAD_BYTES))
+if not old or old.revision ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then
+  remove()
+else
+  local new = parse(ARGV[3])
+  place(KEYS[5], expires(new.state, ms(new.answer), ms(new.gone)), true)
+  set(new.state, ms(new.gone), now(), ARGV[3])
+end
+return 1

@@ -1,0 +1,121 @@
+//! One connection to a server: made, logged in, looked at, and known to have the scripts.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::fault;
+use crate::inspect::{Facts, inspect};
+use crate::open::OpenError;
+use crate::script::Scripts;
+use crate::settings::{Address, Password, RedisSettings};
+use crate::tls::Tls;
+
+/// How many calls may lie between their callers and the socket.
+const PIPELINE: usize = 1024;
+
+/// What carries a connection: it runs until the connection ends.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection that is ready for calls.
+pub(crate) struct Fresh {
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) driver: Driver,
+    pub(crate) facts: Facts,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What a connection is made with.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    pub(crate) settings: RedisSettings,
+    pub(crate) scripts: Scripts,
+    tls: Option<Tls>,
+}
+
+impl Dialer {
+    pub(crate) fn new(settings: RedisSettings) -> Result<Self, OpenError> {
+        let tls = settings.tls.then(|| Tls::new(settings.ca.as_deref())).transpose()?;
+        let scripts = Scripts::new(settings.time.as_ref());
+        Ok(Self { settings, scripts, tls })
+    }
+
+    /// Connects within the time of a call.
+    pub(crate) async fn dial(self: &Arc<Self>, address: &Address) -> Result<Fresh, OpenError> {
+        let limit = self.settings.call_timeout;
+        match tokio::time::timeout(limit, self.connect(address)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(unreachable(address, &format!("it does not answer within {}", seconds(limit)))),
+        }
+    }
+
+    async fn connect(&self, address: &Address) -> Result<Fresh, OpenError> {
+        let met = |it: io::Error| unreachable(address, &it.to_string());
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(met)?;
+        stream.set_nodelay(true).map_err(met)?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.connect(&address.host, stream).await.map_err(met)?),
+        };
+        let settings = &self.settings;
+        let mut login = RedisConnectionInfo::default().set_db(settings.database.into());
+        if let Some(user) = &settings.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &settings.password {
+            login = login.set_password(Password::reveal(password));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE);
+        let connected = MultiplexedConnection::new_with_config(&login, stream, config).await;
+        let (connection, driver) = connected.map_err(|it| refused(address, &it))?;
+        let driver: Driver = Box::pin(driver);
+        let ready = Box::pin(self.ready(connection.clone()));
+        match select(ready, driver).await {
+            Either::Left((facts, driver)) => {
+                let facts = facts?;
+                Ok(Fresh { connection, driver, facts })
+            }
+            Either::Right(((), _)) => Err(unreachable(address, "it closed the connection")),
+        }
+    }
+
+    /// Looks at the server and hands it the scripts.
+    async fn ready(&self, mut connection: MultiplexedConnection) -> Result<Facts, OpenError> {
+        let facts = inspect(&mut connection, &self.settings).await?;
+        let mut load = redis::pipe();
+        for script in self.scripts.all() {
+            load.cmd("SCRIPT").arg("LOAD").arg(&script.source);
+        }
+        // Where it is forbidden, the first call of each script brings it along.
+        let _ = connection.req_packed_commands(&load, 0, self.scripts.all().len()).await;
+        Ok(facts)
+    }
+}
+
+fn refused(address: &Address, error: &RedisError) -> OpenError {
+    let is_login = error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+    let (address, cause) = (address.to_string(), fault::describe(error));
+    if is_login { OpenError::Login { address, cause } } else { OpenError::Unreachable { address, cause } }
+}
+
+fn unreachable(address: &Address, cause: &str) -> OpenError {
+    OpenError::Unreachable { address: address.to_string(), cause: cause.to_owned() }
+}
+
+fn seconds(pause: Duration) -> String {
+    humantime::format_duration(pause).to_string()
+}

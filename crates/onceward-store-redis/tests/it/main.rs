@@ -1,0 +1,10 @@
+//! What the Redis store promises beyond the laws that every store keeps.
+#![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
+
+mod away;
+mod history;
+mod indexes;
+mod open;
+mod rows;
+mod sample;
+mod tls;

@@ -1,0 +1,105 @@
+//! Opening: what is refused, what is only said, and what every process must agree on.
+
+use onceward_core::Store as _;
+use onceward_store_redis::{OpenError, RedisSettings, RedisStore};
+use onceward_testkit::server::{RedisServer, free_port};
+use onceward_testkit::within;
+
+use crate::sample::{claim, id, inserted, open, settings};
+
+async fn refused(url: &str) -> String {
+    let settings = RedisSettings::from_url(url).unwrap();
+    let error = within(RedisStore::open(settings)).await.expect_err("it is refused");
+    let said = format!("{error} {error:?}");
+    assert!(!said.contains("hunter2"), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_server_that_may_drop_records_is_refused_with_the_remedy() {
+    let server = RedisServer::start();
+    for policy in ["allkeys-lru", "volatile-ttl", "allkeys-random"] {
+        server.cli(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        let said = refused(&server.url()).await;
+        assert!(said.contains(policy) && said.contains("`maxmemory-policy noeviction`"), "{said}");
+    }
+    server.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    open(&server, "").await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_durable_says_so_in_its_traits_and_is_refused_where_it_must_be() {
+    let server = RedisServer::start();
+    assert!(open(&server, "?durability=durable").await.traits().durable);
+    assert!(!open(&server, "?durability=relaxed").await.traits().durable);
+    server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    assert!(!open(&server, "").await.traits().durable);
+    let said = refused(&format!("{}?durability=durable", server.url())).await;
+    assert!(said.contains("last second") && said.contains("`appendfsync always`"), "{said}");
+    server.cli(&["CONFIG", "SET", "appendonly", "no"]);
+    assert!(!open(&server, "").await.traits().durable);
+    let said = refused(&format!("{}?durability=durable", server.url())).await;
+    assert!(said.contains("appendonly is no"), "{said}");
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let primary = RedisServer::start();
+    let port = primary.port().to_string();
+    let replica = RedisServer::start_with(&[("replicaof", &format!("127.0.0.1 {port}"))]);
+    let said = refused(&replica.url()).await;
+    assert!(said.contains("name its primary"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_and_its_password_is_not() {
+    let port = free_port();
+    let said = refused(&format!("redis://me:hunter2@127.0.0.1:{port}")).await;
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+}
+
+#[tokio::test]
+async fn an_acl_user_with_few_rights_is_enough_and_a_wrong_password_is_told() {
+    let server = RedisServer::start_with(&[("requirepass", "root")]);
+    let rights = "+info +script|load +evalsha +eval +time +get +getrange +set +zadd +zrem +zrangebyscore \
+                  +zrangebylex +del +exists +select +ping";
+    let mut arguments = vec!["-a", "root", "--no-auth-warning", "ACL", "SETUSER", "me", "on", ">hunter2"];
+    arguments.extend(["resetkeys", "~onceward:*", "~{onceward}:*", "-@all"]);
+    arguments.extend(rights.split_whitespace());
+    assert_eq!(server.cli(&arguments), "OK");
+
+    let url = format!("redis://me:hunter2@127.0.0.1:{}", server.port());
+    let store = RedisStore::open(RedisSettings::from_url(&url).unwrap()).await.unwrap();
+    let record = inserted(&store, id(1), &claim()).await;
+    assert_eq!(crate::sample::stored(&store, id(1)).await, Some(record));
+    assert!(store.list(&Default::default(), None, 10).await.unwrap().records.len() == 1);
+    store.sweep(10).await.unwrap();
+    // CONFIG is forbidden to it, so nobody knows whether the file is synced.
+    assert!(!store.traits().durable);
+
+    let said = refused(&url.replace("me:", "you:")).await;
+    assert!(said.contains("refuses the user or the password"), "{said}");
+}
+
+#[tokio::test]
+async fn every_process_has_the_same_buckets() {
+    let server = RedisServer::start();
+    let store = open(&server, "?buckets=7").await;
+    let record = inserted(&store, id(1000), &claim()).await;
+    let other = open(&server, "").await;
+    assert_eq!(crate::sample::stored(&other, id(1000)).await, Some(record));
+    let said = refused(&format!("{}?buckets=8", server.url())).await;
+    assert!(said.contains("made with 7 buckets, not 8"), "{said}");
+
+    server.cli(&["SET", "{onceward}:meta", "onceward 2 shelves 7"]);
+    let told = RedisStore::open(settings(&server, "")).await.unwrap_err();
+    assert_eq!(told, OpenError::Layout { found: "onceward 2 shelves 7".into() });
+}
+
+#[tokio::test]
+async fn prefixes_and_databases_keep_stores_apart() {
+    let server = RedisServer::start();
+    inserted(&open(&server, "").await, id(1), &claim()).await;
+    inserted(&open(&server, "?prefix=shop").await, id(1), &claim()).await;
+    inserted(&open(&server, "/1").await, id(1), &claim()).await;
+}
