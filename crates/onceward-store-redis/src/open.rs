@@ -80,3 +80,25 @@ pub enum OpenError {
         cause: String,
     },
 }
+
+impl OpenError {
+    /// Whether no waiting cures it: somebody has to change the URL or the server's settings.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Certificates { .. }
+            | Self::Login { .. }
+            | Self::Old { .. }
+            | Self::Evicts { .. }
+            | Self::NotDurable { .. }
+            | Self::Buckets { .. }
+            | Self::Layout { .. } => true,
+            // A replica may become the primary.
+            Self::Unreachable { .. }
+            | Self::Unknowable { .. }
+            | Self::Replica
+            | Self::Loading
+            | Self::Cluster { .. } => false,
+        }
+    }
+}

@@ -18,6 +18,12 @@ struct Server {
     _process: Box<dyn std::any::Any>,
 }
 
+#[cfg(feature = "redis")]
+fn redis() -> Server {
+    let server = onceward_testkit::server::RedisServer::start();
+    Server { url: server.url(), _process: Box::new(server) }
+}
+
 /// Three gateways before one upstream.
 struct Shop {
     upstream: Upstream,
