@@ -9,6 +9,9 @@ use crate::run::{cargo, root, said};
 /// The words that stand for another part than the run of callers and faults.
 const PARTS: [&str; 3] = ["deaths", "power", "mutants"];
 
+/// What a gateway needs for every store that it can have.
+const STORES: &str = "redis";
+
 /// `cargo xtask crash [--release] [--lane | --deaths | --power | --mutants] WORDS…`.
 pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let mut words = words.to_vec();
@@ -20,8 +23,8 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let gateway = match (part, is_release) {
         ("mutants", true) => return Err("broken builds are never release builds".into()),
         ("mutants", false) => built(&["--features", "mutants"], "onceward-mutants")?,
-        (_, true) => built(&["--release"], "onceward-release")?,
-        (_, false) => built(&[], "onceward")?,
+        (_, true) => built(&["--release", "--features", STORES], "onceward-release")?,
+        (_, false) => built(&["--features", STORES], "onceward")?,
     };
     harness(part, &gateway, &words)
 }
@@ -31,8 +34,9 @@ pub(crate) fn lane() -> Result<(), String> {
     debian::need("strace", "strace")?;
     let broken = built(&["--features", "mutants"], "onceward-mutants")?;
     harness("mutants", &broken, &[])?;
-    let gateway = built(&[], "onceward")?;
+    let gateway = built(&["--features", STORES], "onceward")?;
     harness("run", &gateway, &["--seconds".into(), "20".into()])?;
+    harness("run", &gateway, &["--store".into(), "redis".into(), "--seconds".into(), "15".into()])?;
     harness("deaths", &gateway, &["--sample".into(), "16".into()])?;
     harness("power", &gateway, &["--sample".into(), "24".into()])
 }

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-bench", &[]),
     ("onceward-model", &["onceward-core"]),
     ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway", "onceward-testkit"]),
-    ("onceward-crash", &[]),
+    ("onceward-crash", &["onceward-testkit"]),
     ("onceward-pace", &["onceward-bench", "onceward-core", "onceward-http", "onceward-store-embedded"]),
     ("xtask", &[]),
 ];

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::Result;
+use crate::backend::Backend;
 use crate::book::{Book, Told, count};
 use crate::client::Client;
 use crate::gateway::{Keeper, Up};
@@ -17,12 +18,14 @@ use crate::time::{ms, now, until};
 use crate::upstream::Upstream;
 
 pub(crate) struct Arena {
-    pub(crate) keeper: Keeper,
+    /// The gateways. Those of a shared store act as one.
+    pub(crate) fleet: Vec<Keeper>,
+    /// Whose turn it is.
+    pub(crate) turn: AtomicUsize,
+    pub(crate) store: Backend,
     pub(crate) upstream: Mutex<Upstream>,
     pub(crate) book: Book,
     pub(crate) ledger: PathBuf,
-    /// The disk of the store, where it can be made full.
-    pub(crate) disk: Option<PathBuf>,
     pub(crate) started: Duration,
     /// Nobody kills anything now.
     pub(crate) is_calm: AtomicBool,
@@ -34,9 +37,20 @@ pub(crate) struct Arena {
 const STRIKES: Duration = ms(1_500);
 
 impl Arena {
-    /// Where the gateway is, as soon as it is somewhere.
+    /// The gateway, where there is one.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.fleet[0]
+    }
+
+    /// A gateway that is somewhere, another one each time.
+    pub(crate) fn any_up(&self) -> Option<Up> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..self.fleet.len()).find_map(|it| self.fleet[(turn + it) % self.fleet.len()].up())
+    }
+
+    /// Where a gateway is, as soon as one is somewhere.
     pub(crate) fn up(&self, patience: Duration) -> Option<Up> {
-        until(patience, || self.keeper.up())
+        until(patience, || self.any_up())
     }
 
     /// Sends an operation once and holds what it is told against the book.
@@ -53,7 +67,12 @@ impl Arena {
         let time = u64::try_from((now() - self.started).as_millis()).unwrap_or(u64::MAX);
         let last = self.last_strike.load(Ordering::SeqCst);
         let due = u64::try_from(STRIKES.as_millis()).unwrap_or(u64::MAX);
-        if time < last + due || self.is_calm.load(Ordering::SeqCst) || self.keeper.up().is_none() {
+        if time < last + due || self.is_calm.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let keeper = &self.fleet[turn % self.fleet.len()];
+        if keeper.up().is_none() {
             return Ok(false);
         }
         if self.last_strike.compare_exchange(last, time, Ordering::SeqCst, Ordering::SeqCst).is_err() {
@@ -61,7 +80,7 @@ impl Arena {
         }
         // Noted before anybody can feel it.
         self.book.fault("kill");
-        let killed = self.keeper.kill_ready()?;
+        let killed = keeper.kill_ready()?;
         if killed {
             count(&self.book.counts.kills);
         }
@@ -70,7 +89,7 @@ impl Arena {
 
     /// What an operator says who knows that nothing happened, even while the holder's lease is alive.
     pub(crate) fn overrule(&self, op: &Op) -> Result<bool> {
-        let Some(up) = self.keeper.up() else { return Ok(false) };
+        let Some(up) = self.any_up() else { return Ok(false) };
         // No other caller uses this key.
         let Some(record) = up.records(&format!("key={}", op.key))?.pop() else { return Ok(false) };
         let verdict = json!({"outcome": "rerun", "revision": record["revision"], "force": "it hangs"});

@@ -81,6 +81,9 @@ pub(crate) struct Counts {
     pub(crate) upstream_stops: AtomicU64,
     pub(crate) cuts: AtomicU64,
     pub(crate) full_disks: AtomicU64,
+    pub(crate) store_kills: AtomicU64,
+    pub(crate) store_stops: AtomicU64,
+    pub(crate) wire_faults: AtomicU64,
     pub(crate) stalls: AtomicU64,
 }
 

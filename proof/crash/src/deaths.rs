@@ -146,7 +146,7 @@ fn counted(args: &Args, phase: Phase) -> Result<Vec<(&'static str, Vec<usize>)>>
     words.extend(only_paths(folder.path()));
     let died = play(&arena, phase, &words)?;
     if died {
-        return Err(format!("it died without a reason: {}", arena.keeper.last_words()).into());
+        return Err(format!("it died without a reason: {}", arena.keeper().last_words()).into());
     }
     let mut found = BTreeMap::<&str, BTreeMap<String, usize>>::new();
     for line in fs::read_to_string(&trace)?.lines() {
@@ -181,7 +181,7 @@ fn one(args: &Args, death: Death) -> Result<(bool, Vec<String>)> {
 
 /// Runs the scene under strace. Says whether the gateway died on the way.
 fn play(arena: &Arena, phase: Phase, words: &[String]) -> Result<bool> {
-    let keeper = &arena.keeper;
+    let keeper = arena.keeper();
     if phase == Phase::Again {
         keeper.start()?;
         scene::prelude(arena);
@@ -218,8 +218,8 @@ fn play(arena: &Arena, phase: Phase, words: &[String]) -> Result<bool> {
 }
 
 fn attach(arena: &Arena, words: &[String]) -> Result<()> {
-    let pid = arena.keeper.pid().ok_or("there is no gateway")?;
-    let said = arena.keeper.setup.folder.join("strace.err");
+    let pid = arena.keeper().pid().ok_or("there is no gateway")?;
+    let said = arena.keeper().setup.folder.join("strace.err");
     let mut tracer = Command::new("strace")
         .arg("-f")
         .args(words)

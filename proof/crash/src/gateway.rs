@@ -26,8 +26,10 @@ pub(crate) struct Setup {
     pub(crate) binary: PathBuf,
     /// Where the settings and the logs are.
     pub(crate) folder: PathBuf,
-    /// The directory of the store.
-    pub(crate) records: PathBuf,
+    /// What the gateway calls its store.
+    pub(crate) store: String,
+    /// Which of several gateways this is.
+    pub(crate) name: String,
     pub(crate) mutant: Option<String>,
 }
 
@@ -72,10 +74,9 @@ impl Setup {
     }
 
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let store = format!("embedded:{}", self.records.display());
         let words =
             ["gateway", "--config", "onceward.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        words.into_iter().map(str::to_owned).chain(["--store".to_owned(), store]).collect()
+        words.into_iter().map(str::to_owned).chain(["--store".to_owned(), self.store.clone()]).collect()
     }
 
     pub(crate) fn dress(&self, command: &mut Command) {
@@ -86,7 +87,7 @@ impl Setup {
     }
 
     fn log(&self, number: u32, kind: &str) -> PathBuf {
-        self.folder.join(format!("gateway-{number}.{kind}"))
+        self.folder.join(format!("{}-{number}.{kind}", self.name))
     }
 }
 
@@ -310,7 +311,7 @@ impl Keeper {
             for kind in ["log", "err"] {
                 let text = fs::read_to_string(self.setup.log(number, kind)).unwrap_or_default();
                 let told = text.lines().filter(|it| it.contains(prefix) || it.contains("panicked"));
-                found.extend(told.map(|it| format!("gateway {number}: {it}")));
+                found.extend(told.map(|it| format!("{} {number}: {it}", self.setup.name)));
             }
         }
         found

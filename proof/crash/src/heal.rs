@@ -42,7 +42,7 @@ pub(crate) fn run(arena: &Arena) -> Result<Healed> {
     // The store may still be opening.
     let up = arena.up(ms(10_000)).ok_or("there is no gateway")?;
     if until(OPEN, || up.records("state=running").ok()).is_none() {
-        return Err(format!("the records cannot be listed: {}", arena.keeper.last_words()).into());
+        return Err(format!("the records cannot be listed: {}", arena.keeper().last_words()).into());
     }
     let all = book.all();
     let mut healed = Healed { records: all.len(), ..Healed::default() };
@@ -55,8 +55,11 @@ pub(crate) fn run(arena: &Arena) -> Result<Healed> {
     }
     each(arena, &all, |client, entry| settle(arena, client, entry, false));
     // Nothing is left of it in memory.
-    arena.keeper.kill()?;
-    count(&book.counts.kills);
+    for keeper in &arena.fleet {
+        keeper.kill()?;
+        count(&book.counts.kills);
+    }
+    arena.store.forget()?;
     keep_up(arena)?;
     let all = book.all();
     let seen: Vec<_> = all.into_iter().filter(|it| it.answer.is_some()).collect();
@@ -67,9 +70,11 @@ pub(crate) fn run(arena: &Arena) -> Result<Healed> {
     });
     healed.replayed = replayed.into_inner();
     book.read_ledger();
-    match arena.keeper.stop()? {
-        Some(0) => {}
-        code => book.blame("ended", format!("nothing was under way, and it ended with {code:?}"), None),
+    for keeper in &arena.fleet {
+        match keeper.stop()? {
+            Some(0) => {}
+            code => book.blame("ended", format!("nothing was under way, and it ended with {code:?}"), None),
+        }
     }
     Ok(healed)
 }
@@ -158,7 +163,7 @@ fn resolve(arena: &Arena, up: &Up, record: &Value, healed: &mut Healed) -> Resul
 /// The record's prefix in the logs, where the gateway can be asked.
 pub(crate) fn prefixes(arena: &Arena, op: &Op) -> Vec<String> {
     let records =
-        arena.keeper.up().and_then(|up| up.records(&format!("key={}", op.key)).ok()).unwrap_or_default();
+        arena.any_up().and_then(|up| up.records(&format!("key={}", op.key)).ok()).unwrap_or_default();
     let ids = records.iter().filter(|it| it["path"] == op.path).filter_map(|it| it["id"].as_str());
     ids.map(|it| it.chars().take(12).collect()).collect()
 }

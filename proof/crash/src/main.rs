@@ -3,6 +3,7 @@
 //! `run` does so for a while with everything random drawn from a seed; `docs/proof/crash.md` says what is checked.
 
 mod arena;
+mod backend;
 mod book;
 mod callers;
 mod client;

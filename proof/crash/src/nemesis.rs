@@ -1,4 +1,4 @@
-//! Does to the gateway, to its upstream and to its disk what nobody should.
+//! Does to the gateways, to their upstream and to their store what nobody should.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -8,9 +8,13 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use crate::Result;
+use onceward_testkit::Way;
+
 use crate::arena::Arena;
+use crate::backend::{Backend, Server};
 use crate::book::count;
 use crate::disk;
+use crate::gateway::Keeper;
 use crate::time::{ms, now};
 
 /// The exit codes of an orderly end: everything finished, or operations were left unresolved.
@@ -44,28 +48,39 @@ pub(crate) fn run(arena: &Arena, seed: u64) -> Result<()> {
 
 /// A gateway that is down is started again. One that ended by itself is a violation.
 pub(crate) fn keep_up(arena: &Arena) -> Result<()> {
-    if let Some(status) = arena.keeper.ended()? {
-        let what = format!("the gateway ended by itself with {status}: {}", arena.keeper.last_words());
-        arena.book.blame("ended", what, None);
+    let mut all_are_up = true;
+    for keeper in &arena.fleet {
+        if let Some(status) = keeper.ended()? {
+            let what = format!("the gateway ended by itself with {status}: {}", keeper.last_words());
+            arena.book.blame("ended", what, None);
+        }
+        if !keeper.has_process() {
+            all_are_up = false;
+            keeper.start()?;
+        }
     }
-    if !arena.keeper.has_process() {
-        arena.keeper.start()?;
+    if !all_are_up {
         arena.book.heal("kill");
     }
     Ok(())
 }
 
 fn strike(arena: &Arena, rng: &mut Rng) -> Result<()> {
-    let (book, keeper) = (&arena.book, &arena.keeper);
+    let (book, keeper) = (&arena.book, &arena.fleet[rng.usize(0..arena.fleet.len())]);
+    if let Backend::Server(server) = &arena.store
+        && rng.u32(0..100) < 45
+    {
+        return shake(arena, server, rng);
+    }
     match rng.u32(0..100) {
         0..30 => {
-            kill(arena)?;
+            kill(arena, keeper)?;
             thread::sleep(ms(rng.u64(0..400)));
             // Now and then it also dies while it starts.
             for _ in 0..rng.u32(0..3) {
                 keeper.spawn()?;
                 thread::sleep(ms(rng.u64(0..150)));
-                kill(arena)?;
+                kill(arena, keeper)?;
             }
             keep_up(arena)
         }
@@ -105,9 +120,9 @@ fn strike(arena: &Arena, rng: &mut Rng) -> Result<()> {
             book.heal("upstream stopped");
             Ok(())
         }
-        _ => match &arena.disk {
-            Some(disk) => full_disk(arena, disk, rng),
-            None => Ok(()),
+        _ => match &arena.store {
+            Backend::Embedded { disk: Some(disk) } => full_disk(arena, disk, rng),
+            Backend::Embedded { disk: None } | Backend::Server(_) => Ok(()),
         },
     }
 }
@@ -120,11 +135,11 @@ fn full_disk(arena: &Arena, disk: &std::path::Path, rng: &mut Rng) -> Result<()>
     thread::sleep(ms(rng.u64(100..1_500)));
     let die = rng.u32(0..4) == 0;
     if die {
-        kill(arena)?;
+        kill(arena, arena.keeper())?;
         // It may start or not, as it can.
-        arena.keeper.spawn()?;
+        arena.keeper().spawn()?;
         thread::sleep(ms(rng.u64(50..500)));
-        kill(arena)?;
+        kill(arena, arena.keeper())?;
     }
     disk::free(disk)?;
     if die {
@@ -136,9 +151,59 @@ fn full_disk(arena: &Arena, disk: &std::path::Path, rng: &mut Rng) -> Result<()>
     Ok(())
 }
 
-fn kill(arena: &Arena) -> Result<()> {
+/// Does something to the server of the store, or to the network before it.
+fn shake(arena: &Arena, server: &Server, rng: &mut Rng) -> Result<()> {
+    let book = &arena.book;
+    book.fault("store");
+    match rng.u32(0..100) {
+        0..40 => {
+            count(&book.counts.store_kills);
+            server.kill(ms(rng.u64(0..700)))?;
+        }
+        40..50 => {
+            count(&book.counts.store_stops);
+            server.stop(ms(rng.u64(100..2_500)))?;
+        }
+        50..65 => {
+            count(&book.counts.wire_faults);
+            server.wire.cut();
+        }
+        65..75 => {
+            count(&book.counts.wire_faults);
+            server.wire.cut();
+            server.wire.refuse(true);
+            thread::sleep(ms(rng.u64(50..1_500)));
+            server.wire.refuse(false);
+        }
+        75..85 => {
+            count(&book.counts.wire_faults);
+            server.wire.lose_answers(rng.u32(1..4));
+            thread::sleep(ms(100));
+            server.wire.lose_answers(0);
+        }
+        85..95 => {
+            count(&book.counts.wire_faults);
+            let way = if rng.bool() { Way::There } else { Way::Back };
+            server.wire.clog(way, true);
+            thread::sleep(ms(rng.u64(50..2_500)));
+            server.wire.clog(way, false);
+        }
+        _ => {
+            count(&book.counts.wire_faults);
+            server.wire.slow_down(ms(rng.u64(1..60)));
+            thread::sleep(ms(rng.u64(100..1_500)));
+            server.wire.slow_down(Duration::ZERO);
+        }
+    }
+    // Gateways connect again after a pause.
+    thread::sleep(ms(300));
+    book.heal("store");
+    Ok(())
+}
+
+fn kill(arena: &Arena, keeper: &Keeper) -> Result<()> {
     arena.book.fault("kill");
-    if arena.keeper.kill()? {
+    if keeper.kill()? {
         count(&arena.book.counts.kills);
     }
     Ok(())

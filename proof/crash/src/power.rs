@@ -152,7 +152,7 @@ impl Recorded {
 fn record(args: &Args, again: bool) -> Result<Recorded> {
     let folder = tempfile::Builder::new().prefix("onceward-crash-power-").tempdir()?;
     let arena = scene::set(folder.path(), &args.binary, args.mutant.as_deref())?;
-    let keeper = &arena.keeper;
+    let keeper = arena.keeper();
     if again {
         keeper.start()?;
         scene::prelude(&arena);
@@ -211,8 +211,9 @@ fn check(args: &Args, recorded: &Recorded, cut: Cut) -> Result<(usize, Vec<Strin
     }
     let owed = arena.book.all().iter().filter(|it| it.answer.is_some()).count();
     if let Err(error) = heal::run(&arena) {
-        let why =
-            [arena.keeper.lines_about("\"reason\""), vec![arena.keeper.last_words()]].concat().join("\n  ");
+        let why = [arena.keeper().lines_about("\"reason\""), vec![arena.keeper().last_words()]]
+            .concat()
+            .join("\n  ");
         return Err(format!("{error:.100}\n  {why}").into());
     }
     Ok((owed, arena.book.violations().iter().map(|it| told(&arena, it)).collect()))

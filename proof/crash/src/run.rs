@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::Result;
 use crate::arena::Arena;
+use crate::backend::{Backend, Kind, Server};
 use crate::book::{Book, Violation};
 use crate::callers::{Caller, watch_for_stalls};
 use crate::gateway::{Keeper, Setup};
@@ -29,8 +30,11 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20)]
     pub(crate) seconds: u64,
     /// The store behind the gateway
-    #[arg(long, default_value = "embedded", value_parser = ["embedded"])]
-    pub(crate) store: String,
+    #[arg(long, value_enum, default_value_t = Kind::Embedded)]
+    pub(crate) store: Kind,
+    /// How many gateways share a store that can be shared
+    #[arg(long, default_value_t = 3)]
+    pub(crate) gateways: usize,
     /// How many callers ask at the same time
     #[arg(long, default_value_t = 12)]
     pub(crate) callers: usize,
@@ -47,7 +51,8 @@ pub(crate) struct Args {
 
 /// Says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let disk = if args.no_full_disk { None } else { Some(disk::own_disk()?) };
+    let is_shared = args.store != Kind::Embedded;
+    let disk = if args.no_full_disk || is_shared { None } else { Some(disk::own_disk()?) };
     let folder = tempfile::Builder::new().prefix("onceward-crash-run-").tempdir()?;
     let path = match &args.keep {
         Some(keep) => {
@@ -94,21 +99,36 @@ fn arena(args: &Args, folder: &Path, disk: Option<PathBuf>) -> Result<Arena> {
         Some(disk) => disk.join("records"),
         None => folder.join("records"),
     };
+    let store = match args.store {
+        Kind::Embedded => Backend::Embedded { disk },
+        shared => Backend::Server(Server::start(shared)?),
+    };
+    let (url, gateways) = match &store {
+        Backend::Embedded { .. } => (format!("embedded:{}", records.display()), 1),
+        Backend::Server(server) => (server.url(), args.gateways.max(1)),
+    };
     let binary = args.binary.canonicalize().map_err(|it| format!("{}: {it}", args.binary.display()))?;
-    let setup = Setup { binary, folder: folder.to_owned(), records, mutant: args.mutant.clone() };
     let (ledger, address) = (folder.join("ledger"), free_address());
-    setup.write_settings(address)?;
+    let setup = |number: usize| Setup {
+        binary: binary.clone(),
+        folder: folder.to_owned(),
+        store: url.clone(),
+        name: if gateways == 1 { "gateway".to_owned() } else { format!("gateway-{}", number + 1) },
+        mutant: args.mutant.clone(),
+    };
+    setup(0).write_settings(address)?;
     let arena = Arena {
-        keeper: Keeper::new(setup),
+        fleet: (0..gateways).map(|it| Keeper::new(setup(it))).collect(),
+        turn: AtomicUsize::new(0),
+        store,
         upstream: Mutex::new(Upstream::start(address, &ledger)?),
         book: Book::open(&ledger)?,
         ledger,
-        disk,
         started: now(),
         is_calm: AtomicBool::new(true),
         last_strike: AtomicU64::new(0),
     };
-    arena.keeper.start()?;
+    arena.fleet.iter().try_for_each(Keeper::start)?;
     Ok(arena)
 }
 
@@ -119,10 +139,14 @@ fn print_counts(args: &Args, arena: &Arena, stories: &AtomicU64, healed: Option<
     let by = |checks: &[&str]| violations.iter().filter(|it| checks.contains(&it.check)).count() as u64;
     let nothing = Healed::default();
     let after = healed.unwrap_or(&nothing);
-    let full =
-        if arena.disk.is_some() { of(&counts.full_disks).to_string() } else { "none, as asked".to_owned() };
+    let full = match &arena.store {
+        Backend::Embedded { disk: Some(_) } => of(&counts.full_disks).to_string(),
+        Backend::Embedded { disk: None } => "none, as asked".to_owned(),
+        Backend::Server(_) => "none, the store is elsewhere".to_owned(),
+    };
     let rows = [
         ("seed", args.seed.to_string()),
+        ("store, and gateways", format!("{}, {}", args.store.name(), arena.fleet.len())),
         ("seconds of faults, and in all", format!("{}, {}", args.seconds, took.as_secs())),
         ("stories", of(stories).to_string()),
         ("operations (keys)", after.records.to_string()),
@@ -140,6 +164,9 @@ fn print_counts(args: &Args, arena: &Arena, stories: &AtomicU64, healed: Option<
         ("upstream stops", of(&counts.upstream_stops).to_string()),
         ("answers cut off or open", of(&counts.cuts).to_string()),
         ("full disks", full),
+        ("kills of the store's server", of(&counts.store_kills).to_string()),
+        ("stops of it and back", of(&counts.store_stops).to_string()),
+        ("faults of the network to it", of(&counts.wire_faults).to_string()),
         ("holders overruled", of(&counts.overruled).to_string()),
         ("times this machine stood still", of(&counts.stalls).to_string()),
         ("unresolved in the end", of(&counts.unresolved).to_string()),
@@ -170,7 +197,7 @@ fn print_violation(args: &Args, arena: &Arena, violation: &Violation) {
     let op = arena.book.all().into_iter().find(|it| it.op.name() == *name).map(|it| it.op);
     for prefix in op.iter().flat_map(|it| heal::prefixes(arena, it)) {
         println!("the gateway's log about {prefix}:");
-        for line in arena.keeper.lines_about(&prefix) {
+        for line in arena.fleet.iter().flat_map(|it| it.lines_about(&prefix)) {
             println!("  {line}");
         }
     }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::Result;
 use crate::arena::Arena;
+use crate::backend::Backend;
 use crate::book::Book;
 use crate::client::Client;
 use crate::gateway::{Keeper, Setup};
@@ -24,7 +25,8 @@ pub(crate) fn set(folder: &Path, binary: &Path, mutant: Option<&str>) -> Result<
     let setup = Setup {
         binary: binary.canonicalize().map_err(|it| format!("{}: {it}", binary.display()))?,
         folder: folder.to_owned(),
-        records: folder.join("disk/records"),
+        store: format!("embedded:{}", folder.join("disk/records").display()),
+        name: "gateway".to_owned(),
         mutant: mutant.map(str::to_owned),
     };
     std::fs::create_dir_all(folder.join("disk"))?;
@@ -32,11 +34,12 @@ pub(crate) fn set(folder: &Path, binary: &Path, mutant: Option<&str>) -> Result<
     address.set_port(10_000 + SCENES.fetch_add(1, Ordering::Relaxed));
     setup.write_settings(address)?;
     Ok(Arena {
-        keeper: Keeper::new(setup),
+        fleet: vec![Keeper::new(setup)],
+        turn: AtomicUsize::new(0),
+        store: Backend::Embedded { disk: None },
         upstream: Mutex::new(Upstream::start(address, &ledger)?),
         book: Book::open(&ledger)?,
         ledger,
-        disk: None,
         started: now(),
         is_calm: AtomicBool::new(true),
         last_strike: AtomicU64::new(0),
