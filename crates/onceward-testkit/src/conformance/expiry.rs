@@ -165,9 +165,11 @@ pub async fn sweep_works_in_bounded_steps(fixture: &impl Fixture) {
         swapped(&store, &running, &brief_completion(&running, MOMENT, HOUR)).await;
     }
     let early = store.sweep(3).await.expect("a sweep is answered");
-    assert_eq!((early.tombstones, early.removed), (0, 0), "nothing is over yet");
+    // On a clock of its own the first ones may be over before the last one is written.
+    assert!(fixture.clock().is_none() || early.tombstones == 0, "nothing is over yet");
+    assert_eq!(early.removed, 0);
     pass(fixture, &store, 2 * MOMENT).await;
-    let mut sum = 0;
+    let mut sum = early.tombstones;
     for _ in 0..100 {
         let step = store.sweep(3).await.expect("a sweep is answered");
         assert!(step.tombstones + step.removed <= 3, "{step:?}");
