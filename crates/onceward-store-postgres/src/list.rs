@@ -59,6 +59,7 @@ pub(crate) async fn list(
         } else if look.looked == LOOK {
             look.last
         } else {
+            page.next = None;
             return Ok(page);
         };
         after = goes_on.map(|it| it.0.as_bytes().to_vec()).unwrap_or_default();

@@ -39,7 +39,7 @@ pub(crate) async fn sweep(store: &PostgresStore, limit: usize) -> Result<Swept> 
             }
         }
     }
-    swept.more = limit > 0;
+    swept.more = true;
     Ok(swept)
 }
 

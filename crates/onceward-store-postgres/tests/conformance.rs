@@ -26,7 +26,6 @@ mod serializable {
 
 mod repeatable_read {
     use super::*;
-    onceward_testkit::store_conformance!(Own::new("repeatable read"), threads = 1);
     onceward_testkit::store_history!(Own::new("repeatable read"), runs = 2);
 }
 
