@@ -6,8 +6,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+#[cfg(unix)]
+mod postgres;
 mod redis;
+#[cfg(unix)]
+mod watched;
 
+#[cfg(unix)]
+pub use self::postgres::{PgBouncer, Postgres};
 pub use self::redis::RedisServer;
 
 /// A port of 127.0.0.1 that nobody uses now. Somebody else may take it before the server does: whoever starts a server

@@ -92,6 +92,34 @@ impl Answer {
         }
     }
 
+    /// What a store with columns of its own keeps: the bytes, and for a packed answer how many bytes they stand for.
+    #[must_use]
+    pub fn stored(&self) -> (&Bytes, Option<u32>) {
+        match &self.content {
+            Content::Plain(bytes) => (bytes, None),
+            Content::Packed { frame, len } => (frame, Some(*len)),
+        }
+    }
+
+    /// The answer whose [`stored`](Self::stored) form this is. It unpacks nothing.
+    ///
+    /// # Errors
+    /// `Corrupt`: a packed answer says that it is longer than any is.
+    pub fn from_stored(
+        kind: impl Into<Cow<'static, str>>,
+        bytes: Bytes,
+        packed_len: Option<u32>,
+    ) -> Result<Self> {
+        let content = match packed_len {
+            None => Content::Plain(bytes),
+            Some(len) if usize::try_from(len).is_ok_and(|it| it <= PACK_BYTES_MAX) => {
+                Content::Packed { frame: bytes, len }
+            }
+            Some(_) => return Err(Error::new(ErrorKind::Corrupt, "read a stored answer")),
+        };
+        Ok(Self { kind: kind.into(), content })
+    }
+
     /// The same answer as stores get it: packed if it is longer than [`PACK_OVER_BYTES`], not longer than
     /// [`PACK_BYTES_MAX`], and shorter that way. Takes about 1 to 3 ms for 1 MiB.
     #[must_use]
@@ -196,6 +224,21 @@ mod tests {
         other[4000] ^= 1;
         assert_ne!(plain.packed(), Answer::new("http", other).packed());
         assert_ne!(forged(b"junk", 4), Answer::new("http", "junk"), "what cannot be read equals nothing");
+    }
+
+    #[test]
+    fn an_answer_reads_back_from_what_a_store_keeps() {
+        for answer in [Answer::new("http", ""), Answer::new("http", noise(9)), Answer::new("http", text(5000)).packed()]
+        {
+            let (bytes, packed_len) = answer.stored();
+            assert_eq!(bytes.len(), answer.stored_len());
+            let again = Answer::from_stored("http", bytes.clone(), packed_len).unwrap();
+            assert!(again.content == answer.content && again.kind == answer.kind);
+        }
+        let longest = u32::try_from(PACK_BYTES_MAX).unwrap();
+        assert!(Answer::from_stored("http", text(9), Some(longest)).is_ok());
+        let error = Answer::from_stored("http", text(9), Some(longest + 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! A row of the table, read as the record it stands for, or refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use onceward_core::record::RULES;
+use onceward_core::{
+    Answer, Error, ErrorKind, Fence, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, Result,
+    Revision, State, Timestamp, Unresolved,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+use crate::sql::FORMAT;
+
+/// A point in time as the table has it: what is past the largest number is never.
+pub(crate) fn millis(time: Timestamp) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A length of time as the table has it.
+pub(crate) fn length(pause: Duration) -> i64 {
+    i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Takes columns from the left.
+pub(crate) struct Columns<'a> {
+    row: &'a Row,
+    next: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// Begins at column `first`.
+    pub(crate) fn from(row: &'a Row, first: usize) -> Self {
+        Self { row, next: first }
+    }
+
+    /// The next column; `None` where it is not of that type, or null and that type cannot be.
+    pub(crate) fn take<T: FromSql<'a>>(&mut self) -> Option<T> {
+        self.next += 1;
+        self.row.try_get(self.next - 1).ok()
+    }
+
+    fn unsigned(&mut self) -> Option<u64> {
+        u64::try_from(self.take::<i64>()?).ok()
+    }
+
+    pub(crate) fn time(&mut self) -> Option<Timestamp> {
+        self.take::<i64>().and_then(time)
+    }
+
+    fn pause(&mut self) -> Option<Duration> {
+        let millis = self.take::<i64>()?;
+        let millis = if millis == i64::MAX { u64::MAX } else { u64::try_from(millis).ok()? };
+        Some(Duration::from_millis(millis))
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take::<&[u8]>()?.try_into().ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        self.take()
+    }
+}
+
+fn time(millis: i64) -> Option<Timestamp> {
+    if millis == i64::MAX {
+        return Some(Timestamp::MAX);
+    }
+    u64::try_from(millis).ok().map(Timestamp::from_millis)
+}
+
+/// What a statement stamped.
+pub(crate) struct Stamps {
+    revision: Revision,
+    fence: Fence,
+    owner: Owner,
+    attempt: u32,
+    lease_until: Timestamp,
+    run_until: Timestamp,
+    answer_until: Timestamp,
+    gone_until: Timestamp,
+    wake_at: Option<Timestamp>,
+    created: Timestamp,
+    updated: Timestamp,
+}
+
+impl Stamps {
+    /// How many columns it takes.
+    pub(crate) const COLUMNS: usize = 11;
+
+    /// From the column `first` on; `None` where nothing was kept.
+    pub(crate) fn read(row: &Row, first: usize) -> Option<Self> {
+        let mut it = Columns::from(row, first);
+        Some(Self {
+            revision: Revision(it.unsigned()?),
+            fence: Fence(it.unsigned()?),
+            owner: Owner::from_bytes(it.fixed()?),
+            attempt: u32::try_from(it.unsigned()?).ok()?,
+            lease_until: it.time()?,
+            run_until: it.time()?,
+            answer_until: it.time()?,
+            gone_until: it.time()?,
+            wake_at: wake_at(&mut it)?,
+            created: it.time()?,
+            updated: it.time()?,
+        })
+    }
+
+    /// The record that was kept: what was put, and these.
+    pub(crate) fn on(self, id: RecordId, put: &onceward_core::store::Put) -> Record {
+        Record {
+            id,
+            listing: Arc::clone(&put.listing),
+            rules: put.rules,
+            fingerprint: put.fingerprint,
+            state: put.state.clone(),
+            owner: self.owner,
+            fence: self.fence,
+            revision: self.revision,
+            attempt: self.attempt,
+            policy: put.policy,
+            checkpoint: put.checkpoint.clone(),
+            lease_until: self.lease_until,
+            run_until: self.run_until,
+            answer_until: self.answer_until,
+            gone_until: self.gone_until,
+            wake_at: self.wake_at,
+            created: self.created,
+            updated: self.updated,
+        }
+    }
+}
+
+fn wake_at(it: &mut Columns<'_>) -> Option<Option<Timestamp>> {
+    match it.take::<Option<i64>>()? {
+        None => Some(None),
+        Some(millis) => time(millis).map(Some),
+    }
+}
+
+/// The id in the column `first`; `None` where there is no row, or none with an id.
+pub(crate) fn id(row: &Row, first: usize) -> Option<RecordId> {
+    Columns::from(row, first).fixed().map(RecordId::from_bytes)
+}
+
+/// Whether there is a row from the column `first` on.
+pub(crate) fn is_there(row: &Row, first: usize) -> bool {
+    !matches!(row.try_get::<_, Option<&[u8]>>(first), Ok(None))
+}
+
+/// The record in the columns from `first` on; `None` where there is no row.
+///
+/// # Errors
+/// `Corrupt`: it is of a format or rule version that this build does not know, or its columns do not fit together.
+pub(crate) fn record(row: &Row, first: usize) -> Result<Option<Arc<Record>>> {
+    if !is_there(row, first) {
+        return Ok(None);
+    }
+    let doing = match row.try_get::<_, i16>(first + 1) {
+        Ok(FORMAT) => "read a stored record: its columns do not fit together",
+        Ok(_) | Err(_) => "read a stored record: its format version is unknown to this build",
+    };
+    let read = read(Columns::from(row, first)).map(|it| Some(Arc::new(it)));
+    read.ok_or_else(|| Error::new(ErrorKind::Corrupt, doing))
+}
+
+fn read(mut it: Columns<'_>) -> Option<Record> {
+    let id = RecordId::from_bytes(it.fixed()?);
+    it.take::<i16>().filter(|it| *it == FORMAT)?;
+    let rules = u16::try_from(it.take::<i32>()?).ok().filter(|it| (1..=RULES).contains(it))?;
+    let state: &str = it.take()?;
+    let revision = Revision(it.unsigned()?);
+    let fence = Fence(it.unsigned()?);
+    let owner = Owner::from_bytes(it.fixed()?);
+    let attempt = u32::try_from(it.unsigned()?).ok()?;
+    let [lease_until, run_until, answer_until, gone_until] = [it.time()?, it.time()?, it.time()?, it.time()?];
+    let wake_at = wake_at(&mut it)?;
+    let [created, updated] = [it.time()?, it.time()?];
+    let policy = Policy {
+        lease: it.pause()?,
+        run_max: it.pause()?,
+        retention: it.pause()?,
+        tombstone: it.pause()?,
+        unresolved: match it.take::<&str>()? {
+            "hold" => Unresolved::Hold,
+            "rerun" => Unresolved::Rerun,
+            _ => return None,
+        },
+    };
+    let listing = Listing {
+        principal: Principal::from_bytes(it.fixed()?),
+        kind: it.text()?,
+        host: it.text()?,
+        path: it.text()?,
+        key: it.text()?,
+    };
+    let fingerprint = match it.take::<Option<&[u8]>>()? {
+        None => None,
+        Some(bytes) => Some(Fingerprint::from_bytes(bytes.try_into().ok()?)),
+    };
+    let reason: Option<String> = it.take()?;
+    let answer_kind: Option<String> = it.take()?;
+    let answer: Option<&[u8]> = it.take()?;
+    let answer_len: Option<i64> = it.take()?;
+    let checkpoint = it.take::<Option<&[u8]>>()?.map(Bytes::copy_from_slice);
+    let state = match state {
+        "running" => State::Running,
+        "abandoned" => State::Abandoned { reason: reason? },
+        "released" => State::Released,
+        "done" => {
+            let packed = answer_len.map(u32::try_from).transpose().ok()?;
+            State::Done(Answer::from_stored(answer_kind?, Bytes::copy_from_slice(answer?), packed).ok()?)
+        }
+        "tombstone" => State::Tombstone,
+        _ => return None,
+    };
+    Some(Record {
+        id,
+        listing: Arc::new(listing),
+        rules,
+        fingerprint,
+        state,
+        owner,
+        fence,
+        revision,
+        attempt,
+        policy,
+        checkpoint,
+        lease_until,
+        run_until,
+        answer_until,
+        gone_until,
+        wake_at,
+        created,
+        updated,
+    })
+}

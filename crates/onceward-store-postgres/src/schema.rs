@@ -1,0 +1,148 @@
+//! The tables: made and updated in numbered steps, by however many processes at once.
+
+use tokio::time::Instant;
+use tokio_postgres::types::Type;
+
+use crate::fault::{Cause, Fault};
+use crate::link::Link;
+use crate::settings::PostgresSettings;
+use crate::sql::Sql;
+use crate::store::OpenError;
+
+/// Every step, in order. A step that was released never changes.
+const STEPS: [&str; 1] = [include_str!("schema/0001_records.sql")];
+
+/// The number of the last step.
+pub(crate) const KNOWN: i32 = 1;
+
+/// Whoever makes or updates tables holds this lock for the length of the transaction: "onceward" in ASCII.
+const LOCK: i64 = 0x6f6e_6365_7761_7264;
+
+/// What is to be known of a server before it is trusted with records.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Which setting lets a power cut take what was told, if any does.
+    pub(crate) loses: Option<String>,
+}
+
+/// Looks at the server.
+pub(crate) async fn look(link: &mut Link, deadline: Instant) -> Result<Server, OpenError> {
+    let text = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), \
+                current_setting('synchronous_commit'), current_setting('fsync')";
+    let rows = link.rows(text, &Vec::new(), deadline).await.map_err(|it| unreachable(&it))?;
+    let read = || {
+        let row = rows.first()?;
+        Some((row.try_get::<_, i32>(0).ok()?, [text_of(row, 1)?, text_of(row, 2)?, text_of(row, 3)?]))
+    };
+    let (version, [encoding, commit, fsync]) = read().ok_or_else(|| OpenError::Unreachable {
+        cause: "the server answered something else than it was asked".to_owned(),
+    })?;
+    if version < 140_000 {
+        return Err(OpenError::Old { found: version / 10_000 });
+    }
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding { found: encoding });
+    }
+    let loses = [("fsync", fsync), ("synchronous_commit", commit)]
+        .into_iter()
+        .find(|it| it.1 == "off")
+        .map(|(name, value)| format!("{name} = {value}"));
+    Ok(Server { loses })
+}
+
+fn text_of(row: &tokio_postgres::Row, column: usize) -> Option<String> {
+    row.try_get(column).ok()
+}
+
+/// Which step the tables are at; 0 where there are none.
+pub(crate) async fn version(link: &mut Link, sql: &Sql, deadline: Instant) -> Result<i32, OpenError> {
+    let text = sql.fill("SELECT coalesce(max(version), 0) FROM {schema}");
+    match link.rows(&text, &Vec::new(), deadline).await {
+        Ok(rows) => Ok(rows.first().and_then(|it| it.try_get(0).ok()).unwrap_or(0)),
+        Err(fault) if fault.is_of_absence() => Ok(0),
+        Err(fault) => Err(unreachable(&fault)),
+    }
+}
+
+/// Looks whether the tables are those of this build.
+pub(crate) fn judge(found: i32) -> Result<bool, OpenError> {
+    if found > KNOWN {
+        return Err(OpenError::Newer { found, known: KNOWN });
+    }
+    Ok(found == KNOWN)
+}
+
+/// Makes and updates the tables: all steps in one transaction, sent as one message, so that a pooler in transaction
+/// mode keeps it together. Gives the number of the last step.
+pub(crate) async fn migrate(
+    link: &mut Link,
+    sql: &Sql,
+    settings: &PostgresSettings,
+    deadline: Instant,
+) -> Result<(), OpenError> {
+    if let Some(schema) = &settings.schema {
+        let text = "SELECT count(*) FROM pg_namespace WHERE nspname = $1";
+        let values: crate::puts::Values<'_> = vec![(Box::new(schema.as_str()), Type::TEXT)];
+        let rows = link.rows(text, &values, deadline).await.map_err(|it| unreachable(&it))?;
+        if rows.first().and_then(|it| it.try_get::<_, i64>(0).ok()) == Some(0) {
+            return Err(OpenError::NoSchema { schema: schema.clone() });
+        }
+    }
+    let done = link.batch(&script(sql), deadline).await;
+    done.map_err(|fault| OpenError::Migrate { cause: refused(fault.cause()) })
+}
+
+/// The whole transaction. A step runs only where it did not before, by the look of who holds the lock.
+fn script(sql: &Sql) -> String {
+    let mut text = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED;\n\
+         SELECT pg_advisory_xact_lock({LOCK});\n\
+         CREATE TABLE IF NOT EXISTS {{schema}} \
+         (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());\n"
+    );
+    for (number, step) in (1..).zip(STEPS) {
+        text.push_str(&format!(
+            "DO $onceward$ BEGIN\n\
+             IF NOT EXISTS (SELECT FROM {{schema}} WHERE version = {number}) THEN\n\
+             {step}\n\
+             INSERT INTO {{schema}} (version) VALUES ({number});\n\
+             END IF;\nEND $onceward$;\n"
+        ));
+    }
+    text.push_str("COMMIT");
+    sql.fill(&text)
+}
+
+/// What a pooler in statement mode says, in words that help.
+fn refused(cause: &Cause) -> String {
+    let hint = if cause.0.contains("transaction blocks not allowed") {
+        "; a pooler in statement mode is in between: run `onceward store migrate` with the URL of the server itself"
+    } else {
+        ""
+    };
+    format!("{cause}{hint}")
+}
+
+fn unreachable(fault: &Fault) -> OpenError {
+    OpenError::Unreachable { cause: fault.cause().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_known_and_runs_once() {
+        assert_eq!(usize::try_from(KNOWN), Ok(STEPS.len()));
+        let script = script(&Sql::new(Some("s")));
+        assert!(!script.contains('{'), "{script}");
+        assert_eq!(script.matches("IF NOT EXISTS (SELECT FROM \"s\".onceward_schema").count(), STEPS.len());
+    }
+
+    #[test]
+    fn tables_of_a_newer_build_are_refused() {
+        assert!(matches!(judge(0), Ok(false)));
+        assert!(matches!(judge(KNOWN), Ok(true)));
+        assert!(matches!(judge(KNOWN + 1), Err(OpenError::Newer { .. })));
+    }
+}

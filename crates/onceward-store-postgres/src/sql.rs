@@ -1,0 +1,93 @@
+//! The statements, with the names of one schema in them.
+//!
+//! Each promise of a store is one statement that needs nothing from its session: no prepared name, no transaction, no
+//! setting. So any pooler may sit in between. The clock is asked once per statement, by a name without a schema.
+
+use std::sync::Arc;
+
+use onceward_core::store::SETTLE;
+
+/// The format of rows that this build writes and reads.
+pub(crate) const FORMAT: i16 = 1;
+
+/// What [`crate::row::Columns`] reads, in its order.
+const COLUMNS: &str = "r.id, r.format, r.rules, r.state, r.revision, r.fence, r.owner, r.attempt, r.lease_until, \
+     r.run_until, r.answer_until, r.gone_until, r.wake_at, r.created, r.updated, r.lease_ms, r.run_max_ms, \
+     r.retention_ms, r.tombstone_ms, r.unresolved, r.principal, r.kind, r.host, r.path, r.key, r.fingerprint, \
+     r.reason, r.answer_kind, r.answer, r.answer_len, r.checkpoint";
+const CARGO: &str = "r.answer, r.answer_len, r.checkpoint";
+const NO_CARGO: &str = "CASE WHEN r.answer_kind IS NOT NULL THEN ''::bytea END, NULL::bigint, NULL::bytea";
+
+/// The texts for one schema.
+#[derive(Debug)]
+pub(crate) struct Sql {
+    /// `"schema".`, or nothing where the connection's own path is to find the table.
+    prefix: String,
+    pub(crate) insert: Arc<str>,
+    pub(crate) replace: Arc<str>,
+    pub(crate) load: Arc<str>,
+    pub(crate) due_lease: Arc<str>,
+    pub(crate) due_wake: Arc<str>,
+    pub(crate) list: Arc<str>,
+    pub(crate) expired: Arc<str>,
+    pub(crate) remove: Arc<str>,
+    pub(crate) tombstone: Arc<str>,
+    pub(crate) check: Arc<str>,
+}
+
+impl Sql {
+    /// The statements on the tables of `schema`, or on those that the connection's own path leads to.
+    pub(crate) fn new(schema: Option<&str>) -> Self {
+        let prefix = schema.map_or_else(String::new, |it| format!("{}.", quoted(it)));
+        let text = |template: &str| Arc::from(fill(&prefix, template));
+        Self {
+            insert: text(include_str!("sql/insert.sql")),
+            replace: text(include_str!("sql/replace.sql")),
+            load: text(include_str!("sql/load.sql")),
+            due_lease: text(include_str!("sql/due_lease.sql")),
+            due_wake: text(include_str!("sql/due_wake.sql")),
+            list: text(include_str!("sql/list.sql")),
+            expired: text(include_str!("sql/expired.sql")),
+            remove: text(include_str!("sql/remove.sql")),
+            tombstone: text(include_str!("sql/tombstone.sql")),
+            check: text("SELECT count(*) FROM (SELECT 1 FROM {records} LIMIT 1) AS one"),
+            prefix,
+        }
+    }
+
+    /// A text of which each `{name}` is replaced.
+    pub(crate) fn fill(&self, template: &str) -> String {
+        fill(&self.prefix, template)
+    }
+}
+
+fn fill(prefix: &str, template: &str) -> String {
+    template
+        .replace("{records}", &format!("{prefix}onceward_records"))
+        .replace("{schema}", &format!("{prefix}onceward_schema"))
+        .replace("{columns}", COLUMNS)
+        .replace("{columns_without_cargo}", &COLUMNS.replace(CARGO, NO_CARGO))
+        .replace("{format}", &FORMAT.to_string())
+        .replace("{settle_ms}", &SETTLE.as_millis().to_string())
+}
+
+/// A name as SQL writes it, whatever is in it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_stands_before_every_table_and_nothing_stays_unfilled() {
+        let sql = Sql::new(Some("od\"d"));
+        for text in [&sql.insert, &sql.replace, &sql.load, &sql.list, &sql.expired, &sql.remove, &sql.tombstone] {
+            assert!(text.contains("\"od\"\"d\".onceward_records"), "{text}");
+            assert!(!text.contains('{') && !text.contains('}'), "{text}");
+        }
+        assert!(sql.expired.contains(NO_CARGO) && !sql.expired.contains(CARGO));
+        assert_eq!(&*Sql::new(None).fill("{schema}"), "onceward_schema");
+    }
+}

@@ -1,0 +1,256 @@
+//! The door: calls go to whoever has a connection, and their answers come back.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
+use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+use tokio_util::task::TaskTracker;
+
+use crate::fault::Cause;
+use crate::link::Link;
+use crate::puts::{self, Values};
+use crate::queue::{Ask, Queue, Reply, Ticket};
+use crate::schema;
+use crate::settings::PostgresSettings;
+use crate::sql::Sql;
+use crate::worker::Worker;
+use crate::{due, list, sweep};
+
+/// Records in a PostgreSQL database that any number of processes share.
+///
+/// Its connections run as tasks of the tokio runtime that it was opened on.
+pub struct PostgresStore {
+    settings: Arc<PostgresSettings>,
+    pub(crate) sql: Arc<Sql>,
+    queue: Arc<Queue>,
+    workers: TaskTracker,
+    durable: bool,
+}
+
+/// Why a store was not opened. No record was touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody answers, or not as a server does.
+    #[error("PostgreSQL cannot be reached: {cause}")]
+    Unreachable {
+        /// What was met.
+        cause: String,
+    },
+    /// The certificates or the kind of encryption that the URL names cannot be had.
+    #[error("the connection cannot be encrypted as the store URL says: {cause}")]
+    Tls {
+        /// What is wrong.
+        cause: String,
+    },
+    /// The server is too old.
+    #[error("this is PostgreSQL {found}; version 14 is the oldest that works")]
+    Old {
+        /// Its version.
+        found: i32,
+    },
+    /// The database cannot hold every text.
+    #[error("the database has the encoding {found}; make one with `CREATE DATABASE … ENCODING 'UTF8'`")]
+    Encoding {
+        /// Its encoding.
+        found: String,
+    },
+    /// The schema in the URL does not exist.
+    #[error("there is no schema `{schema}`; make it with `CREATE SCHEMA`, owned by the user in the store URL")]
+    NoSchema {
+        /// The schema.
+        schema: String,
+    },
+    /// The tables are missing or of an older build, and are not to be changed by opening.
+    #[error(
+        "the tables are at step {found} and this build needs step {known}; run `onceward store migrate URL`, or leave \
+         `migrate=off` out of the store URL"
+    )]
+    NotMigrated {
+        /// The step of the tables.
+        found: i32,
+        /// The step of this build.
+        known: i32,
+    },
+    /// A newer build changed the tables.
+    #[error("the tables are at step {found}, which a newer build made; this build knows step {known}: update it")]
+    Newer {
+        /// The step of the tables.
+        found: i32,
+        /// The step of this build.
+        known: i32,
+    },
+    /// The tables could not be made or updated. They are as they were.
+    #[error("the tables cannot be made: {cause}")]
+    Migrate {
+        /// What the server said.
+        cause: String,
+    },
+}
+
+/// Makes and updates the tables, and nothing else: for those who open stores with `migrate=off`. Safe while other
+/// processes do the same, and while the store is in use.
+///
+/// # Errors
+/// [`OpenError`]; the tables are as they were.
+pub async fn migrate(settings: &PostgresSettings) -> Result<(), OpenError> {
+    let settings = PostgresSettings { migrate: true, ..settings.clone() }.bounded();
+    let sql = Sql::new(settings.schema.as_deref());
+    connect(&settings, &sql).await.map(drop)
+}
+
+/// Connects to a server whose tables are those of this build, or become it.
+async fn connect(settings: &PostgresSettings, sql: &Sql) -> Result<(Link, schema::Server), OpenError> {
+    let deadline = Instant::now() + settings.call_timeout.max(std::time::Duration::from_secs(30));
+    let unreachable = |it: Cause| OpenError::Unreachable { cause: it.to_string() };
+    let mut link = Link::connect(settings, deadline).await.map_err(unreachable)?;
+    let server = schema::look(&mut link, deadline).await?;
+    let found = schema::version(&mut link, sql, deadline).await?;
+    if schema::judge(found)? {
+        return Ok((link, server));
+    }
+    if !settings.migrate {
+        return Err(OpenError::NotMigrated { found, known: schema::KNOWN });
+    }
+    schema::migrate(&mut link, sql, settings, deadline).await?;
+    let found = schema::version(&mut link, sql, deadline).await?;
+    if schema::judge(found)? {
+        return Ok((link, server));
+    }
+    Err(OpenError::Migrate { cause: "they are not there afterwards".to_owned() })
+}
+
+impl PostgresStore {
+    /// Connects, makes or updates the tables unless the settings say otherwise, and says in the log what a power cut
+    /// could take if the server does not wait for its disk.
+    ///
+    /// # Errors
+    /// [`OpenError`]; no record was touched.
+    ///
+    /// # Cancel safety
+    /// A dropped call may have made the tables.
+    pub async fn open(settings: PostgresSettings) -> Result<Self, OpenError> {
+        let settings = Arc::new(settings.bounded());
+        let sql = Arc::new(Sql::new(settings.schema.as_deref()));
+        let (link, server) = connect(&settings, &sql).await?;
+        if let Some(setting) = &server.loses {
+            tracing::warn!(
+                setting,
+                "PostgreSQL answers before its disk has what was written: a power cut can take answers that callers \
+                 have, and operations can then run twice"
+            );
+        }
+        let queue = Arc::new(Queue::new(settings.max_queue));
+        let workers = TaskTracker::new();
+        // The first one counts before anybody asks.
+        let mut link = Some(link);
+        for number in 0..settings.connections {
+            let worker = Worker {
+                settings: Arc::clone(&settings),
+                sql: Arc::clone(&sql),
+                queue: Arc::clone(&queue),
+                spare: number > 0,
+            };
+            if link.is_some() {
+                queue.linked();
+            }
+            workers.spawn(worker.run(link.take()));
+        }
+        workers.close();
+        Ok(Self { settings, sql, queue, workers, durable: server.loses.is_none() })
+    }
+
+    /// Takes no more calls, carries out those that wait, and closes the connections. Dropping the store does the same
+    /// without waiting for it.
+    pub async fn close(&self) {
+        self.queue.close();
+        self.workers.wait().await;
+    }
+
+    /// Reads rows.
+    pub(crate) async fn read(&self, text: &Arc<str>, values: Values<'static>) -> Result<Vec<Row>> {
+        let text = Arc::clone(text);
+        self.ask("read records", true, |reply| Ask::Rows { text, values, reads: true, reply }).await
+    }
+
+    /// Writes by a statement of its own.
+    pub(crate) async fn write(&self, text: &Arc<str>, values: Values<'static>) -> Result<Vec<Row>> {
+        let text = Arc::clone(text);
+        self.ask("drop what is over", false, |reply| Ask::Rows { text, values, reads: false, reply }).await
+    }
+
+    /// Sends a call and waits for its answer, for as long as one call may take.
+    async fn ask<T>(
+        &self,
+        doing: &'static str,
+        reads: bool,
+        ask: impl FnOnce(Reply<T>) -> Ask,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket::default();
+        self.queue.push(ask(reply), ticket.clone())?;
+        let cause = match tokio::time::timeout(self.settings.call_timeout, answer).await {
+            Ok(Ok(told)) => return told,
+            Ok(Err(_)) => "the task that has the connection ended",
+            Err(_) => "there was no answer in time",
+        };
+        let was_sent = !ticket.give_up();
+        let kind = if was_sent && !reads { ErrorKind::Uncertain } else { ErrorKind::Unavailable };
+        Err(Error::new(kind, doing).caused_by(Cause(cause.to_owned())))
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
+        puts::check(put)?;
+        let put = Box::new(put.clone());
+        self.ask("keep a record", false, |reply| Ask::Insert { id, put, reply }).await
+    }
+
+    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
+        puts::check(put)?;
+        let put = Box::new(put.clone());
+        self.ask("swap a record", false, |reply| Ask::Replace { id, seen, put, reply }).await
+    }
+
+    async fn load(&self, id: RecordId) -> Result<Loaded> {
+        self.ask("load a record", true, |reply| Ask::Load { id, reply }).await
+    }
+
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
+        due::due(self, due, limit).await
+    }
+
+    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        list::list(self, filter, cursor, limit).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept> {
+        sweep::sweep(self, limit).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.read(&self.sql.check, Vec::new()).await.map(drop)
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { name: "postgres", durable: self.durable, shared: true }
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

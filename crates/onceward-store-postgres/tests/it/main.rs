@@ -1,0 +1,5 @@
+//! What the PostgreSQL store promises beyond the laws that every store keeps.
+#![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
+
+#[path = "../support/mod.rs"]
+mod support;
