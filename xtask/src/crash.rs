@@ -10,7 +10,7 @@ use crate::run::{cargo, root, said};
 const PARTS: [&str; 3] = ["deaths", "power", "mutants"];
 
 /// What a gateway needs for every store that it can have.
-const STORES: &str = "redis";
+const STORES: &str = "postgres,redis";
 
 /// `cargo xtask crash [--release] [--lane | --deaths | --power | --mutants] WORDS…`.
 pub(crate) fn run(words: &[String]) -> Result<(), String> {

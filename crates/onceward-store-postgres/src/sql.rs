@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn a_schema_stands_before_every_table_and_nothing_stays_unfilled() {
         let sql = Sql::new(Some("od\"d"));
-        for text in [&sql.insert, &sql.replace, &sql.load, &sql.list, &sql.expired, &sql.remove, &sql.tombstone] {
+        for text in
+            [&sql.insert, &sql.replace, &sql.load, &sql.list, &sql.expired, &sql.remove, &sql.tombstone]
+        {
             assert!(text.contains("\"od\"\"d\".onceward_records"), "{text}");
             assert!(!text.contains('{') && !text.contains('}'), "{text}");
         }

@@ -60,7 +60,9 @@ pub enum OpenError {
         found: String,
     },
     /// The schema in the URL does not exist.
-    #[error("there is no schema `{schema}`; make it with `CREATE SCHEMA`, owned by the user in the store URL")]
+    #[error(
+        "there is no schema `{schema}`; make it with `CREATE SCHEMA`, owned by the user in the store URL"
+    )]
     NoSchema {
         /// The schema.
         schema: String,
@@ -77,7 +79,9 @@ pub enum OpenError {
         known: i32,
     },
     /// A newer build changed the tables.
-    #[error("the tables are at step {found}, which a newer build made; this build knows step {known}: update it")]
+    #[error(
+        "the tables are at step {found}, which a newer build made; this build knows step {known}: update it"
+    )]
     Newer {
         /// The step of the tables.
         found: i32,
@@ -90,6 +94,22 @@ pub enum OpenError {
         /// What the server said.
         cause: String,
     },
+}
+
+impl OpenError {
+    /// Whether no waiting cures it: somebody has to change the URL, the database or the build.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Migrate { .. } => false,
+            Self::Tls { .. }
+            | Self::Old { .. }
+            | Self::Encoding { .. }
+            | Self::NoSchema { .. }
+            | Self::NotMigrated { .. }
+            | Self::Newer { .. } => true,
+        }
+    }
 }
 
 /// Makes and updates the tables, and nothing else: for those who open stores with `migrate=off`. Safe while other
@@ -184,12 +204,7 @@ impl PostgresStore {
     }
 
     /// Sends a call and waits for its answer, for as long as one call may take.
-    async fn ask<T>(
-        &self,
-        doing: &'static str,
-        reads: bool,
-        ask: impl FnOnce(Reply<T>) -> Ask,
-    ) -> Result<T> {
+    async fn ask<T>(&self, doing: &'static str, reads: bool, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         self.queue.push(ask(reply), ticket.clone())?;

@@ -27,6 +27,12 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it has an address").port()
 }
 
+/// Where files are in memory, so that a server may sync as often as it likes; else the folder for temporary files.
+fn memory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if tempfile::tempfile_in(&memory).is_ok() { memory } else { std::env::temp_dir() }
+}
+
 /// The program `name`, from one of the `folders` or from the path.
 ///
 /// # Panics

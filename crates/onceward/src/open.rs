@@ -141,16 +141,15 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
 pub async fn open_to_look(url: &str) -> Result<Arc<dyn Store>, OpenError> {
     match named(url)? {
         #[cfg(feature = "postgres")]
-        Named::Postgres(settings) => {
-            let settings = PostgresSettings { migrate: false, ..settings };
+        Named::Postgres(mut settings) => {
+            settings.migrate = false;
             Ok(Arc::new(PostgresStore::open(settings).await?))
         }
         _ => open(url).await,
     }
 }
 
-/// Brings the tables of the store that `url` names to what this build needs. Gives in words what was done, or that there
-/// was nothing to do. Safe while others do the same, and while a store of this version works on them.
+/// Brings the tables of the store that `url` names to what this build needs, and says so in words. Safe while others do the same, and while a store of this version works on them.
 ///
 /// # Errors
 /// [`OpenError`] says what to change. Nothing was changed.
@@ -161,7 +160,10 @@ pub async fn open_to_look(url: &str) -> Result<Arc<dyn Store>, OpenError> {
 pub async fn migrate(url: &str) -> Result<String, OpenError> {
     match named(url)? {
         #[cfg(feature = "postgres")]
-        Named::Postgres(settings) => Ok(onceward_store_postgres::migrate(&settings).await?.to_string()),
+        Named::Postgres(settings) => {
+            onceward_store_postgres::migrate(&settings).await?;
+            Ok("the tables are those of this version".to_owned())
+        }
         _ => Ok("this store has no tables to bring up to date".to_owned()),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use onceward_testkit::Wire;
-use onceward_testkit::server::RedisServer;
+use onceward_testkit::server::{Postgres, RedisServer};
+use onceward_testkit::{Way, Wire};
 use tokio::runtime::Runtime;
 
 use crate::Result;
@@ -22,7 +22,9 @@ pub(crate) enum Kind {
     Embedded,
     /// A Redis server that syncs before it answers
     Redis,
-    /// The same on a disk that loses the last of what was synced when the server dies: what is told is lost, and the
+    /// A PostgreSQL server as it comes
+    Postgres,
+    /// A Redis server on a disk that loses the last of what was synced when the server dies: what is told is lost, and the
     /// harness has to notice
     RedisLosesTail,
 }
@@ -32,6 +34,7 @@ impl Kind {
         match self {
             Self::Embedded => "embedded",
             Self::Redis => "redis",
+            Self::Postgres => "postgres",
             Self::RedisLosesTail => "redis on a disk that loses the tail",
         }
     }
@@ -42,23 +45,28 @@ pub(crate) enum Backend {
         /// The disk of the store, where it can be made full.
         disk: Option<PathBuf>,
     },
-    Server(Server),
+    Server(Box<Server>),
 }
 
 impl Backend {
     /// Ends and starts the server, so that it has nothing but what its disk has.
-    pub(crate) fn forget(&self) -> Result<()> {
+    pub(crate) fn forget(&self) {
         match self {
-            Self::Embedded { .. } => Ok(()),
+            Self::Embedded { .. } => {}
             Self::Server(server) => server.kill(Duration::ZERO),
         }
     }
 }
 
+enum Process {
+    Redis(RedisServer),
+    Postgres(Postgres),
+}
+
 /// A server of this run's own, behind a wire.
 pub(crate) struct Server {
     kind: Kind,
-    redis: Mutex<RedisServer>,
+    process: Mutex<Process>,
     pub(crate) wire: Wire,
     /// Carries the wire.
     _runtime: Runtime,
@@ -67,39 +75,69 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(kind: Kind) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let redis = RedisServer::start();
-        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port()));
-        let wire = runtime.block_on(Wire::to(server));
-        Ok(Self { kind, redis: Mutex::new(redis), wire, _runtime: runtime })
+        let (process, port) = if kind == Kind::Postgres {
+            let server = Postgres::start(&[]);
+            let port = server.port();
+            (Process::Postgres(server), port)
+        } else {
+            let server = RedisServer::start();
+            let port = server.port();
+            (Process::Redis(server), port)
+        };
+        let wire = runtime.block_on(Wire::to(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        Ok(Self { kind, process: Mutex::new(process), wire, _runtime: runtime })
     }
 
     /// Where gateways find it.
     pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.wire.address())
+        let address = self.wire.address();
+        match *self.process() {
+            Process::Redis(_) => format!("redis://{address}"),
+            Process::Postgres(_) => format!("postgres://onceward@{address}/postgres"),
+        }
     }
 
     /// `kill -9`, and another start after this pause.
-    pub(crate) fn kill(&self, pause: Duration) -> Result<()> {
-        let mut redis = self.redis();
-        redis.kill();
-        if self.kind == Kind::RedisLosesTail {
-            redis.cut_tail(TAIL);
+    pub(crate) fn kill(&self, pause: Duration) {
+        match &mut *self.process() {
+            Process::Redis(server) => {
+                server.kill();
+                if self.kind == Kind::RedisLosesTail {
+                    server.cut_tail(TAIL);
+                }
+                thread::sleep(pause);
+                server.start_again();
+            }
+            Process::Postgres(server) => {
+                server.kill();
+                thread::sleep(pause);
+                server.restart();
+            }
         }
-        thread::sleep(pause);
-        redis.start_again();
-        Ok(())
     }
 
     /// It hangs for so long.
-    pub(crate) fn stop(&self, pause: Duration) -> Result<()> {
-        let redis = self.redis();
-        redis.pause();
-        thread::sleep(pause);
-        redis.resume();
-        Ok(())
+    pub(crate) fn stop(&self, pause: Duration) {
+        match &*self.process() {
+            Process::Redis(server) => {
+                server.pause();
+                thread::sleep(pause);
+                server.resume();
+            }
+            // Its processes are many; for gateways it is the same.
+            Process::Postgres(_) => {
+                for clogged in [true, false] {
+                    self.wire.clog(Way::There, clogged);
+                    self.wire.clog(Way::Back, clogged);
+                    if clogged {
+                        thread::sleep(pause);
+                    }
+                }
+            }
+        }
     }
 
-    fn redis(&self) -> MutexGuard<'_, RedisServer> {
-        self.redis.lock().unwrap_or_else(PoisonError::into_inner)
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

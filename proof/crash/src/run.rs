@@ -101,7 +101,7 @@ fn arena(args: &Args, folder: &Path, disk: Option<PathBuf>) -> Result<Arena> {
     };
     let store = match args.store {
         Kind::Embedded => Backend::Embedded { disk },
-        shared => Backend::Server(Server::start(shared)?),
+        shared => Backend::Server(Box::new(Server::start(shared)?)),
     };
     let (url, gateways) = match &store {
         Backend::Embedded { .. } => (format!("embedded:{}", records.display()), 1),

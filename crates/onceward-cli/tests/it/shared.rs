@@ -18,6 +18,12 @@ struct Server {
     _process: Box<dyn std::any::Any>,
 }
 
+#[cfg(feature = "postgres")]
+fn postgres() -> Server {
+    let server = onceward_testkit::server::Postgres::start(&[]);
+    Server { url: server.url("onceward"), _process: Box::new(server) }
+}
+
 #[cfg(feature = "redis")]
 fn redis() -> Server {
     let server = onceward_testkit::server::RedisServer::start();

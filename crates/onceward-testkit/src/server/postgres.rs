@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::watched::{Owner, Watched, memory};
-use super::{free_port, program};
+use super::watched::{Owner, Watched};
+use super::{free_port, memory, program};
 
 /// How often something is tried that fails when another process is faster.
 const TRIES: usize = 20;

@@ -42,7 +42,7 @@ impl RedisServer {
     /// When `redis-server` is missing, or does not answer within 20 s.
     #[must_use]
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        let mut folder = tempfile::tempdir().expect("a folder can be made");
+        let mut folder = tempfile::tempdir_in(super::memory()).expect("a folder can be made");
         let mut settings: Vec<_> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         for _ in 0..TRIES {

@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use super::memory;
+
 /// Does what each line of its input says, and answers each with a line. The end of the input, which also comes when the
 /// test is killed, ends the program and removes the folder.
 const KEEPER: &str = r#"folder=$1 end=$2; shift 2; pid=
@@ -108,14 +110,9 @@ impl Owner {
 
     /// A new folder of this user. The keeper removes it.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
-        let folder = tempfile::Builder::new().prefix(name).tempdir_in(memory()).expect("a folder can be made");
+        let folder =
+            tempfile::Builder::new().prefix(name).tempdir_in(memory()).expect("a folder can be made");
         self.gets(folder.path());
         folder.keep()
     }
-}
-
-/// Where files are in memory, so that a server may sync as often as it likes; else the folder for temporary files.
-pub(super) fn memory() -> PathBuf {
-    let memory = PathBuf::from("/dev/shm");
-    if tempfile::tempfile_in(&memory).is_ok() { memory } else { std::env::temp_dir() }
 }
