@@ -1,9 +1,12 @@
 //! Stores records in Redis or Valkey: many processes, one server or a cluster.
 
+mod cluster;
+mod courier;
 mod fault;
 mod inspect;
 mod keys;
 mod layout;
+mod link;
 mod look;
 mod node;
 mod open;

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 mod redis;
+mod redis_cluster;
 
 pub use self::redis::RedisServer;
+pub use self::redis_cluster::RedisCluster;
 
 /// A port of 127.0.0.1 that nobody uses now. Somebody else may take it before the server does: whoever starts a server
 /// tries again with another one when it ends at once.
