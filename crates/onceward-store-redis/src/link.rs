@@ -30,6 +30,9 @@ use crate::wire::{Dialer, Driver, Fresh};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// No server is asked more often whether it is there.
+const BEAT_MIN: Duration = Duration::from_millis(100);
+
 /// What a server says when it does not know a script.
 pub(crate) const NOSCRIPT: &str = "NOSCRIPT";
 
@@ -96,19 +99,13 @@ impl Link {
         let fresh = dialer.dial(&address).await?;
         let shared = Shared::new(dialer, address);
         let driver = shared.up(fresh, 1);
-        let keeper = Handle::current().spawn(keep(Arc::clone(&shared), driver));
-        Ok(Self { shared, keeper })
+        Ok(Self { keeper: Handle::current().spawn(tend(Arc::clone(&shared), Some(driver))), shared })
     }
 
     /// Connects in the background.
     pub(crate) fn start(dialer: Arc<Dialer>, address: Address) -> Self {
         let shared = Shared::new(dialer, address);
-        let keeping = Arc::clone(&shared);
-        let keeper = Handle::current().spawn(async move {
-            let driver = again(&keeping, 1).await;
-            keep(keeping, driver).await;
-        });
-        Self { shared, keeper }
+        Self { keeper: Handle::current().spawn(tend(Arc::clone(&shared), None)), shared }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -140,11 +137,7 @@ impl Link {
     /// # Errors
     /// As [`call`](Self::call).
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Told> {
-        let mut up = self.shared.connected()?;
-        let mut connection = up.connection.clone();
-        self.heard(&mut up, connection.req_packed_command(command), deadline)
-            .await
-            .map(|told| self.judged(&up, told.and_then(Value::extract_error)))
+        self.shared.send(command, deadline).await
     }
 
     /// Sends commands that nobody else's come between; the answers to all of them.
@@ -152,41 +145,13 @@ impl Link {
     /// # Errors
     /// As [`call`](Self::call).
     pub(crate) async fn send_together(&self, commands: &Pipeline, deadline: Instant) -> Result<Vec<Told>> {
-        let mut up = self.shared.connected()?;
+        let up = self.shared.connected()?;
         let mut connection = up.connection.clone();
         let sent = connection.req_packed_commands(commands, 0, commands.len());
-        match self.heard(&mut up, sent, deadline).await? {
-            Ok(told) => Ok(told.into_iter().map(|it| self.judged(&up, it.extract_error())).collect()),
+        match self.shared.heard(&up, sent, deadline).await? {
+            Ok(told) => Ok(told.into_iter().map(|it| self.shared.judged(&up, it.extract_error())).collect()),
             Err(error) => Err(fault::answered(&error)),
         }
-    }
-
-    /// What comes back until `deadline`.
-    async fn heard<T>(
-        &self,
-        up: &mut Up,
-        sent: impl Future<Output = Result<T, RedisError>>,
-        deadline: Instant,
-    ) -> Result<Result<T, RedisError>> {
-        let answered_before = up.answers.load(Ordering::Relaxed);
-        let Ok(told) = timeout_at(deadline, sent).await else {
-            if up.answers.load(Ordering::Relaxed) == answered_before {
-                // Nobody was answered all the while: it hangs, or what is between it and us.
-                self.shared.suspect(up.number, "it did not answer in time");
-            }
-            return Err(fault::silent());
-        };
-        up.answers.fetch_add(1, Ordering::Relaxed);
-        Ok(told)
-    }
-
-    fn judged(&self, up: &Up, told: Told) -> Told {
-        if let Err(error) = &told
-            && fault::ends_the_connection(error)
-        {
-            self.shared.suspect(up.number, &fault::describe(error));
-        }
-        told
     }
 }
 
@@ -222,6 +187,41 @@ impl Shared {
         }
     }
 
+    async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Told> {
+        let up = self.connected()?;
+        let mut connection = up.connection.clone();
+        let told = self.heard(&up, connection.req_packed_command(command), deadline).await?;
+        Ok(self.judged(&up, told.and_then(Value::extract_error)))
+    }
+
+    /// What comes back until `deadline`.
+    async fn heard<T>(
+        &self,
+        up: &Up,
+        sent: impl Future<Output = Result<T, RedisError>>,
+        deadline: Instant,
+    ) -> Result<Result<T, RedisError>> {
+        let answered_before = up.answers.load(Ordering::Relaxed);
+        let Ok(told) = timeout_at(deadline, sent).await else {
+            if up.answers.load(Ordering::Relaxed) == answered_before {
+                // Nobody was answered all the while: it hangs, or what is between it and us.
+                self.suspect(up.number, "it did not answer in time");
+            }
+            return Err(fault::silent());
+        };
+        up.answers.fetch_add(1, Ordering::Relaxed);
+        Ok(told)
+    }
+
+    fn judged(&self, up: &Up, told: Told) -> Told {
+        if let Err(error) = &told
+            && fault::ends_the_connection(error)
+        {
+            self.suspect(up.number, &fault::describe(error));
+        }
+        told
+    }
+
     fn up(&self, fresh: Fresh, number: u64) -> Driver {
         let Fresh { connection, driver, facts } = fresh;
         let up = Up { connection, number, answers: Arc::default(), facts: Arc::new(facts) };
@@ -240,6 +240,37 @@ impl Shared {
             *state = State::Down(format!("{}: {cause}", self.address).into());
             self.suspected.send_replace(number);
         }
+    }
+}
+
+/// Keeps the connection up, and listens for its heart.
+async fn tend(shared: Arc<Shared>, driver: Option<Driver>) {
+    let beating = Box::pin(beat(Arc::clone(&shared)));
+    let keeping = Box::pin(async move {
+        let driver = match driver {
+            Some(driver) => driver,
+            None => again(&shared, 1).await,
+        };
+        keep(shared, driver).await;
+    });
+    select(keeping, beating).await;
+}
+
+/// Asks a server that was asked nothing for as long as a call may take whether it is still there: a connection that was
+/// cut without a word would otherwise be found out by somebody's call.
+async fn beat(shared: Arc<Shared>) {
+    let pause = shared.dialer.settings.call_timeout.max(BEAT_MIN);
+    let ping = redis::cmd("PING");
+    let mut seen = (0, 0);
+    loop {
+        tokio::time::sleep(pause).await;
+        let Ok(up) = shared.connected() else { continue };
+        let answered = (up.number, up.answers.load(Ordering::Relaxed));
+        if answered == seen {
+            // What it says is its keeper's business.
+            let _ = shared.send(&ping, Instant::now() + pause).await;
+        }
+        seen = (up.number, up.answers.load(Ordering::Relaxed));
     }
 }
 

@@ -135,7 +135,19 @@ async fn a_server_that_hangs_makes_calls_uncertain_and_no_reply_goes_to_another_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_call_among_answered_ones_does_not_end_the_connection() {
+async fn a_connection_that_hangs_is_found_out_while_nobody_calls() {
+    let server = RedisServer::start();
+    let store = open(&server, "?call_timeout=200ms&wait=100ms").await;
+    server.pause();
+    eventually(async || store.server_version().is_none()).await;
+    assert_eq!(store.insert(id(1), &claim()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    server.resume();
+    answers(&store).await;
+    inserted(&store, id(1), &claim()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_leave_disturb_nobody() {
     let server = RedisServer::start();
     let store = Arc::new(open(&server, "").await);
     // Callers leave at every poll, before and after their call was sent.
