@@ -8,10 +8,12 @@ use onceward_core::store::{Insert, Put};
 use onceward_core::{ErrorKind, Store as _, Timestamp};
 use onceward_store_redis::RedisStore;
 use onceward_testkit::server::RedisServer;
-use onceward_testkit::{eventually, for_polls, within};
+use onceward_testkit::{HandClock, eventually, for_polls, within};
 use tokio::task::JoinSet;
 
-use crate::sample::{claim, claim_of, completion, id, inserted, open, said, stored, swapped};
+use crate::sample::{
+    HOUR, claim, claim_of, completion, id, inserted, key, open, open_at, said, stored, swapped,
+};
 
 async fn answers(store: &RedisStore) {
     eventually(async || store.check().await.is_ok()).await;
@@ -223,6 +225,25 @@ async fn a_full_server_takes_no_new_claim_and_still_finishes_what_runs() {
     assert_eq!(store.list(&Default::default(), None, 9).await.unwrap().records, [Arc::clone(&record)]);
     let done = swapped(&store, &record, &completion(&record)).await;
     assert_eq!(stored(&store, id(1)).await, Some(done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_swept() {
+    let server = RedisServer::start();
+    let clock = HandClock::new();
+    let store = open_at(&server, &clock).await;
+    for number in 0..10 {
+        let running = inserted(&store, id(number), &claim()).await;
+        swapped(&store, &running, &completion(&running)).await;
+    }
+    // One went by itself, so that an index must be mended.
+    server.cli(&["DEL", &key(id(9))]);
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    clock.advance(HOUR);
+    assert_eq!(store.sweep(100).await.unwrap().tombstones, 9);
+    clock.advance(2 * HOUR);
+    assert_eq!(store.sweep(100).await.unwrap().removed, 9);
+    assert_eq!(server.cli(&["KEYS", "*"]), "{onceward}:meta");
 }
 
 #[tokio::test(flavor = "multi_thread")]
