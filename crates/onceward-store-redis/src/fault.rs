@@ -84,6 +84,16 @@ pub(crate) fn misunderstood() -> Error {
     Error::new(ErrorKind::Uncertain, "understand the Redis server's answer")
 }
 
+/// The same error for another caller of the same batch.
+pub(crate) fn same(error: &Error) -> Error {
+    let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let doing = match error.kind() {
+        ErrorKind::Unavailable => "reach the Redis server",
+        _ => "hear from the Redis server in time",
+    };
+    Error::new(error.kind(), doing).caused_by(Said(said))
+}
+
 /// What an error says, for operators. A server repeats nothing of a call in what it says of our scripts and commands,
 /// but for unknown commands and wrong numbers of arguments: these are told by their code alone.
 pub(crate) fn describe(error: &RedisError) -> String {

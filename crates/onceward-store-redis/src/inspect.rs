@@ -30,7 +30,7 @@ pub(crate) async fn inspect(
     settings: &RedisSettings,
 ) -> Result<Facts, OpenError> {
     let mut about = Vec::new();
-    for section in ["server", "replication", "memory", "persistence"] {
+    for section in ["server", "replication", "memory", "persistence", "cluster"] {
         let told: Result<String, RedisError> = redis::cmd("INFO").arg(section).query_async(connection).await;
         about.push(told.map_err(|it| OpenError::Unknowable { cause: fault::describe(&it) })?);
     }
@@ -52,6 +52,13 @@ fn judge(
     let version_number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version_number < OLDEST {
         return Err(OpenError::Old { version: version.to_owned() });
+    }
+    match (said("cluster_enabled") == Some("1"), settings.cluster) {
+        (true, false) => {
+            return Err(OpenError::Scheme { said: "a node of a Cluster", scheme: "redis-cluster" });
+        }
+        (false, true) => return Err(OpenError::Scheme { said: "a server of its own", scheme: "redis" }),
+        (true, true) | (false, false) => {}
     }
     if said("role") != Some("master") {
         return Err(OpenError::Replica);
@@ -123,6 +130,7 @@ mod tests {
             ("redis_version:7.0.15", "", "6.2"),
             ("role:master", "role:slave", "replica"),
             ("loading:0", "loading:1", "loading"),
+            ("role:master", "role:master\r\ncluster_enabled:1", "`redis-cluster://`"),
             ("noeviction", "allkeys-lru", "maxmemory-policy noeviction"),
             ("noeviction", "volatile-ttl", "`volatile-ttl`"),
             ("maxmemory_policy:noeviction", "", "`unknown`"),

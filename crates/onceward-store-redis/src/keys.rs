@@ -12,6 +12,8 @@ use onceward_core::store::Agenda;
 #[derive(Debug)]
 pub(crate) struct Bucket {
     pub(crate) number: u16,
+    /// The hash slot that a Cluster has all these keys in.
+    pub(crate) slot: u16,
     /// What every key of it begins with: `prefix:{b7}`.
     tag: String,
     pub(crate) ids: String,
@@ -28,6 +30,7 @@ impl Bucket {
         let named = |name| format!("{tag}:{name}");
         Self {
             number,
+            slot: slot(&tag),
             ids: named("ids"),
             lease: named("lease"),
             wake: named("wake"),
@@ -83,6 +86,21 @@ impl Buckets {
     }
 }
 
+/// How many hash slots a Cluster has.
+pub(crate) const SLOTS: u16 = 16_384;
+
+/// The hash slot of a key: CRC16 (XMODEM) of what stands between its first braces, or of all of it.
+pub(crate) fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|it| it.1.split_once('}')).map(|it| it.0);
+    let hashed = tag.filter(|it| !it.is_empty()).unwrap_or(key);
+    let crc = hashed.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % SLOTS
+}
+
 /// The key that says how a store is laid out.
 pub(crate) fn meta(prefix: &str) -> String {
     format!("{{{prefix}}}:meta")
@@ -91,6 +109,18 @@ pub(crate) fn meta(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_are_those_that_the_cluster_specification_has() {
+        // CLUSTER KEYSLOT of a server says the same.
+        for (key, expected) in
+            [("123456789", 0x31c3), ("foo", 12_182), ("{foo}bar", 12_182), ("a{}foo", slot("a{}foo"))]
+        {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+        assert_eq!(slot("onceward:{b7}:ids"), slot("b7"));
+        assert_ne!(slot("a{}foo"), slot("foo"));
+    }
 
     #[test]
     fn the_keys_of_a_record_share_one_hash_tag() {

@@ -10,6 +10,7 @@ use onceward_core::store::{Agenda, Cursor, Expiry, Filter, Page, Swept};
 use onceward_core::{ErrorKind, Record, RecordId, Result, Timestamp};
 
 use crate::keys::Bucket;
+use crate::node::Needs;
 use crate::reply;
 use crate::store::{RedisStore, read};
 use crate::value;
@@ -64,7 +65,7 @@ impl RedisStore {
         let script = &self.route.scripts().due;
         let told = try_join_all(self.buckets.all().iter().map(async |bucket| {
             let keys = [bucket.index(what)];
-            reply::due(self.route.call(bucket, script, &keys, &[ask.as_bytes()]).await?)
+            reply::due(self.route.call(bucket, script, Needs::Nothing, &keys, &[ask.as_bytes()]).await?)
         }));
         let mut passed = Vec::new();
         // The earliest time that was told: what is judged by it has passed everywhere.
@@ -81,7 +82,7 @@ impl RedisStore {
 
     /// The record that an index told of, if it is true.
     async fn look(&self, id: RecordId, what: Agenda, now: Timestamp) -> Result<Look> {
-        let (_, stored) = self.stored(id).await.or_else(|it| match it.kind() {
+        let (_, stored) = self.stored(Needs::Nothing, id).await.or_else(|it| match it.kind() {
             // Something else than a record lies there.
             ErrorKind::Corrupt => Ok((now, Some(bytes::Bytes::new()))),
             _ => Err(it),
@@ -96,7 +97,7 @@ impl RedisStore {
     /// Makes the indexes say of a record what it says itself.
     async fn mend(&self, id: RecordId, unreadable: bool) -> Result<()> {
         let unreadable: &[u8] = if unreadable { b"1" } else { b"0" };
-        match self.on_record(&self.route.scripts().mend, id, &[unreadable]).await {
+        match self.on_record(&self.route.scripts().mend, Needs::Nothing, id, &[unreadable]).await {
             Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -132,7 +133,7 @@ impl RedisStore {
                         return Ok(page);
                     }
                     looked += some.len();
-                    let stored = join_all(some.iter().map(|id| self.stored(*id))).await;
+                    let stored = join_all(some.iter().map(|id| self.stored(Needs::Nothing, *id))).await;
                     for (id, stored) in some.iter().zip(stored) {
                         if page.records.len() >= limit {
                             return Ok(page);
@@ -179,7 +180,9 @@ impl RedisStore {
         from.extend(after.iter().flat_map(|it| it.as_bytes()));
         let limit = limit.to_string();
         let scan = &self.route.scripts().scan;
-        reply::ids(self.route.call(bucket, scan, &[&bucket.ids], &[&from, limit.as_bytes()]).await?)
+        reply::ids(
+            self.route.call(bucket, scan, Needs::Nothing, &[&bucket.ids], &[&from, limit.as_bytes()]).await?,
+        )
     }
 
     /// Looks at up to `limit` records that may be over, and does what core says of each, on the revision seen.
@@ -208,7 +211,9 @@ impl RedisStore {
             Expiry::Remove => (Vec::new(), Swept { removed: 1, ..nothing }),
         };
         let seen = record.revision.to_string();
-        let told = self.on_record(&self.route.scripts().expire, id, &[seen.as_bytes(), &next]).await?;
+        let told = self
+            .on_record(&self.route.scripts().expire, Needs::Nothing, id, &[seen.as_bytes(), &next])
+            .await?;
         Ok(if reply::did(&told)? { done } else { nothing })
     }
 }

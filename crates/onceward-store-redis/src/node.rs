@@ -1,244 +1,82 @@
-//! One server: the connection to it, kept up in the background, and calls over it.
-//!
-//! All callers share one connection. Their calls are sent in the order in which they come, as many at once as the
-//! socket takes, and answered in that order; so a lone call is sent at once, and calls gather while the socket is busy.
-//! A caller that leaves does not disturb the others: its answer is received and dropped.
+//! One server: calls over one connection, and, where replicas are waited for, over another one in batches.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures_util::future::{Either, select};
 use onceward_core::Result;
-use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{Cmd, RedisError, Value};
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::fault;
+use crate::courier::Courier;
 use crate::inspect::Facts;
+use crate::keys::Bucket;
+use crate::link::{Call, Link, Told};
 use crate::open::OpenError;
-use crate::script::Script;
-use crate::settings::{Address, RedisSettings};
-use crate::wire::{Dialer, Driver, Fresh};
+use crate::settings::Address;
+use crate::wire::Dialer;
 
-/// The pauses between tries to connect again: they double, and each is cut by up to a half at random.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What a call needs of the replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// What it tells must be on as many replicas as the settings say.
+    Replicas,
+    /// Nothing: its caller looks again before it relies on it.
+    Nothing,
+}
 
-/// A call of a script.
+/// A server and the ways to it.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) script: &'a Script,
-    pub(crate) keys: &'a [&'a str],
-    pub(crate) arguments: &'a [&'a [u8]],
-}
-
-impl Call<'_> {
-    /// The command that names the script by its hash, or brings it along.
-    pub(crate) fn command(&self, by_hash: bool) -> Cmd {
-        let mut command = Cmd::new();
-        if by_hash {
-            command.arg("EVALSHA").arg(&self.script.hash);
-        } else {
-            command.arg("EVAL").arg(&self.script.source);
-        }
-        command.arg(self.keys.len()).arg(self.keys);
-        for it in self.arguments {
-            command.arg(*it);
-        }
-        command
-    }
-}
-
-/// A server, and the task that keeps the connection to it up. The task ends with this.
 pub(crate) struct Node {
-    shared: Arc<Shared>,
-    keeper: JoinHandle<()>,
-}
-
-struct Shared {
-    dialer: Arc<Dialer>,
-    address: Address,
-    state: Mutex<State>,
-    /// The newest connection of which somebody thinks that it is of no use.
-    suspected: watch::Sender<u64>,
-}
-
-enum State {
-    Up(Up),
-    /// Why nobody can be asked.
-    Down(Arc<str>),
-}
-
-#[derive(Clone)]
-struct Up {
-    connection: MultiplexedConnection,
-    number: u64,
-    /// How many calls were answered: so that one slow call does not condemn a busy connection.
-    answers: Arc<AtomicU64>,
-    facts: Arc<Facts>,
+    link: Link,
+    courier: Option<Courier>,
 }
 
 impl Node {
-    /// Connects, and keeps the connection up on this runtime.
-    pub(crate) async fn open(dialer: Arc<Dialer>, address: Address) -> Result<Self, OpenError> {
-        let fresh = dialer.dial(&address).await?;
-        let shared = Arc::new(Shared {
-            dialer,
-            address,
-            state: Mutex::new(State::Down("it was not connected yet".into())),
-            suspected: watch::Sender::new(0),
-        });
-        let driver = shared.up(fresh, 1);
-        let keeper = Handle::current().spawn(keep(Arc::clone(&shared), driver));
-        Ok(Self { shared, keeper })
+    /// Connects.
+    pub(crate) async fn open(dialer: &Arc<Dialer>, address: &Address) -> Result<Self, OpenError> {
+        let link = Link::open(Arc::clone(dialer), address.clone()).await?;
+        let courier = if dialer.settings.replicas == 0 {
+            None
+        } else {
+            let waits = Link::open(Arc::clone(dialer), address.clone()).await?;
+            Some(Courier::start(waits, &dialer.settings))
+        };
+        Ok(Self { link, courier })
+    }
+
+    /// Connects in the background.
+    pub(crate) fn start(dialer: &Arc<Dialer>, address: &Address) -> Self {
+        let link = || Link::start(Arc::clone(dialer), address.clone());
+        let courier = (dialer.settings.replicas > 0).then(|| Courier::start(link(), &dialer.settings));
+        Self { link: link(), courier }
     }
 
     pub(crate) fn address(&self) -> &Address {
-        &self.shared.address
+        self.link.address()
     }
 
     /// What is known of the server; `None` while it is away.
     pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
-        match &*self.shared.state() {
-            State::Up(up) => Some(Arc::clone(&up.facts)),
-            State::Down(_) => None,
-        }
+        self.link.facts()
     }
 
-    /// Runs a script until `deadline`. A script that the server does not know is brought along.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Runs a script until `deadline`; the inner error is the server's.
     ///
     /// # Errors
-    /// `Unavailable`: nothing was sent, or it was refused. `Uncertain`: it may have been carried out.
-    pub(crate) async fn call(&self, call: &Call<'_>, deadline: Instant) -> Result<Value> {
-        match self.send(&call.command(true), deadline).await? {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                self.send(&call.command(false), deadline).await?.map_err(|it| fault::answered(&it))
-            }
-            told => told.map_err(|it| fault::answered(&it)),
+    /// `Unavailable`: nothing was sent. `Uncertain`: it may have been carried out, or it was and is not on enough
+    /// replicas.
+    pub(crate) async fn call(
+        &self,
+        bucket: &Bucket,
+        call: &Call<'_>,
+        needs: Needs,
+        deadline: Instant,
+    ) -> Result<Told> {
+        match &self.courier {
+            Some(courier) if needs == Needs::Replicas => courier.call(bucket, call, deadline).await,
+            Some(_) | None => self.link.call(call, deadline).await,
         }
     }
-
-    /// Sends one command until `deadline`; the inner error is the server's.
-    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Result<Value, RedisError>> {
-        let Up { mut connection, number, answers, .. } = self.shared.connected()?;
-        let answered_before = answers.load(Ordering::Relaxed);
-        let told = timeout_at(deadline, connection.req_packed_command(command)).await;
-        let Ok(told) = told else {
-            if answers.load(Ordering::Relaxed) == answered_before {
-                // Nobody was answered all the while: it hangs, or what is between it and us.
-                self.shared.suspect(number, "it did not answer in time");
-            }
-            return Err(fault::silent());
-        };
-        answers.fetch_add(1, Ordering::Relaxed);
-        let told = told.and_then(Value::extract_error);
-        if let Err(error) = &told
-            && fault::ends_the_connection(error)
-        {
-            self.shared.suspect(number, &fault::describe(error));
-        }
-        Ok(told)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.keeper.abort();
-    }
-}
-
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("address", &self.shared.address).finish_non_exhaustive()
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// A panic elsewhere cannot leave it half written: every change is whole.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn connected(&self) -> Result<Up> {
-        match &*self.state() {
-            State::Up(up) => Ok(up.clone()),
-            State::Down(cause) => Err(fault::away(cause)),
-        }
-    }
-
-    fn up(&self, fresh: Fresh, number: u64) -> Driver {
-        let Fresh { connection, driver, facts } = fresh;
-        let up = Up { connection, number, answers: Arc::default(), facts: Arc::new(facts) };
-        *self.state() = State::Up(up);
-        driver
-    }
-
-    fn down(&self, cause: &str) {
-        *self.state() = State::Down(format!("{}: {cause}", self.address).into());
-    }
-
-    /// Takes the connection of this number out of use. Its calls that wait are not answered any more.
-    fn suspect(&self, number: u64, cause: &str) {
-        let mut state = self.state();
-        if matches!(&*state, State::Up(up) if up.number == number) {
-            *state = State::Down(format!("{}: {cause}", self.address).into());
-            self.suspected.send_replace(number);
-        }
-    }
-}
-
-/// Carries the connection; makes another one when it ends, for ever.
-async fn keep(shared: Arc<Shared>, mut driver: Driver) {
-    let mut suspected = shared.suspected.subscribe();
-    for number in 1.. {
-        let suspected = Box::pin(suspected.wait_for(|it| *it >= number));
-        match select(driver, suspected).await {
-            Either::Left(_) => shared.down("it closed the connection"),
-            // What was said against it stands already.
-            Either::Right(_) => {}
-        }
-        let cause = shared.connected().err().map(|it| cause_of(&it)).unwrap_or_default();
-        tracing::warn!(cause, "the connection to the Redis server is lost");
-        driver = again(&shared, number + 1).await;
-        tracing::info!(server = %shared.address, "connected to the Redis server again");
-    }
-}
-
-/// Connects again, with pauses that grow.
-async fn again(shared: &Arc<Shared>, number: u64) -> Driver {
-    let mut pause = PAUSE_MIN;
-    loop {
-        match shared.dialer.dial(&shared.address).await {
-            Ok(fresh) => {
-                warn_of_costs(&shared.dialer.settings, &fresh.facts);
-                return shared.up(fresh, number);
-            }
-            Err(error) => shared.down(&error.to_string()),
-        }
-        tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-    }
-}
-
-/// Says what a crash of the server would cost, unless the settings say that it is meant so.
-pub(crate) fn warn_of_costs(settings: &RedisSettings, facts: &Facts) {
-    if let Some(costs) = facts.costs
-        && settings.durability.is_none()
-    {
-        tracing::warn!(
-            costs,
-            "the Redis server is not durable; `durability=relaxed` says that this is meant"
-        );
-    }
-}
-
-fn cause_of(error: &onceward_core::Error) -> String {
-    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
 }

@@ -38,6 +38,14 @@ pub enum OpenError {
         /// What it says.
         version: String,
     },
+    /// The URL says another kind of server.
+    #[error("the Redis server is {said}; write `{scheme}://`")]
+    Scheme {
+        /// What it is.
+        said: &'static str,
+        /// The scheme for that.
+        scheme: &'static str,
+    },
     /// The server is a replica.
     #[error("the Redis server is a replica; name its primary")]
     Replica,

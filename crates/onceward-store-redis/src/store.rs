@@ -13,7 +13,8 @@ use redis::Value;
 
 use crate::keys::{self, Bucket, Buckets};
 use crate::layout;
-use crate::node::warn_of_costs;
+use crate::link::warn_of_costs;
+use crate::node::Needs;
 use crate::open::OpenError;
 use crate::reply::{self, Written};
 use crate::route::Route;
@@ -46,24 +47,25 @@ impl RedisStore {
         let dialer = Arc::new(Dialer::new(settings)?);
         let route = Route::open(Arc::clone(&dialer)).await?;
         let facts = route.facts();
-        if let Some(facts) = &facts {
-            warn_of_costs(&dialer.settings, facts);
+        if let Some(first) = facts.iter().find(|it| it.costs.is_some()) {
+            warn_of_costs(&dialer.settings, first);
         }
         let count = layout::agree(&route, &keys::meta(&prefix), wanted).await?;
-        let durable = facts.is_some_and(|it| it.durable);
+        let durable = !facts.is_empty() && facts.iter().all(|it| it.durable);
         Ok(Self { route, buckets: Buckets::new(&prefix, count), durable })
     }
 
     /// The version that the server says it has; `None` while it is away.
     #[must_use]
     pub fn server_version(&self) -> Option<String> {
-        self.route.facts().map(|it| it.version.clone())
+        self.route.facts().first().map(|it| it.version.clone())
     }
 
     /// Runs a script on one record: its key and the indexes of its bucket, and its id as the first argument.
     pub(crate) async fn on_record(
         &self,
         script: &Script,
+        needs: Needs,
         id: RecordId,
         arguments: &[&[u8]],
     ) -> Result<Value> {
@@ -79,14 +81,15 @@ impl RedisStore {
         let mut all: Vec<&[u8]> = Vec::with_capacity(arguments.len() + 2);
         all.push(id.as_bytes());
         all.extend_from_slice(arguments);
-        self.route.call(bucket, script, &keys, &all).await
+        self.route.call(bucket, script, needs, &keys, &all).await
     }
 
     /// What is stored for `id`, not yet read.
-    pub(crate) async fn stored(&self, id: RecordId) -> Result<(Timestamp, Option<Bytes>)> {
+    pub(crate) async fn stored(&self, needs: Needs, id: RecordId) -> Result<(Timestamp, Option<Bytes>)> {
         let bucket: &Bucket = self.buckets.of(id);
         let record = bucket.record(id);
-        reply::loaded(self.route.call(bucket, &self.route.scripts().load, &[&record], &[]).await?)
+        let load = &self.route.scripts().load;
+        reply::loaded(self.route.call(bucket, load, needs, &[&record], &[]).await?)
     }
 
     async fn write(&self, script: &Script, id: RecordId, seen: &str, put: &Put) -> Result<Written> {
@@ -110,7 +113,7 @@ impl RedisStore {
             wake.as_bytes(),
             &body,
         ];
-        reply::written(self.on_record(script, id, &arguments).await?)
+        reply::written(self.on_record(script, Needs::Replicas, id, &arguments).await?)
     }
 }
 
@@ -146,7 +149,7 @@ impl Store for RedisStore {
     }
 
     async fn load(&self, id: RecordId) -> Result<Loaded> {
-        let (now, stored) = self.stored(id).await?;
+        let (now, stored) = self.stored(Needs::Replicas, id).await?;
         Ok(Loaded { record: read(id, stored)?, now })
     }
 
@@ -163,7 +166,7 @@ impl Store for RedisStore {
     }
 
     async fn check(&self) -> Result<()> {
-        self.stored(RecordId::from_bytes([0; 32])).await.map(drop)
+        self.stored(Needs::Replicas, RecordId::from_bytes([0; 32])).await.map(drop)
     }
 
     fn traits(&self) -> Traits {

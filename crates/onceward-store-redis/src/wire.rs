@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -21,6 +21,9 @@ use crate::tls::Tls;
 
 /// How many calls may lie between their callers and the socket.
 const PIPELINE: usize = 1024;
+
+/// How long one server is asked for the map of its Cluster: others know it, too.
+const ASK_MAX: Duration = Duration::from_secs(1);
 
 /// What carries a connection: it runs until the connection ends.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -59,7 +62,36 @@ impl Dialer {
         }
     }
 
+    /// Asks one thing over a connection of its own, of whatever server is there.
+    pub(crate) async fn ask(&self, address: &Address, command: &Cmd) -> Result<Value, OpenError> {
+        let asking = async {
+            let (mut connection, driver) = self.log_in(address).await?;
+            match select(connection.req_packed_command(command), driver).await {
+                Either::Left((told, _)) => {
+                    told.and_then(Value::extract_error).map_err(|it| refused(address, &it))
+                }
+                Either::Right(((), _)) => Err(unreachable(address, "it closed the connection")),
+            }
+        };
+        match tokio::time::timeout(self.settings.call_timeout.min(ASK_MAX), asking).await {
+            Ok(told) => told,
+            Err(_) => Err(unreachable(address, "it does not answer in time")),
+        }
+    }
+
     async fn connect(&self, address: &Address) -> Result<Fresh, OpenError> {
+        let (connection, driver) = self.log_in(address).await?;
+        let ready = Box::pin(self.ready(connection.clone()));
+        match select(ready, driver).await {
+            Either::Left((facts, driver)) => {
+                let facts = facts?;
+                Ok(Fresh { connection, driver, facts })
+            }
+            Either::Right(((), _)) => Err(unreachable(address, "it closed the connection")),
+        }
+    }
+
+    async fn log_in(&self, address: &Address) -> Result<(MultiplexedConnection, Driver), OpenError> {
         let met = |it: io::Error| unreachable(address, &it.to_string());
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(met)?;
         stream.set_nodelay(true).map_err(met)?;
@@ -81,15 +113,7 @@ impl Dialer {
             .set_pipeline_buffer_size(PIPELINE);
         let connected = MultiplexedConnection::new_with_config(&login, stream, config).await;
         let (connection, driver) = connected.map_err(|it| refused(address, &it))?;
-        let driver: Driver = Box::pin(driver);
-        let ready = Box::pin(self.ready(connection.clone()));
-        match select(ready, driver).await {
-            Either::Left((facts, driver)) => {
-                let facts = facts?;
-                Ok(Fresh { connection, driver, facts })
-            }
-            Either::Right(((), _)) => Err(unreachable(address, "it closed the connection")),
-        }
+        Ok((connection, Box::pin(driver)))
     }
 
     /// Looks at the server and hands it the scripts.

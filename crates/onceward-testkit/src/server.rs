@@ -10,11 +10,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 mod postgres;
 mod redis;
 #[cfg(unix)]
+mod postgres;
+mod redis;
+mod redis_cluster;
+#[cfg(unix)]
 mod watched;
 
 #[cfg(unix)]
 pub use self::postgres::{PgBouncer, Postgres};
 pub use self::redis::RedisServer;
+pub use self::redis_cluster::RedisCluster;
+
+#[cfg(unix)]
+pub use self::postgres::{PgBouncer, Postgres};
+pub use self::redis::RedisServer;
+pub use self::redis_cluster::RedisCluster;
 
 /// A port of 127.0.0.1 that nobody uses now. Somebody else may take it before the server does: whoever starts a server
 /// tries again with another one when it ends at once.

@@ -6,7 +6,9 @@ if ARGV[3] == '' then
   remove()
 else
   local new = parse(ARGV[3])
-  place(KEYS[5], expires(new.state, ms(new.answer), ms(new.gone)), true)
+  -- A full server refuses to add before something was taken away; and a sweep must go on there.
+  redis.call('ZREM', KEYS[5], ARGV[1])
+  place(KEYS[5], expires(new.state, ms(new.answer), ms(new.gone)), false)
   set(new.state, ms(new.gone), now(), ARGV[3])
 end
 return 1

@@ -4,14 +4,13 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   remove()
   return 0
 end
--- What is no record at all, like a list, may not even be looked at.
-local head = ARGV[2] == '0' and parse(redis.call('GETRANGE', KEYS[1], 0, HEAD_BYTES)) or nil
+-- First taken away, then added: a full server does not refuse that.
+for index = 3, 5 do redis.call('ZREM', KEYS[index], ARGV[1]) end
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
-if not head then
-  for index = 3, 5 do redis.call('ZREM', KEYS[index], ARGV[1]) end
-  return 0
-end
-place(KEYS[3], head.state == 'r' and ms(head.lease) or NEVER, true)
-place(KEYS[4], head.wake == 'n' and NEVER or ms(head.wake), true)
-place(KEYS[5], expires(head.state, ms(head.answer), ms(head.gone)), true)
+-- What is no record at all, like a list, may not even be looked at.
+local head = ARGV[2] == '0' and parse(redis.call('GETRANGE', KEYS[1], 0, HEAD_BYTES))
+if not head then return 0 end
+place(KEYS[3], head.state == 'r' and ms(head.lease) or NEVER, false)
+place(KEYS[4], head.wake == 'n' and NEVER or ms(head.wake), false)
+place(KEYS[5], expires(head.state, ms(head.answer), ms(head.gone)), false)
 return 1

@@ -19,7 +19,8 @@ end
 local function parse(stored)
   local revision, fence, owner, attempt, created, run, lease, answer, gone, wake, state = string.match(stored,
     '^1 (%d+) (%d+) (%x+) (%d+) (%d+) (%S+) %d+ (%S+) (%S+) (%S+) (%S+) ([rafdt])\n')
-  if not revision then return nil end
+  -- Longer numbers are none of ours, and could not be counted with.
+  if not revision or #revision > 16 or #fence > 16 then return nil end
   return {
     revision = revision, fence = fence, owner = owner, attempt = attempt, created = created, run = run,
     lease = lease, answer = answer, gone = gone, wake = wake, state = state,

@@ -8,10 +8,12 @@ use onceward_core::store::{Insert, Put};
 use onceward_core::{ErrorKind, Store as _, Timestamp};
 use onceward_store_redis::RedisStore;
 use onceward_testkit::server::RedisServer;
-use onceward_testkit::{eventually, for_polls, within};
+use onceward_testkit::{HandClock, eventually, for_polls, within};
 use tokio::task::JoinSet;
 
-use crate::sample::{claim, claim_of, completion, id, inserted, open, said, stored, swapped};
+use crate::sample::{
+    HOUR, claim, claim_of, completion, id, inserted, key, open, open_at, said, stored, swapped,
+};
 
 async fn answers(store: &RedisStore) {
     eventually(async || store.check().await.is_ok()).await;
@@ -135,7 +137,19 @@ async fn a_server_that_hangs_makes_calls_uncertain_and_no_reply_goes_to_another_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_call_among_answered_ones_does_not_end_the_connection() {
+async fn a_connection_that_hangs_is_found_out_while_nobody_calls() {
+    let server = RedisServer::start();
+    let store = open(&server, "?call_timeout=200ms&wait=100ms").await;
+    server.pause();
+    eventually(async || store.server_version().is_none()).await;
+    assert_eq!(store.insert(id(1), &claim()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    server.resume();
+    answers(&store).await;
+    inserted(&store, id(1), &claim()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_leave_disturb_nobody() {
     let server = RedisServer::start();
     let store = Arc::new(open(&server, "").await);
     // Callers leave at every poll, before and after their call was sent.
@@ -211,6 +225,25 @@ async fn a_full_server_takes_no_new_claim_and_still_finishes_what_runs() {
     assert_eq!(store.list(&Default::default(), None, 9).await.unwrap().records, [Arc::clone(&record)]);
     let done = swapped(&store, &record, &completion(&record)).await;
     assert_eq!(stored(&store, id(1)).await, Some(done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_swept() {
+    let server = RedisServer::start();
+    let clock = HandClock::new();
+    let store = open_at(&server, &clock).await;
+    for number in 0..10 {
+        let running = inserted(&store, id(number), &claim()).await;
+        swapped(&store, &running, &completion(&running)).await;
+    }
+    // One went by itself, so that an index must be mended.
+    server.cli(&["DEL", &key(id(9))]);
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    clock.advance(HOUR);
+    assert_eq!(store.sweep(100).await.unwrap().tombstones, 9);
+    clock.advance(2 * HOUR);
+    assert_eq!(store.sweep(100).await.unwrap().removed, 9);
+    assert_eq!(server.cli(&["KEYS", "*"]), "{onceward}:meta");
 }
 
 #[tokio::test(flavor = "multi_thread")]

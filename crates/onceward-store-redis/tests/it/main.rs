@@ -5,6 +5,7 @@ mod away;
 mod history;
 mod indexes;
 mod open;
+mod replicas;
 mod rows;
 mod sample;
 mod tls;

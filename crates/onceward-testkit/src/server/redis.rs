@@ -57,6 +57,29 @@ impl RedisServer {
         panic!("redis-server does not answer: {}", log_of(&folder))
     }
 
+    /// Starts a replica of `primary`, and waits until it has its data.
+    ///
+    /// # Panics
+    /// When it has not within 20 s.
+    #[must_use]
+    pub fn start_replica(primary: &Self) -> Self {
+        let replica = Self::start_with(&[("replicaof", &format!("127.0.0.1 {}", primary.port))]);
+        replica.until(&["INFO", "replication"], "master_link_status:up");
+        replica
+    }
+
+    /// Asks with `redis-cli` until the answer contains `what`.
+    ///
+    /// # Panics
+    /// When it does not within 20 s.
+    pub fn until(&self, arguments: &[&str], what: &str) {
+        let began = SystemClock.boot();
+        while !self.cli(arguments).contains(what) {
+            assert!(SystemClock.boot() - began < PATIENCE, "{arguments:?} never says {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Its port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
