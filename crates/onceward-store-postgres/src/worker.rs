@@ -15,6 +15,8 @@ use crate::sql::Sql;
 /// The first and the longest pause between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long connecting may take at least, however short a call's time is.
+const CONNECT_MIN: Duration = Duration::from_secs(5);
 
 /// One of the store's connections.
 pub(crate) struct Worker {
@@ -26,32 +28,32 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Works until the store was closed and nothing waits. `link` is what the store was opened with.
-    pub(crate) async fn run(self, link: Option<Link>) {
-        let mut link = link;
+    /// Works until the store was closed and nothing waits. `link` is what the store was opened with, and counted.
+    pub(crate) async fn run(self, mut link: Option<Link>) {
         let mut pause = PAUSE_MIN;
         loop {
             if link.is_none() && self.spare && !self.queue.wanted().await {
                 return;
             }
-            let connected = match link.take() {
-                Some(it) => Ok(it),
+            let mut connected = match link.take() {
+                Some(it) => it,
                 None if self.queue.is_closed() => return,
                 None => {
-                    let deadline = Instant::now() + self.settings.call_timeout.max(Duration::from_secs(5));
-                    Link::connect(&self.settings, deadline).await
+                    let deadline = Instant::now() + self.settings.call_timeout.max(CONNECT_MIN);
+                    match Link::connect(&self.settings, deadline).await {
+                        Ok(it) => {
+                            self.queue.linked();
+                            it
+                        }
+                        Err(cause) => {
+                            self.queue.not_linked(cause);
+                            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                            pause = (pause * 2).min(PAUSE_MAX);
+                            continue;
+                        }
+                    }
                 }
             };
-            let mut connected = match connected {
-                Ok(it) => it,
-                Err(cause) => {
-                    self.queue.not_linked(cause);
-                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                    continue;
-                }
-            };
-            self.queue.linked();
             pause = PAUSE_MIN;
             match self.serve(&mut connected).await {
                 Some(cause) => {
