@@ -9,8 +9,8 @@ use crate::batch;
 use crate::fault::Cause;
 use crate::link::Link;
 use crate::queue::Queue;
-use crate::settings::PostgresSettings;
 use crate::sql::Sql;
+use crate::tls::Dialer;
 
 /// The first and the longest pause between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -20,7 +20,8 @@ const CONNECT_MIN: Duration = Duration::from_secs(5);
 
 /// One of the store's connections.
 pub(crate) struct Worker {
-    pub(crate) settings: Arc<PostgresSettings>,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) call_timeout: Duration,
     pub(crate) sql: Arc<Sql>,
     pub(crate) queue: Arc<Queue>,
     /// Whether it is there only while the others do not manage.
@@ -39,8 +40,8 @@ impl Worker {
                 Some(it) => it,
                 None if self.queue.is_closed() => return,
                 None => {
-                    let deadline = Instant::now() + self.settings.call_timeout.max(CONNECT_MIN);
-                    match Link::connect(&self.settings, deadline).await {
+                    let deadline = Instant::now() + self.call_timeout.max(CONNECT_MIN);
+                    match Link::connect(&self.dialer, deadline).await {
                         Ok(it) => {
                             self.queue.linked();
                             it
@@ -75,7 +76,7 @@ impl Worker {
                 return Some(link.ended().cloned().unwrap_or_else(|| Cause("the connection ended".to_owned())));
             };
             let batch = taken?;
-            let deadline = Instant::now() + self.settings.call_timeout;
+            let deadline = Instant::now() + self.call_timeout;
             if let Err(cause) = batch::carry_out(link, &self.sql, batch, deadline).await {
                 return Some(cause);
             }
