@@ -13,8 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row};
 
 use crate::fault::{Cause, Fault};
 use crate::puts::Values;
-use crate::settings::PostgresSettings;
-use crate::tls;
+use crate::tls::Dialer;
 
 /// A connection to the server.
 pub(crate) struct Link {
@@ -55,9 +54,8 @@ where
 
 impl Link {
     /// Connects. Gives up at `deadline`.
-    pub(crate) async fn connect(settings: &PostgresSettings, deadline: Instant) -> Result<Self, Cause> {
-        let connecting = tls::connect(settings);
-        match tokio::time::timeout_at(deadline, connecting).await {
+    pub(crate) async fn connect(dialer: &Dialer, deadline: Instant) -> Result<Self, Cause> {
+        match tokio::time::timeout_at(deadline, dialer.dial()).await {
             Ok(connected) => connected,
             Err(_) => Err(Cause("the server did not answer in time".to_owned())),
         }

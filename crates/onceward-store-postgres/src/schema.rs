@@ -72,8 +72,8 @@ pub(crate) fn judge(found: i32) -> Result<bool, OpenError> {
     Ok(found == KNOWN)
 }
 
-/// Makes and updates the tables: all steps in one transaction, sent as one message, so that a pooler in transaction
-/// mode keeps it together. Gives the number of the last step.
+/// Makes and updates the tables: all steps in one transaction, sent as one message, so that a pooler keeps it together in
+/// any mode.
 pub(crate) async fn migrate(
     link: &mut Link,
     sql: &Sql,
@@ -113,10 +113,10 @@ fn script(sql: &Sql) -> String {
     sql.fill(&text)
 }
 
-/// What a pooler in statement mode says, in words that help.
+/// What a pooler says that takes no transactions, in words that help.
 fn refused(cause: &Cause) -> String {
     let hint = if cause.0.contains("transaction blocks not allowed") {
-        "; a pooler in statement mode is in between: run `onceward store migrate` with the URL of the server itself"
+        "; a pooler is in between that takes no transactions: run `onceward store migrate` with the URL of the server"
     } else {
         ""
     };

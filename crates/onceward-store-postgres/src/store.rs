@@ -18,6 +18,7 @@ use crate::queue::{Ask, Queue, Reply, Ticket};
 use crate::schema;
 use crate::settings::PostgresSettings;
 use crate::sql::Sql;
+use crate::tls::Dialer;
 use crate::worker::Worker;
 use crate::{due, list, sweep};
 
@@ -120,14 +121,18 @@ impl OpenError {
 pub async fn migrate(settings: &PostgresSettings) -> Result<(), OpenError> {
     let settings = PostgresSettings { migrate: true, ..settings.clone() }.bounded();
     let sql = Sql::new(settings.schema.as_deref());
-    connect(&settings, &sql).await.map(drop)
+    connect(&settings, &Dialer::new(&settings)?, &sql).await.map(drop)
 }
 
 /// Connects to a server whose tables are those of this build, or become it.
-async fn connect(settings: &PostgresSettings, sql: &Sql) -> Result<(Link, schema::Server), OpenError> {
+async fn connect(
+    settings: &PostgresSettings,
+    dialer: &Dialer,
+    sql: &Sql,
+) -> Result<(Link, schema::Server), OpenError> {
     let deadline = Instant::now() + settings.call_timeout.max(std::time::Duration::from_secs(30));
     let unreachable = |it: Cause| OpenError::Unreachable { cause: it.to_string() };
-    let mut link = Link::connect(settings, deadline).await.map_err(unreachable)?;
+    let mut link = Link::connect(dialer, deadline).await.map_err(unreachable)?;
     let server = schema::look(&mut link, deadline).await?;
     let found = schema::version(&mut link, sql, deadline).await?;
     if schema::judge(found)? {
@@ -156,7 +161,8 @@ impl PostgresStore {
     pub async fn open(settings: PostgresSettings) -> Result<Self, OpenError> {
         let settings = Arc::new(settings.bounded());
         let sql = Arc::new(Sql::new(settings.schema.as_deref()));
-        let (link, server) = connect(&settings, &sql).await?;
+        let dialer = Arc::new(Dialer::new(&settings)?);
+        let (link, server) = connect(&settings, &dialer, &sql).await?;
         if let Some(setting) = &server.loses {
             tracing::warn!(
                 setting,
@@ -170,7 +176,8 @@ impl PostgresStore {
         let mut link = Some(link);
         for number in 0..settings.connections {
             let worker = Worker {
-                settings: Arc::clone(&settings),
+                dialer: Arc::clone(&dialer),
+                call_timeout: settings.call_timeout,
                 sql: Arc::clone(&sql),
                 queue: Arc::clone(&queue),
                 spare: number > 0,

@@ -1,5 +1,11 @@
 //! What the PostgreSQL store promises beyond the laws that every store keeps.
 #![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
 
+mod away;
+mod encrypted;
+mod rows;
+mod sample;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
+mod together;

@@ -122,10 +122,6 @@ impl Pooled {
 impl Fixture for Pooled {
     async fn open(&self) -> Arc<dyn Store> {
         make_schema(Postgres::shared(), &self.name).await;
-        // Tables cannot be made through it.
-        let url = format!("{}?schema={}", Postgres::shared().url("onceward"), self.name);
-        let settings = PostgresSettings::from_url(&url).expect("the URL is right");
-        onceward_store_postgres::migrate(&settings).await.expect("the tables are made");
         self.store().await
     }
 

@@ -1,6 +1,8 @@
 //! PostgreSQL and PgBouncer that belong to one test.
 
 use std::fmt::Write as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -38,6 +40,15 @@ impl Postgres {
     /// When there is no PostgreSQL on this machine, with the command that installs it, or it does not start.
     #[must_use]
     pub fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with_files(settings, &[])
+    }
+
+    /// Like [`Postgres::start`], with these files beside its data, which nobody else may read.
+    ///
+    /// # Panics
+    /// As it does.
+    #[must_use]
+    pub fn start_with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let owner = Owner::of_servers();
         let bin = newest_bin();
         let folder = owner.folder("onceward-postgres-");
@@ -52,6 +63,12 @@ impl Postgres {
         writeln!(text, "unix_socket_directories = '{}'", folder.display()).expect("a text takes more");
         for (name, value) in settings {
             writeln!(text, "{name} = '{value}'").expect("a text takes more");
+        }
+        for (name, content) in files {
+            let path = data.join(name);
+            std::fs::write(&path, content).expect("a file can be written");
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+            owner.gets(&path);
         }
         let mut it = Self { owner, bin, folder, port: 0, server: Mutex::new(None) };
         for _ in 0..TRIES {

@@ -14,7 +14,12 @@ const KEEPER: &str = r#"folder=$1 end=$2; shift 2; pid=
 while read -r word; do
     case $word in
         start) "$@" </dev/null >>"$folder/log" 2>&1 & pid=$! ;;
-        kill) kill -9 $pid; wait $pid ;;
+        kill)
+            all=$pid
+            for it in /proc/[0-9]*/stat; do
+                read -r child _ _ parent _ 2>/dev/null <"$it" && [ "$parent" = "$pid" ] && all="$all $child"
+            done
+            kill -9 $all; wait $pid ;;
     esac
     echo
 done
@@ -47,7 +52,7 @@ impl Watched {
         self.tell("start\n");
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// `kill -9` for it and its children, and waits until it is gone.
     pub(super) fn kill(&mut self) {
         self.tell("kill\n");
     }

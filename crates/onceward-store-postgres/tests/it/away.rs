@@ -1,0 +1,196 @@
+//! A server that goes away: what callers are told, and what is there afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceward_core::ErrorKind;
+use onceward_core::store::{Insert, Store};
+use onceward_testkit::server::{PgBouncer, Postgres};
+use onceward_testkit::{eventually, within};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::sample::{claim, completion, id, inserted, place, swapped};
+use crate::support::{self, open};
+
+/// Everything that an error says, with its causes.
+fn said(error: &onceward_core::Error) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(error);
+    while let Some(it) = source {
+        text = format!("{text} {it}");
+        source = it.source();
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_server_is_away_calls_fail_at_once_and_then_go_on_by_themselves() {
+    let server = Postgres::start(&[]);
+    let (_, url) = place(&server).await;
+    let store = open(&url.replace("@127", ":s3cret@127")).await;
+    let record = inserted(&store, id(1)).await;
+    server.kill();
+    eventually(async || store.check().await.is_err()).await;
+    eventually(async || {
+        let error = store.insert(id(2), &claim(1)).await.unwrap_err();
+        assert!(!said(&error).contains("s3cret"), "{}", said(&error));
+        error.kind() == ErrorKind::Unavailable && said(&error).contains("refused")
+    })
+    .await;
+    assert_eq!(store.load(id(1)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    server.restart();
+    eventually(async || store.check().await.is_ok()).await;
+    assert_eq!(store.load(id(1)).await.unwrap().record, Some(record.clone()), "what was told is there");
+    assert_eq!(store.load(id(2)).await.unwrap().record, None, "what was unavailable was not written");
+    swapped(&store, &record, &completion(&record)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_in_a_burst_loses_nothing_that_was_told_and_writes_nothing_unavailable() {
+    let server = Postgres::start(&[]);
+    let (_, url) = place(&server).await;
+    for round in 0..2_u64 {
+        let store = Arc::new(open(&url).await);
+        let mut callers = JoinSet::new();
+        for caller in 0..32 {
+            let store = Arc::clone(&store);
+            callers.spawn(async move {
+                let (mut kept, mut refused, mut unsure) = (Vec::new(), Vec::new(), 0);
+                for number in 0..40 {
+                    let id = id(round << 32 | caller << 16 | number);
+                    match store.insert(id, &claim(1)).await {
+                        Ok(Insert::Kept(record)) => kept.push(record),
+                        Ok(other) => panic!("the place was vacant: {other:?}"),
+                        Err(error) if error.kind() == ErrorKind::Unavailable => refused.push(id),
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Uncertain);
+                            unsure += 1;
+                        }
+                    }
+                }
+                (kept, refused, unsure)
+            });
+        }
+        let probe = Arc::clone(&store);
+        eventually(async || probe.load(id(round << 32 | 7)).await.unwrap().record.is_some()).await;
+        server.kill();
+        let ended = within(callers.join_all()).await;
+        server.restart();
+        eventually(async || store.check().await.is_ok()).await;
+        let (mut told, mut unavailable, mut uncertain) = (0, 0, 0);
+        for (kept, refused, unsure) in ended {
+            uncertain += unsure;
+            for record in kept {
+                assert_eq!(store.load(record.id).await.unwrap().record, Some(record), "told, so there");
+                told += 1;
+            }
+            for id in refused {
+                assert_eq!(store.load(id).await.unwrap().record, None, "unavailable, so not there");
+                unavailable += 1;
+            }
+        }
+        assert!(told > 0 && unavailable > 0, "the kill came in the middle: {told}, {unavailable}, {uncertain}");
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_is_killed_is_gone_on_without() {
+    let server = Postgres::start(&[]);
+    let (name, url) = place(&server).await;
+    drop(open(&url).await);
+    support::run(&server, &format!("GRANT ALL ON ALL TABLES IN SCHEMA {name} TO onceward")).await;
+    let pooler = PgBouncer::start(&server, "statement");
+    let store = Arc::new(open(&format!("{}?schema={name}&migrate=off", pooler.url())).await);
+    let mut callers = JoinSet::new();
+    for caller in 0..16_u64 {
+        let store = Arc::clone(&store);
+        callers.spawn(async move {
+            let mut kept = Vec::new();
+            for number in 0..50 {
+                if let Ok(Insert::Kept(record)) = store.insert(id(caller << 16 | number), &claim(1)).await {
+                    kept.push(record);
+                }
+            }
+            kept
+        });
+    }
+    eventually(async || store.load(id(3)).await.unwrap().record.is_some()).await;
+    pooler.kill();
+    pooler.restart();
+    let kept: Vec<_> = within(callers.join_all()).await.into_iter().flatten().collect();
+    eventually(async || store.check().await.is_ok()).await;
+    assert!(!kept.is_empty());
+    for record in kept {
+        assert_eq!(store.load(record.id).await.unwrap().record, Some(record), "told, so there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_not_answered_in_time_is_uncertain_and_its_connection_is_used_no_more() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let store = open(&format!("{url}&call_timeout=300ms&connections=1")).await;
+    let record = inserted(&store, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("SELECT FROM {name}.onceward_records FOR UPDATE")).await.unwrap();
+    let error = within(store.replace(record.id, record.revision, &completion(&record))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Uncertain, "{}", said(&error));
+    eventually(async || store.check().await.is_ok()).await;
+    assert_eq!(store.load(id(1)).await.unwrap().record, Some(record.clone()), "nobody gets another's reply");
+    block.rollback().await.unwrap();
+    // What was sent is carried out by the server once it can be.
+    eventually(async || store.load(id(1)).await.unwrap().record != Some(record.clone())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waited_too_long_for_a_connection_was_not_sent() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let store = Arc::new(open(&format!("{url}&call_timeout=400ms&connections=1&max_queue=1")).await);
+    let record = inserted(&store, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("SELECT FROM {name}.onceward_records FOR UPDATE")).await.unwrap();
+    let (busy, waiting) = (Arc::clone(&store), Arc::clone(&store));
+    let mut calls = JoinSet::new();
+    let put = completion(&record);
+    calls.spawn(async move { busy.replace(record.id, record.revision, &put).await.unwrap_err().kind() });
+    // As soon as the connection is busy, the next call waits and the one after it is too much.
+    eventually(async || {
+        let held: i64 = one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await;
+        held > 0
+    })
+    .await;
+    calls.spawn(async move { waiting.insert(id(2), &claim(1)).await.unwrap_err().kind() });
+    let full = async || match store.insert(id(3), &claim(1)).await {
+        Err(error) => said(&error).contains("1 calls wait already") && error.kind() == ErrorKind::Unavailable,
+        Ok(_) => false,
+    };
+    eventually(full).await;
+    let kinds = within(calls.join_all()).await;
+    assert!(kinds.contains(&ErrorKind::Uncertain) && kinds.contains(&ErrorKind::Unavailable), "{kinds:?}");
+    block.rollback().await.unwrap();
+    eventually(async || store.check().await.is_ok()).await;
+    assert_eq!(store.load(id(2)).await.unwrap().record, None);
+}
+
+async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_not_waited_for_long() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://pay:s3cret@{}/x?sslmode=disable", silent.local_addr().unwrap());
+    let mut settings = onceward_store_postgres::PostgresSettings::from_url(&url).unwrap();
+    settings.call_timeout = Duration::from_millis(100);
+    let opening = onceward_store_postgres::PostgresStore::open(settings);
+    let ended = tokio::time::timeout(Duration::from_millis(500), opening).await;
+    assert!(ended.is_err(), "opening waits longer than a call");
+    let refused = onceward_store_postgres::PostgresSettings::from_url("postgres://pay:s3cret@127.0.0.1:1/x").unwrap();
+    let error = onceward_store_postgres::PostgresStore::open(refused).await.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("s3cret") && error.to_string().contains("refused"), "{error}");
+}

@@ -1,0 +1,112 @@
+//! The tables: made once by however many, by a role with few rights, and never by a build that does not know them.
+
+use onceward_core::store::Store;
+use onceward_store_postgres::{OpenError, PostgresSettings, PostgresStore, migrate};
+use onceward_testkit::server::{PgBouncer, Postgres};
+use onceward_testkit::within;
+use tokio::task::JoinSet;
+
+use crate::sample::{id, inserted, place};
+use crate::support::{self, open};
+
+fn settings(url: &str) -> PostgresSettings {
+    PostgresSettings::from_url(url).unwrap()
+}
+
+async fn refused(url: &str) -> OpenError {
+    PostgresStore::open(settings(url)).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_that_start_at_once_make_the_tables_once() {
+    let server = Postgres::shared();
+    for isolation in ["read committed", "serializable"] {
+        let (name, url) = place(server).await;
+        let sql = format!("ALTER ROLE {name} SET default_transaction_isolation = '{isolation}'");
+        support::run(server, &sql).await;
+        let mut opening = JoinSet::new();
+        for _ in 0..10 {
+            let url = url.clone();
+            opening.spawn(async move { open(&url).await });
+        }
+        let stores = within(opening.join_all()).await;
+        inserted(&stores[0], id(1)).await;
+        for store in &stores {
+            assert!(store.load(id(1)).await.unwrap().record.is_some());
+        }
+        let (client, _) = support::client(&server.url("onceward")).await;
+        let rows = client.query(&format!("SELECT version FROM {name}.onceward_schema"), &[]).await.unwrap();
+        assert_eq!(rows.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn without_migrating_missing_tables_are_an_error_that_says_what_to_run() {
+    let server = Postgres::shared();
+    let (_, url) = place(server).await;
+    let error = refused(&format!("{url}&migrate=off")).await;
+    assert!(matches!(error, OpenError::NotMigrated { found: 0, .. }));
+    assert!(error.to_string().contains("onceward store migrate URL"), "{error}");
+    migrate(&settings(&format!("{url}&migrate=off"))).await.unwrap();
+    migrate(&settings(&url)).await.unwrap();
+    inserted(&open(&format!("{url}&migrate=off")).await, id(1)).await;
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_build_are_refused_and_left_alone() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    drop(open(&url).await);
+    support::run(server, &format!("INSERT INTO {name}.onceward_schema (version) VALUES (99)")).await;
+    let error = refused(&url).await;
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    assert!(migrate(&settings(&url)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_schema_that_is_missing_is_named() {
+    let server = Postgres::shared();
+    let error = refused(&format!("{}?schema=nowhere", server.url("onceward"))).await;
+    assert_eq!(error, OpenError::NoSchema { schema: "nowhere".into() });
+}
+
+#[tokio::test]
+async fn a_role_without_the_right_to_make_tables_is_told_so() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    support::run(server, &format!("REVOKE CREATE ON SCHEMA {name} FROM {name}")).await;
+    let error = refused(&url).await;
+    assert!(matches!(error, OpenError::Migrate { .. }), "{error}");
+    assert!(error.to_string().contains("permission denied"), "{error}");
+}
+
+#[tokio::test]
+async fn tables_are_made_through_a_pooler_in_any_mode() {
+    let server = Postgres::shared();
+    for mode in ["session", "transaction", "statement"] {
+        let (name, _) = place(server).await;
+        let pooler = PgBouncer::start(server, mode);
+        let store = open(&format!("{}?schema={name}", pooler.url())).await;
+        inserted(&store, id(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    let server = Postgres::shared();
+    support::run(server, "CREATE DATABASE narrow ENCODING 'LATIN1' TEMPLATE template0").await;
+    let error = refused(&server.url("onceward").replace("/postgres", "/narrow")).await;
+    assert_eq!(error, OpenError::Encoding { found: "LATIN1".into() });
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_for_its_disk_makes_the_store_not_durable() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    assert!(open(&url).await.traits().durable);
+    for (setting, durable) in [("off", false), ("local", true), ("on", true)] {
+        support::run(server, &format!("ALTER ROLE {name} SET synchronous_commit = {setting}")).await;
+        let traits = open(&url).await.traits();
+        assert_eq!((traits.durable, traits.shared, traits.name), (durable, true, "postgres"), "{setting}");
+    }
+}
