@@ -9,17 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 #[cfg(unix)]
 mod postgres;
 mod redis;
-#[cfg(unix)]
-mod postgres;
-mod redis;
 mod redis_cluster;
 #[cfg(unix)]
 mod watched;
-
-#[cfg(unix)]
-pub use self::postgres::{PgBouncer, Postgres};
-pub use self::redis::RedisServer;
-pub use self::redis_cluster::RedisCluster;
 
 #[cfg(unix)]
 pub use self::postgres::{PgBouncer, Postgres};

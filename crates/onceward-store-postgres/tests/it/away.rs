@@ -90,7 +90,10 @@ async fn a_server_that_is_killed_in_a_burst_loses_nothing_that_was_told_and_writ
                 unavailable += 1;
             }
         }
-        assert!(told > 0 && unavailable > 0, "the kill came in the middle: {told}, {unavailable}, {uncertain}");
+        assert!(
+            told > 0 && unavailable > 0,
+            "the kill came in the middle: {told}, {unavailable}, {uncertain}"
+        );
         store.close().await;
     }
 }
@@ -190,7 +193,11 @@ async fn a_server_that_never_answers_is_not_waited_for_long() {
     let opening = onceward_store_postgres::PostgresStore::open(settings);
     let ended = tokio::time::timeout(Duration::from_millis(500), opening).await;
     assert!(ended.is_err(), "opening waits longer than a call");
-    let refused = onceward_store_postgres::PostgresSettings::from_url("postgres://pay:s3cret@127.0.0.1:1/x").unwrap();
+    let refused =
+        onceward_store_postgres::PostgresSettings::from_url("postgres://pay:s3cret@127.0.0.1:1/x").unwrap();
     let error = onceward_store_postgres::PostgresStore::open(refused).await.unwrap_err();
-    assert!(!format!("{error} {error:?}").contains("s3cret") && error.to_string().contains("refused"), "{error}");
+    assert!(
+        !format!("{error} {error:?}").contains("s3cret") && error.to_string().contains("refused"),
+        "{error}"
+    );
 }
