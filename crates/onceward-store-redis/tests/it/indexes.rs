@@ -1,11 +1,14 @@
 //! Index entries whose record is gone or another one: nobody stumbles over them, and they go.
 
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
 use onceward_core::Store as _;
-use onceward_core::store::{Due, Put};
+use onceward_core::store::{Due, Filter, Put};
 use onceward_testkit::HandClock;
 use onceward_testkit::server::RedisServer;
 
-use crate::sample::{HOUR, claim, completion, id, inserted, key, open_at, swapped};
+use crate::sample::{HOUR, claim, completion, id, inserted, key, open, open_at, swapped};
 
 #[tokio::test]
 async fn entries_without_their_record_go_when_they_are_met() {
@@ -44,6 +47,42 @@ async fn entries_without_their_record_go_when_they_are_met() {
     assert_eq!(store.sweep(1).await.unwrap().tombstones, 1, "record 2 is next");
     assert_eq!(store.due(Due::Wake, 9).await.unwrap().len(), 3);
     assert_eq!(entries(), [4, 3, 3, 1]);
+}
+
+#[tokio::test]
+async fn a_bucket_of_many_records_is_listed_whole_in_pages_of_any_size() {
+    let server = RedisServer::start();
+    let store = open(&server, "?buckets=2").await;
+    let put = claim();
+    let calls = (0..700).map(|it| inserted(&store, id(it * 2), &put));
+    let written: BTreeSet<_> = join_all(calls).await.into_iter().map(|it| it.id).collect();
+    for limit in [1, 40, 256, 300, 1000] {
+        let (mut seen, mut cursor) = (BTreeSet::new(), None);
+        loop {
+            let page = store.list(&Default::default(), cursor, limit).await.unwrap();
+            assert!(page.records.len() <= limit);
+            for record in page.records {
+                assert!(seen.insert(record.id), "listed twice, limit {limit}");
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert!(seen == written, "{} of {} were listed, limit {limit}", seen.len(), written.len());
+    }
+    // Filters that match nothing end, too, page after page.
+    let nothing = Filter { path: Some("/none".into()), ..Filter::default() };
+    let (mut cursor, mut pages) = (None, 0);
+    loop {
+        let page = store.list(&nothing, cursor, 1).await.unwrap();
+        assert_eq!(page.records, []);
+        (cursor, pages) = (page.next, pages + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(pages < 10, "{pages} pages");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::sample::{claim, claim_of, completion, id, inserted, open, said, store
 #[tokio::test(flavor = "multi_thread")]
 async fn without_replicas_nothing_is_told_and_with_them_everything() {
     let primary = RedisServer::start();
-    let store = open(&primary, "?replicas=1&wait=50ms").await;
+    let store = open(&primary, "?replicas=1&wait=400ms").await;
     let error = store.insert(id(1), &claim()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Uncertain);
     assert!(said(&error).contains("0 of 1 replicas"), "{}", said(&error));
@@ -38,7 +38,7 @@ async fn a_replica_that_is_cut_off_loses_what_was_told_without_it_and_nothing_th
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica(&primary);
     let hasty = open(&primary, "").await;
-    let careful = open(&primary, "?replicas=1&wait=50ms").await;
+    let careful = open(&primary, "?replicas=1&wait=400ms").await;
     let before = inserted(&careful, id(1), &claim()).await;
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
     inserted(&hasty, id(2), &claim()).await;

@@ -14,15 +14,15 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts three primaries, and a replica of each `with_replicas`. A node that is silent for a second is taken for
-    /// dead.
+    /// Starts three primaries, and a replica of each `with_replicas`. A node with a replica that is
+    /// silent for a second is taken for dead.
     ///
     /// # Panics
     /// When they do not form a Cluster within 20 s each.
     #[must_use]
     pub fn start(with_replicas: bool) -> Self {
         let count = if with_replicas { 2 * PRIMARIES } else { PRIMARIES };
-        let nodes: Vec<_> = (0..count).map(|_| node()).collect();
+        let nodes: Vec<_> = (0..count).map(|_| node(with_replicas)).collect();
         for (number, primary) in nodes.iter().take(PRIMARIES).enumerate() {
             let (first, end) = (number * SLOTS / PRIMARIES, (number + 1) * SLOTS / PRIMARIES);
             let last = end - 1;
@@ -70,12 +70,14 @@ impl RedisCluster {
     }
 }
 
-fn node() -> RedisServer {
+fn node(with_replicas: bool) -> RedisServer {
     let bus = free_port().to_string();
+    // Without replicas there is nothing to gain from being quick, and on a busy machine something to lose.
+    let timeout_ms = if with_replicas { "1000" } else { "15000" };
     RedisServer::start_with(&[
         ("cluster-enabled", "yes"),
         ("cluster-port", &bus),
-        ("cluster-node-timeout", "1000"),
+        ("cluster-node-timeout", timeout_ms),
         ("cluster-config-file", "nodes.conf"),
     ])
 }
