@@ -257,10 +257,10 @@ impl Engine {
     /// # Errors
     /// The store could not be asked; what was done stays done.
     pub async fn maintain(&self) -> Result<Swept> {
-        // Neither waits for the other to succeed.
-        let swept = self.inner.store.sweep(SWEEP_LIMIT).await;
-        self.inner.release_strays().await?;
-        swept
+        // Neither waits for the other. A caller may be waiting for its key.
+        let sweep = self.inner.store.sweep(SWEEP_LIMIT);
+        let (released, swept) = futures_util::future::join(self.inner.release_strays(), sweep).await;
+        released.and(swept)
     }
 
     /// How long another process may still use a cached answer.

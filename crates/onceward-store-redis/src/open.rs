@@ -100,7 +100,8 @@ impl OpenError {
             | Self::Evicts { .. }
             | Self::NotDurable { .. }
             | Self::Buckets { .. }
-            | Self::Layout { .. } => true,
+            | Self::Layout { .. }
+            | Self::Scheme { .. } => true,
             // A replica may become the primary.
             Self::Unreachable { .. }
             | Self::Unknowable { .. }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::arena::Arena;
+use crate::backend::Backend;
 use crate::book::{Told, count};
 use crate::client::Client;
 use crate::ledger::Kind;
@@ -26,6 +27,8 @@ const TRIES: u32 = 40;
 
 /// For so long an operation may be unresolved though nothing went wrong that the harness did: the machine was busy.
 const DOUBT: Duration = ms(1_500);
+/// The same where each write waits for another process and its disk.
+const DOUBT_OF_SERVERS: Duration = ms(5_000);
 
 /// One caller.
 pub(crate) struct Caller<'a> {
@@ -238,7 +241,11 @@ impl<'a> Caller<'a> {
                         return;
                     }
                     let since = *doubtful.get_or_insert_with(now);
-                    if now() - since > DOUBT {
+                    let doubt = match arena.store {
+                        Backend::Embedded { .. } => DOUBT,
+                        Backend::Server(_) => DOUBT_OF_SERVERS,
+                    };
+                    if now() - since > doubt {
                         let what = "it is unresolved, and nothing happened that could explain it".to_owned();
                         return arena.book.blame("unresolved", what, Some(op.name()));
                     }

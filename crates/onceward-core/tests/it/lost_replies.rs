@@ -146,6 +146,23 @@ async fn a_dropped_maintain_forgets_no_stray() {
     }
 }
 
+#[tokio::test]
+async fn a_stray_is_released_while_a_sweep_takes_its_time() {
+    let world = World::new().await;
+    let attempt = pay(&world.engine).await;
+    let gate = world.store.gate_after(Op::Insert, 1);
+    leave_at(&world, &attempt, &gate).await;
+    let slow = world.store.gate_before(Op::Sweep, 1);
+    let mut rounds = JoinSet::new();
+    let engine = world.engine.clone();
+    rounds.spawn(async move { engine.maintain().await });
+    slow.reached().await;
+    let state = async || world.record(attempt.record_id()).await.map(|it| it.state.clone());
+    eventually(async || state().await == Some(State::Released)).await;
+    slow.open();
+    within(rounds.join_next()).await.unwrap().unwrap().unwrap();
+}
+
 /// Begins, and leaves while the call stands at `gate`.
 async fn leave_at(world: &World, attempt: &onceward_core::Attempt, gate: &onceward_testkit::Gate) {
     let mut begins = JoinSet::new();
