@@ -32,6 +32,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
 /// The short lane of `cargo xtask test`.
 pub(crate) fn lane() -> Result<(), String> {
     debian::need("strace", "strace")?;
+    debian::need_servers()?;
     let broken = built(&["--features", "mutants"], "onceward-mutants")?;
     harness("mutants", &broken, &[])?;
     let gateway = built(&["--features", STORES], "onceward")?;

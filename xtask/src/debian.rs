@@ -1,6 +1,6 @@
 //! Programs that a fresh Debian machine lacks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::said;
@@ -24,7 +24,16 @@ pub(crate) fn need(program: &str, package: &str) -> Result<(), String> {
     if is_there(program) { Ok(()) } else { Err(asked) }
 }
 
+/// The servers of which tests start private ones.
+pub(crate) fn need_servers() -> Result<(), String> {
+    let servers = [("postgres", "postgresql"), ("pgbouncer", "pgbouncer"), ("redis-server", "redis-server")];
+    servers.into_iter().try_for_each(|(program, package)| need(program, package))
+}
+
+/// On the path, or where Debian puts servers.
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    let postgres = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let servers = postgres.map(|it| it.path().join("bin")).chain([PathBuf::from("/usr/sbin")]);
+    std::env::split_paths(&path).chain(servers).any(|folder| folder.join(program).is_file())
 }

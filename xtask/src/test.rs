@@ -1,9 +1,10 @@
 //! The whole check.
 
 use crate::run::{cargo, cargo_with, has_subcommand};
-use crate::{crash, deny, tidy};
+use crate::{crash, debian, deny, tidy};
 
 pub(crate) fn run() -> Result<(), String> {
+    debian::need_servers()?;
     cargo(&["fmt", "--all", "--check"])?;
     tidy::run()?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"])?;
