@@ -355,12 +355,36 @@ mod tests {
         assert!(check("memory:").is_ok());
         assert!(check("memory:x").is_err());
         assert!(check("embedded:./data?durability=relaxed").is_ok());
-        for bad in ["", "postgres://h/db", "embedded:", "./data"] {
+        for bad in ["", "sqlite://h/db", "embedded:", "./data"] {
             let message = check(bad).unwrap_err().to_string();
             assert!(message.contains("embedded:"), "{bad}: {message}");
         }
         assert_eq!(directory("embedded:/a/b?lock_wait=1s"), Some("/a/b".into()));
         assert_eq!(directory("memory:"), None);
+    }
+
+    #[test]
+    fn a_store_that_this_build_has_not_is_refused_with_the_feature_that_adds_it() {
+        for (scheme, feature, is_built) in [
+            ("postgres", "postgres", cfg!(feature = "postgres")),
+            ("postgresql", "postgres", cfg!(feature = "postgres")),
+            ("redis", "redis", cfg!(feature = "redis")),
+            ("redis-cluster", "redis", cfg!(feature = "redis")),
+        ] {
+            let checked = check(&format!(
+                "{scheme}://me:hunter2@127.0.0.1:1/{}",
+                if scheme == "redis-cluster" { "" } else { "0" }
+            ));
+            if is_built {
+                assert!(checked.is_ok(), "{scheme}: {checked:?}");
+            } else {
+                let said = checked.unwrap_err().to_string();
+                assert!(
+                    said.contains(&format!("--features {feature}")) && !said.contains("hunter2"),
+                    "{said}"
+                );
+            }
+        }
     }
 
     #[tokio::test]
@@ -423,7 +447,7 @@ mod tests {
     #[tokio::test]
     async fn what_no_waiting_cures_fails_at_once() {
         let clock = || Arc::new(SystemClock);
-        for bad in ["postgres://h/db", "memory:x", "embedded:/x?durability=maybe"] {
+        for bad in ["sqlite://h/db", "memory:x", "embedded:/x?durability=maybe"] {
             assert!(open_when_possible(bad, clock()).await.is_err(), "{bad}");
         }
         let directory = tempfile::tempdir().unwrap();

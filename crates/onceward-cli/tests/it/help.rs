@@ -7,7 +7,7 @@ use crate::snapshot::assert_snapshot;
 
 #[test]
 fn the_help_of_every_verb_is_as_stored() {
-    let verbs: [&[&str]; 13] = [
+    let verbs: [&[&str]; 15] = [
         &[],
         &["gateway"],
         &["keys"],
@@ -15,6 +15,8 @@ fn the_help_of_every_verb_is_as_stored() {
         &["keys", "show"],
         &["keys", "resolve"],
         &["keys", "remove"],
+        &["store"],
+        &["store", "migrate"],
         &["doctor"],
         &["demo"],
         &["demo", "upstream"],

@@ -12,22 +12,52 @@ use crate::process::{Gateway, Place, onceward, run};
 use crate::upstream::Upstream;
 use crate::wait::until;
 
-/// A server of its own, and what its store is called.
-struct Server {
-    url: String,
-    _process: Box<dyn std::any::Any>,
+/// A server of its own.
+enum Server {
+    #[cfg(feature = "postgres")]
+    Postgres(onceward_testkit::server::Postgres),
+    #[cfg(feature = "redis")]
+    Redis(onceward_testkit::server::RedisServer),
+}
+
+impl Server {
+    /// What its store is called.
+    fn url(&self) -> String {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.url("onceward"),
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => server.url(),
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.kill(),
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => server.kill(),
+        }
+    }
+
+    fn start_again(&mut self) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.restart(),
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => server.start_again(),
+        }
+    }
 }
 
 #[cfg(feature = "postgres")]
 fn postgres() -> Server {
-    let server = onceward_testkit::server::Postgres::start(&[]);
-    Server { url: server.url("onceward"), _process: Box::new(server) }
+    Server::Postgres(onceward_testkit::server::Postgres::start(&[]))
 }
 
 #[cfg(feature = "redis")]
 fn redis() -> Server {
-    let server = onceward_testkit::server::RedisServer::start();
-    Server { url: server.url(), _process: Box::new(server) }
+    Server::Redis(onceward_testkit::server::RedisServer::start())
 }
 
 /// Three gateways before one upstream.
@@ -35,14 +65,14 @@ struct Shop {
     upstream: Upstream,
     place: Place,
     gateways: Vec<Gateway>,
-    _server: Server,
+    server: Server,
 }
 
 fn shop(server: Server, with: impl FnOnce(Place) -> Place) -> Shop {
     let upstream = Upstream::start();
-    let place = with(Place::before(&upstream.url()).with_store(&server.url));
+    let place = with(Place::before(&upstream.url()).with_store(&server.url()));
     let gateways = (0..3).map(|_| place.start()).collect();
-    Shop { upstream, place, gateways, _server: server }
+    Shop { upstream, place, gateways, server }
 }
 
 /// The answer once the operation is no longer in progress, asked for at one gateway after the other.
@@ -192,6 +222,34 @@ fn a_removed_key_is_not_run_while_another_gateway_may_replay_it(server: Server) 
     assert_eq!(get("/readyz").send(shop.gateways[2].admin).unwrap().status, 200);
 }
 
+/// While the server is away, operations are refused and everything else is served, also by a gateway that starts then.
+fn a_server_that_is_away_costs_refusals_and_no_restart(server: Server) {
+    let mut shop = shop(server, |it| it);
+    let first = shop.gateways[0].ask(&pay("before"));
+    first.assert_first();
+    shop.server.kill();
+    shop.gateways[0].ask(&pay("meanwhile")).assert_problem(503, "store-unavailable");
+    shop.gateways[1] = shop.place.start();
+    shop.gateways[1].ask(&pay("meanwhile")).assert_problem(503, "store-unavailable");
+    assert_eq!(shop.gateways[1].ask(&get("/payments")).status, 201, "no operation");
+    let mut doctor = onceward(shop.place.folder());
+    doctor.args(["doctor", "--upstream", &shop.upstream.url(), "--store", &shop.server.url()]);
+    let said = run(&mut doctor).with_code(1).stdout;
+    assert!(said.contains("cannot be opened") && said.contains("cannot be reached"), "{said}");
+    shop.server.start_again();
+    for (at, key) in ["x", "y", "meanwhile"].into_iter().enumerate() {
+        until("the gateway has its store again", || {
+            Some(shop.gateways[at].ask(&pay(key))).filter(|it| it.status == 201)
+        });
+        assert_eq!(shop.upstream.effects(key).len(), 1);
+    }
+    for gateway in &shop.gateways {
+        gateway.ask(&pay("before")).assert_replay_of(&first);
+    }
+    let said = run(&mut doctor);
+    assert!(said.stdout.contains("answers"), "{said:?}");
+}
+
 /// Makes the tests of one kind of server.
 macro_rules! over {
     ($name:ident, $server:expr) => {
@@ -204,6 +262,7 @@ macro_rules! over {
                 what_a_killed_gateway_leaves_is_unresolved_for_all_and_resolved_by_any
                 a_rolling_restart_under_load_loses_nothing
                 a_removed_key_is_not_run_while_another_gateway_may_replay_it
+                a_server_that_is_away_costs_refusals_and_no_restart
             }
         }
     };
@@ -217,6 +276,28 @@ macro_rules! over {
     };
 }
 use over;
+
+#[cfg(feature = "postgres")]
+#[test]
+fn tables_are_made_ahead_where_gateways_may_not() {
+    let mut server = postgres();
+    let upstream = Upstream::start();
+    let place = Place::before(&upstream.url()).with_store(&format!("{}?migrate=off", server.url()));
+    let ended = run(&mut place.command()).with_code(4);
+    assert!(ended.stderr.contains("onceward store migrate"), "{}", ended.stderr);
+    let migrate = |url: &str| run(onceward(place.folder()).args(["store", "migrate", url]));
+    for _ in 0..2 {
+        assert_eq!(migrate(&server.url()).with_code(0).stdout, "the tables are those of this version\n");
+    }
+    place.start().ask(&pay("k")).assert_first();
+    server.kill();
+    let secret = server.url().replace("onceward@", "onceward:hunter2@");
+    let ended = migrate(&secret).with_code(4);
+    assert!(ended.stderr.contains("reach") && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    let ended = migrate(&format!("{secret}?nonsense=1")).with_code(2);
+    assert!(ended.stderr.contains("nonsense") && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    assert_eq!(migrate("memory:").with_code(0).stdout, "this store has no tables to bring up to date\n");
+}
 
 #[cfg(feature = "postgres")]
 over!(postgres, super::postgres());
