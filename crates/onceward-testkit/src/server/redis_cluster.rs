@@ -79,5 +79,6 @@ fn node(with_replicas: bool) -> RedisServer {
         ("cluster-port", &bus),
         ("cluster-node-timeout", timeout_ms),
         ("cluster-config-file", "nodes.conf"),
+        ("cluster-require-full-coverage", "no"),
     ])
 }
