@@ -134,13 +134,13 @@ async fn a_slot_that_moves_is_followed() {
     let at = slot.parse::<usize>().unwrap() * 3 / 16_384;
     let (from, to) = (&cluster.nodes[at], &cluster.nodes[(at + 1) % 3]);
     let (from_id, to_id) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
-    to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
-    from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
+    assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
     let port = to.port().to_string();
     let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
     assert!(keys.lines().count() >= 4, "{keys}");
     for (number, key) in keys.lines().enumerate() {
-        from.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        assert_eq!(from.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]), "OK");
         // Half of the keys are here and half there: nothing can be done, or it is done well.
         match store.load(id(7)).await {
             Ok(loaded) => assert_eq!(loaded.record.unwrap().listing.key, "7", "after {number} keys"),
@@ -153,7 +153,7 @@ async fn a_slot_that_moves_is_followed() {
     let told = store.replace(id(7), record.revision, &completion(&record)).await;
     assert_eq!(told.unwrap_err().kind(), ErrorKind::Unavailable);
     for node in [to, from, &cluster.nodes[(at + 2) % 3]] {
-        node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
     }
     let done = sample::swapped(&store, &record, &completion(&record)).await;
     assert_eq!(stored(&store, id(7)).await, Some(done));

@@ -45,6 +45,7 @@ impl RedisCluster {
             replica.until(&["CLUSTER", "REPLICATE", &id], "OK");
         }
         for node in &nodes {
+            node.until(&["CLUSTER", "INFO"], &format!("cluster_slots_ok:{SLOTS}"));
             node.until(&["CLUSTER", "INFO"], "cluster_state:ok");
         }
         for replica in nodes.iter().skip(PRIMARIES) {
