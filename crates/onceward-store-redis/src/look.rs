@@ -63,16 +63,26 @@ impl RedisStore {
     async fn passed(&self, what: Agenda, limit: usize) -> Result<(Timestamp, Vec<RecordId>, bool)> {
         let ask = limit.to_string();
         let script = &self.route.scripts().due;
-        let told = try_join_all(self.buckets.all().iter().map(async |bucket| {
+        let told = join_all(self.buckets.all().iter().map(async |bucket| {
             let keys = [bucket.index(what)];
-            reply::due(self.route.call(bucket, script, Needs::Nothing, &keys, &[ask.as_bytes()]).await?)
+            let arguments = [ask.as_bytes()];
+            reply::due(self.route.call(bucket, script, Needs::Nothing, &keys, &arguments).await?)
         }));
-        let mut passed = Vec::new();
+        let (mut passed, mut failed) = (Vec::new(), None);
         // The earliest time that was told: what is judged by it has passed everywhere.
         let mut now = Timestamp::MAX;
-        for (told, some) in told.await? {
-            now = now.min(told);
-            passed.extend(some);
+        for told in told.await {
+            match told {
+                Ok((told, some)) => {
+                    now = now.min(told);
+                    passed.extend(some);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        // A node that is away does not hold up what is to be done on the others.
+        if let Some(error) = failed.filter(|_| now == Timestamp::MAX) {
+            return Err(error);
         }
         let more = passed.len() >= limit;
         passed.sort_unstable();

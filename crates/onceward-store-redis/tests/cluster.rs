@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use onceward_core::store::Insert;
-use onceward_core::{Clock as _, ErrorKind, RecordId, Store};
+use onceward_core::store::{Due, Filter, Insert, Put};
+use onceward_core::{Clock as _, ErrorKind, Policy, RecordId, State, Store};
 use onceward_store_redis::{Durability, RedisSettings, RedisStore, TimeSource};
 use onceward_testkit::conformance::{self, Fixture};
 use onceward_testkit::server::RedisCluster;
@@ -133,13 +134,13 @@ async fn a_slot_that_moves_is_followed() {
     let at = slot.parse::<usize>().unwrap() * 3 / 16_384;
     let (from, to) = (&cluster.nodes[at], &cluster.nodes[(at + 1) % 3]);
     let (from_id, to_id) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
-    to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
-    from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
+    assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
     let port = to.port().to_string();
     let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
     assert!(keys.lines().count() >= 4, "{keys}");
     for (number, key) in keys.lines().enumerate() {
-        from.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        assert_eq!(from.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]), "OK");
         // Half of the keys are here and half there: nothing can be done, or it is done well.
         match store.load(id(7)).await {
             Ok(loaded) => assert_eq!(loaded.record.unwrap().listing.key, "7", "after {number} keys"),
@@ -152,7 +153,7 @@ async fn a_slot_that_moves_is_followed() {
     let told = store.replace(id(7), record.revision, &completion(&record)).await;
     assert_eq!(told.unwrap_err().kind(), ErrorKind::Unavailable);
     for node in [to, from, &cluster.nodes[(at + 2) % 3]] {
-        node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
     }
     let done = sample::swapped(&store, &record, &completion(&record)).await;
     assert_eq!(stored(&store, id(7)).await, Some(done));
@@ -181,7 +182,7 @@ async fn a_primary_that_is_killed_under_load_costs_nothing_that_a_replica_had_co
                     Ok(other) => panic!("the place is vacant, but: {other:?}"),
                     Err(error) => {
                         calls.push((id, name, Err(error.kind())));
-                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                        tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 }
                 told.fetch_add(1, Ordering::Relaxed);
@@ -227,6 +228,39 @@ async fn a_primary_that_is_killed_under_load_costs_nothing_that_a_replica_had_co
     println!("{kept} kept, {uncertain} uncertain, {refused} refused");
     assert!(kept > 500 && uncertain + refused > 0, "the failover was missed");
     drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_away_holds_up_nobody_on_the_others() {
+    let mut cluster = RedisCluster::start(false);
+    let store = open(&cluster, "").await;
+    let put = Put { wake_after: Some(Duration::ZERO), ..claim_of(1) };
+    let policy = Policy { retention: Duration::ZERO, ..put.policy };
+    for number in 0..64 {
+        let running = sample::inserted(&store, id(number), &Put { policy, ..put.clone() }).await;
+        let done = Put { policy, wake_after: Some(Duration::ZERO), ..completion(&running) };
+        sample::swapped(&store, &running, &done).await;
+    }
+    cluster.nodes[1].kill();
+    let (mut away, mut there) = (0, 0);
+    for number in 0..64 {
+        match store.load(id(number)).await {
+            Ok(loaded) => there += u64::from(loaded.record.is_some()),
+            Err(_) => away += 1,
+        }
+    }
+    assert!(away > 10 && away + there == 64, "{away} away, {there} there");
+    let due = store.due(Due::Wake, 100).await.unwrap();
+    assert_eq!(due.len() as u64, there);
+    assert_eq!(store.sweep(100).await.unwrap().tombstones, there);
+    cluster.nodes[1].start_again();
+    // Its own are swept as soon as it is back.
+    eventually(async || {
+        let _ = store.sweep(100).await;
+        let all = store.list(&Filter::default(), None, 100).await;
+        all.is_ok_and(|it| it.records.len() == 64 && it.records.iter().all(|it| it.state == State::Tombstone))
+    })
+    .await;
 }
 
 #[tokio::test]

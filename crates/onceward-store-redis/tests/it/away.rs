@@ -15,6 +15,11 @@ use crate::sample::{
     HOUR, claim, claim_of, completion, id, inserted, key, open, open_at, said, stored, swapped,
 };
 
+/// A server whose answers wait for no disk, for tests that are about time.
+fn unsynced() -> RedisServer {
+    RedisServer::start_with(&[("appendfsync", "no")])
+}
+
 async fn answers(store: &RedisStore) {
     eventually(async || store.check().await.is_ok()).await;
 }
@@ -105,7 +110,7 @@ async fn a_kill_in_the_middle_of_a_burst_loses_nothing_that_was_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_makes_calls_uncertain_and_no_reply_goes_to_another_call() {
-    let server = RedisServer::start();
+    let server = unsynced();
     let store = Arc::new(open(&server, "?call_timeout=800ms&wait=100ms").await);
     inserted(&store, id(0), &claim_of(0)).await;
     for round in 0..2_u16 {
@@ -138,7 +143,7 @@ async fn a_server_that_hangs_makes_calls_uncertain_and_no_reply_goes_to_another_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_is_found_out_while_nobody_calls() {
-    let server = RedisServer::start();
+    let server = unsynced();
     let store = open(&server, "?call_timeout=800ms&wait=100ms").await;
     server.pause();
     eventually(async || store.server_version().is_none()).await;

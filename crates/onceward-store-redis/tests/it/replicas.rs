@@ -13,7 +13,7 @@ use crate::sample::{claim, claim_of, completion, id, inserted, open, said, store
 #[tokio::test(flavor = "multi_thread")]
 async fn without_replicas_nothing_is_told_and_with_them_everything() {
     let primary = RedisServer::start();
-    let store = open(&primary, "?replicas=1&wait=400ms").await;
+    let store = open(&primary, "?replicas=1&wait=100ms").await;
     let error = store.insert(id(1), &claim()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Uncertain);
     assert!(said(&error).contains("0 of 1 replicas"), "{}", said(&error));
@@ -22,7 +22,7 @@ async fn without_replicas_nothing_is_told_and_with_them_everything() {
     assert_eq!(store.insert(id(1), &claim()).await.unwrap_err().kind(), ErrorKind::Uncertain);
 
     let replica = RedisServer::start_replica(&primary);
-    eventually(async || store.check().await.is_ok()).await;
+    let store = open(&primary, "?replicas=1&wait=4s").await;
     let record = stored(&store, id(1)).await.unwrap();
     let done = swapped(&store, &record, &completion(&record)).await;
     // What was told is there when the replica takes over.
@@ -38,8 +38,10 @@ async fn a_replica_that_is_cut_off_loses_what_was_told_without_it_and_nothing_th
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica(&primary);
     let hasty = open(&primary, "").await;
-    let careful = open(&primary, "?replicas=1&wait=400ms").await;
-    let before = inserted(&careful, id(1), &claim()).await;
+    // A busy machine may take its time; who shall wait in vain need not wait long.
+    let patient = open(&primary, "?replicas=1&wait=4s").await;
+    let careful = open(&primary, "?replicas=1&wait=100ms").await;
+    let before = inserted(&patient, id(1), &claim()).await;
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
     inserted(&hasty, id(2), &claim()).await;
     let told = careful.insert(id(3), &claim()).await;
@@ -56,7 +58,7 @@ async fn a_replica_that_is_cut_off_loses_what_was_told_without_it_and_nothing_th
 async fn calls_wait_for_replicas_together() {
     let primary = RedisServer::start();
     let _replica = RedisServer::start_replica(&primary);
-    let store = Arc::new(open(&primary, "?replicas=1&wait=1s").await);
+    let store = Arc::new(open(&primary, "?replicas=1&wait=4s").await);
     primary.cli(&["SCRIPT", "FLUSH"]);
     let mut callers = JoinSet::new();
     for number in 0..500_u16 {

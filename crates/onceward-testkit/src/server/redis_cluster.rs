@@ -45,6 +45,7 @@ impl RedisCluster {
             replica.until(&["CLUSTER", "REPLICATE", &id], "OK");
         }
         for node in &nodes {
+            node.until(&["CLUSTER", "INFO"], &format!("cluster_slots_ok:{SLOTS}"));
             node.until(&["CLUSTER", "INFO"], "cluster_state:ok");
         }
         for replica in nodes.iter().skip(PRIMARIES) {
@@ -79,5 +80,6 @@ fn node(with_replicas: bool) -> RedisServer {
         ("cluster-port", &bus),
         ("cluster-node-timeout", timeout_ms),
         ("cluster-config-file", "nodes.conf"),
+        ("cluster-require-full-coverage", "no"),
     ])
 }
