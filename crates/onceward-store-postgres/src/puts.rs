@@ -98,7 +98,11 @@ pub(crate) fn inserts<'a>(puts: &[(RecordId, &'a Put)], ids: &'a [RecordId]) -> 
 }
 
 /// The 24 columns that `replace.sql` takes.
-pub(crate) fn replaces<'a>(puts: &[(RecordId, &'a Put)], ids: &'a [RecordId], seen: &[Revision]) -> Values<'a> {
+pub(crate) fn replaces<'a>(
+    puts: &[(RecordId, &'a Put)],
+    ids: &'a [RecordId],
+    seen: &[Revision],
+) -> Values<'a> {
     let mut to = inserts(puts, ids);
     // No row has a negative revision: one that no column can hold was never told.
     column(&mut to, seen, Type::INT8_ARRAY, |it| i64::try_from(it.0).unwrap_or(-1));

@@ -161,7 +161,11 @@ impl Queue {
         inner.waiting.push_back((ask, ticket));
         let someone_is_idle = inner.idle > 0;
         drop(inner);
-        if someone_is_idle { self.work.notify_one() } else { self.more.notify_one() }
+        if someone_is_idle {
+            self.work.notify_one()
+        } else {
+            self.more.notify_one()
+        }
         Ok(())
     }
 

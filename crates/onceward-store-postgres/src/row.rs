@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use onceward_core::record::RULES;
 use onceward_core::{
-    Answer, Error, ErrorKind, Fence, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, Result,
-    Revision, State, Timestamp, Unresolved,
+    Answer, Error, ErrorKind, Fence, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId,
+    Result, Revision, State, Timestamp, Unresolved,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;

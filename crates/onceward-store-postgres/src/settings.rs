@@ -51,7 +51,9 @@ pub enum SettingsError {
     #[error("the store URL does not begin with `postgres://`; write `postgres://user@host/database`")]
     Scheme,
     /// No host.
-    #[error("the store URL names no host; write `postgres://user@host/database`, or `?host=/folder` for a socket")]
+    #[error(
+        "the store URL names no host; write `postgres://user@host/database`, or `?host=/folder` for a socket"
+    )]
     Host,
     /// A parameter that does not exist.
     #[error("the store URL has an unknown parameter `{name}`; there are {KNOWN}")]
@@ -176,16 +178,17 @@ impl PostgresSettings {
         match name {
             "schema" => {
                 let good = !value.is_empty() && value.len() <= 63 && !value.contains('\0');
-                self.schema =
-                    Some(good.then(|| value.to_owned()).ok_or_else(|| wrong("schema", "the name of a schema"))?);
+                self.schema = Some(
+                    good.then(|| value.to_owned()).ok_or_else(|| wrong("schema", "the name of a schema"))?,
+                );
             }
             "connections" => {
                 self.connections = count(value, CONNECTIONS_MAX)
                     .ok_or_else(|| wrong("connections", "a whole number from 1 to 64"))?;
             }
             "max_queue" => {
-                self.max_queue =
-                    count(value, QUEUE_MAX).ok_or_else(|| wrong("max_queue", "a whole number from 1 to 65536"))?;
+                self.max_queue = count(value, QUEUE_MAX)
+                    .ok_or_else(|| wrong("max_queue", "a whole number from 1 to 65536"))?;
             }
             "call_timeout" => {
                 let timeout = humantime::parse_duration(value).ok();

@@ -60,8 +60,10 @@ pub enum OpenError {
         /// Its encoding.
         found: String,
     },
-    /// The schema in the URL does not exist.
-    #[error("there is no schema `{schema}`; make it with `CREATE SCHEMA`, owned by the user in the store URL")]
+    /// The schema in the URL does not exist, or, where the URL names none, none that the user's `search_path` names.
+    #[error(
+        "there is no schema `{schema}`; make one with `CREATE SCHEMA`, owned by the user in the store URL"
+    )]
     NoSchema {
         /// The schema.
         schema: String,
@@ -78,7 +80,9 @@ pub enum OpenError {
         known: i32,
     },
     /// A newer build changed the tables.
-    #[error("the tables are at step {found}, which a newer build made; this build knows step {known}: update it")]
+    #[error(
+        "the tables are at step {found}, which a newer build made; this build knows step {known}: update it"
+    )]
     Newer {
         /// The step of the tables.
         found: i32,
@@ -121,7 +125,7 @@ async fn connect(
     if !settings.migrate {
         return Err(OpenError::NotMigrated { found, known: schema::KNOWN });
     }
-    schema::migrate(&mut link, sql, settings, deadline).await?;
+    schema::migrate(&mut link, settings, deadline).await?;
     let found = schema::version(&mut link, sql, deadline).await?;
     if schema::judge(found)? {
         return Ok((link, server));
@@ -191,12 +195,7 @@ impl PostgresStore {
     }
 
     /// Sends a call and waits for its answer, for as long as one call may take.
-    async fn ask<T>(
-        &self,
-        doing: &'static str,
-        reads: bool,
-        ask: impl FnOnce(Reply<T>) -> Ask,
-    ) -> Result<T> {
+    async fn ask<T>(&self, doing: &'static str, reads: bool, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         self.queue.push(ask(reply), ticket.clone())?;

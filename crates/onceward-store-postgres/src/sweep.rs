@@ -71,8 +71,7 @@ impl Over {
     fn removals(&self) -> Option<Values<'static>> {
         let ids: Vec<_> = self.remove.iter().map(|it| it.0.as_bytes().to_vec()).collect();
         let seen: Vec<_> = self.remove.iter().map(|it| number(it.1)).collect();
-        let values: Values<'_> =
-            vec![(Box::new(ids), Type::BYTEA_ARRAY), (Box::new(seen), Type::INT8_ARRAY)];
+        let values: Values<'_> = vec![(Box::new(ids), Type::BYTEA_ARRAY), (Box::new(seen), Type::INT8_ARRAY)];
         (!self.remove.is_empty()).then_some(values)
     }
 

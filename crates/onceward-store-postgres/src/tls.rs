@@ -70,7 +70,8 @@ enum Trust {
 
 fn client(trust: Trust) -> Result<ClientConfig, Box<dyn std::error::Error>> {
     let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let config =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let config = match trust {
         Trust::Named(roots) => config.with_root_certificates(roots),
         Trust::Anybody => {

@@ -73,7 +73,9 @@ impl Worker {
     async fn serve(&self, link: &mut Link) -> Option<Cause> {
         loop {
             let Some(taken) = link.meanwhile(self.queue.take()).await else {
-                return Some(link.ended().cloned().unwrap_or_else(|| Cause("the connection ended".to_owned())));
+                return Some(
+                    link.ended().cloned().unwrap_or_else(|| Cause("the connection ended".to_owned())),
+                );
             };
             let batch = taken?;
             let deadline = Instant::now() + self.call_timeout;

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn an_answer_reads_back_from_what_a_store_keeps() {
-        for answer in [Answer::new("http", ""), Answer::new("http", noise(9)), Answer::new("http", text(5000)).packed()]
+        for answer in
+            [Answer::new("http", ""), Answer::new("http", noise(9)), Answer::new("http", text(5000)).packed()]
         {
             let (bytes, packed_len) = answer.stored();
             assert_eq!(bytes.len(), answer.stored_len());

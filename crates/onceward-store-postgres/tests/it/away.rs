@@ -90,7 +90,10 @@ async fn a_server_that_is_killed_in_a_burst_loses_nothing_that_was_told_and_writ
                 unavailable += 1;
             }
         }
-        assert!(told > 0 && unavailable > 0, "the kill came in the middle: {told}, {unavailable}, {uncertain}");
+        assert!(
+            told > 0 && unavailable > 0,
+            "the kill came in the middle: {told}, {unavailable}, {uncertain}"
+        );
         store.close().await;
     }
 }
@@ -157,24 +160,36 @@ async fn a_call_that_waited_too_long_for_a_connection_was_not_sent() {
     let (busy, waiting) = (Arc::clone(&store), Arc::clone(&store));
     let mut calls = JoinSet::new();
     let put = completion(&record);
-    calls.spawn(async move { busy.replace(record.id, record.revision, &put).await.unwrap_err().kind() });
+    calls.spawn(async move {
+        (busy.replace(record.id, record.revision, &put).await.unwrap_err().kind(), false)
+    });
     // As soon as the connection is busy, the next call waits and the one after it is too much.
     eventually(async || {
         let held: i64 = one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await;
         held > 0
     })
     .await;
-    calls.spawn(async move { waiting.insert(id(2), &claim(1)).await.unwrap_err().kind() });
-    let full = async || match store.insert(id(3), &claim(1)).await {
-        Err(error) => said(&error).contains("1 calls wait already") && error.kind() == ErrorKind::Unavailable,
-        Ok(_) => false,
-    };
-    eventually(full).await;
-    let kinds = within(calls.join_all()).await;
-    assert!(kinds.contains(&ErrorKind::Uncertain) && kinds.contains(&ErrorKind::Unavailable), "{kinds:?}");
+    for number in 2..12 {
+        let waiting = Arc::clone(&waiting);
+        calls.spawn(async move {
+            let error = waiting.insert(id(number), &claim(1)).await.unwrap_err();
+            (error.kind(), said(&error).contains("1 calls wait already"))
+        });
+    }
+    // One was sent; one of the ten waited, and nine were too many.
+    let told = within(calls.join_all()).await;
+    let of = |it| told.iter().filter(|told| **told == it).count();
+    let counts = (
+        of((ErrorKind::Uncertain, false)),
+        of((ErrorKind::Unavailable, false)),
+        of((ErrorKind::Unavailable, true)),
+    );
+    assert_eq!(counts, (1, 1, 9), "{told:?}");
     block.rollback().await.unwrap();
     eventually(async || store.check().await.is_ok()).await;
-    assert_eq!(store.load(id(2)).await.unwrap().record, None);
+    for number in 2..12 {
+        assert_eq!(store.load(id(number)).await.unwrap().record, None);
+    }
 }
 
 async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {
@@ -190,7 +205,11 @@ async fn a_server_that_never_answers_is_not_waited_for_long() {
     let opening = onceward_store_postgres::PostgresStore::open(settings);
     let ended = tokio::time::timeout(Duration::from_millis(500), opening).await;
     assert!(ended.is_err(), "opening waits longer than a call");
-    let refused = onceward_store_postgres::PostgresSettings::from_url("postgres://pay:s3cret@127.0.0.1:1/x").unwrap();
+    let refused =
+        onceward_store_postgres::PostgresSettings::from_url("postgres://pay:s3cret@127.0.0.1:1/x").unwrap();
     let error = onceward_store_postgres::PostgresStore::open(refused).await.unwrap_err();
-    assert!(!format!("{error} {error:?}").contains("s3cret") && error.to_string().contains("refused"), "{error}");
+    assert!(
+        !format!("{error} {error:?}").contains("s3cret") && error.to_string().contains("refused"),
+        "{error}"
+    );
 }

@@ -167,7 +167,12 @@ impl Injected {
     async fn store(&self) -> Arc<dyn Store> {
         // No `schema=`: the path of the role leads there.
         let store = Arc::new(open(&Postgres::shared().url(&self.name)).await);
-        Arc::new(Ticking { store, time: self.time.clone(), name: self.name.clone(), hand: Arc::clone(&self.hand) })
+        Arc::new(Ticking {
+            store,
+            time: self.time.clone(),
+            name: self.name.clone(),
+            hand: Arc::clone(&self.hand),
+        })
     }
 }
 

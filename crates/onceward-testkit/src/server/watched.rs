@@ -113,7 +113,8 @@ impl Owner {
 
     /// A new folder of this user. The keeper removes it.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
-        let folder = tempfile::Builder::new().prefix(name).tempdir_in(memory()).expect("a folder can be made");
+        let folder =
+            tempfile::Builder::new().prefix(name).tempdir_in(memory()).expect("a folder can be made");
         self.gets(folder.path());
         folder.keep()
     }
