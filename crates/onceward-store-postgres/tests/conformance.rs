@@ -21,11 +21,13 @@ mod own_clock {
 
 mod serializable {
     use super::*;
-    onceward_testkit::store_conformance!(Own::new("serializable"), threads = 1);
+    onceward_testkit::store_reference!(Own::new("serializable"), runs = 5);
+    onceward_testkit::store_history!(Own::new("serializable"), runs = 2);
 }
 
 mod repeatable_read {
     use super::*;
+    onceward_testkit::store_reference!(Own::new("repeatable read"), runs = 5);
     onceward_testkit::store_history!(Own::new("repeatable read"), runs = 2);
 }
 

@@ -160,9 +160,9 @@ async fn a_call_that_waited_too_long_for_a_connection_was_not_sent() {
     let (busy, waiting) = (Arc::clone(&store), Arc::clone(&store));
     let mut calls = JoinSet::new();
     let put = completion(&record);
-    calls.spawn(async move {
-        (busy.replace(record.id, record.revision, &put).await.unwrap_err().kind(), false)
-    });
+    calls.spawn(
+        async move { (busy.replace(record.id, record.revision, &put).await.unwrap_err().kind(), false) },
+    );
     // As soon as the connection is busy, the next call waits and the one after it is too much.
     eventually(async || {
         let held: i64 = one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await;

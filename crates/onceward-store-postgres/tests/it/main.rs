@@ -5,6 +5,7 @@ mod away;
 mod encrypted;
 mod rows;
 mod sample;
+#[expect(dead_code, reason = "the fixtures are for the other test binary")]
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;
