@@ -8,7 +8,7 @@ use support::{Injected, Own, Pooled};
 mod injected_clock {
     use super::*;
     onceward_testkit::store_conformance!(Injected::new());
-    onceward_testkit::store_reference!(Injected::new(), runs = 20);
+    onceward_testkit::store_reference!(Injected::new(), runs = 12);
     onceward_testkit::store_history!(Injected::new(), runs = 4);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::ErrorKind;
-use onceward_core::store::{Insert, Store};
+use onceward_core::store::{Insert, Put, Replace, Store};
 use onceward_testkit::server::{PgBouncer, Postgres};
 use onceward_testkit::{eventually, within};
 use tokio::net::TcpListener;
@@ -190,6 +190,28 @@ async fn a_call_that_waited_too_long_for_a_connection_was_not_sent() {
     for number in 2..12 {
         assert_eq!(store.load(id(number)).await.unwrap().record, None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_waited_for_its_row_is_judged_after_the_wait() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let store = Arc::new(open(&url).await);
+    let record = inserted(&store, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("SELECT FROM {name}.onceward_records FOR UPDATE")).await.unwrap();
+    let not_after = store.load(id(2)).await.unwrap().now.after(Duration::from_millis(300));
+    let put = Put { not_after, ..completion(&record) };
+    let (waiting, seen) = (Arc::clone(&store), record.revision);
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { waiting.replace(id(1), seen, &put).await });
+    eventually(async || one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0).await;
+    eventually(async || store.load(id(2)).await.unwrap().now > not_after).await;
+    block.rollback().await.unwrap();
+    let told = within(calls.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(told, Replace::Late(now) if now > not_after), "{told:?}");
+    assert_eq!(store.load(id(1)).await.unwrap().record, Some(record));
 }
 
 async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {
