@@ -105,8 +105,8 @@ async fn make_schema(client: &Client, speed: u64) {
 async fn cycle(store: &dyn Store, number: u64) -> [Duration; 2] {
     let mut id = [0; 32];
     // Spread like the hashes that ids are.
-    for (nth, part) in id.chunks_mut(8).enumerate() {
-        let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * (nth as u32 + 1));
+    for (turn, part) in (17..).step_by(17).zip(id.chunks_mut(8)) {
+        let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(turn);
         part.copy_from_slice(&mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9).to_be_bytes());
     }
     let put = Put {

@@ -206,28 +206,38 @@ fn now(row: &Row) -> Option<Timestamp> {
     Columns::from(row, 1).time()
 }
 
-/// What a statement says about one call: its place, the time, what was stamped, and else what is there.
-fn told(row: &Row, id: RecordId, put: &Put) -> Result<(Timestamp, Option<Arc<Record>>, Option<Arc<Record>>)> {
+/// What a statement says about one call.
+struct Told {
+    now: Timestamp,
+    kept: Option<Arc<Record>>,
+    /// What is there where nothing was kept.
+    found: Option<Arc<Record>>,
+}
+
+fn told(row: &Row, id: RecordId, put: &Put) -> Result<Told> {
     let now = now(row).ok_or_else(|| strange("read the server's clock"))?;
     match Stamps::read(row, 2) {
-        Some(stamps) => Ok((now, Some(Arc::new(stamps.on(id, put))), None)),
-        None => Ok((now, None, row::record(row, 2 + Stamps::COLUMNS)?)),
+        Some(stamps) => Ok(Told { now, kept: Some(Arc::new(stamps.on(id, put))), found: None }),
+        None => Ok(Told { now, kept: None, found: row::record(row, 2 + Stamps::COLUMNS)? }),
     }
 }
 
 /// `None` where it was neither kept nor found.
 fn inserted(row: &Row, id: RecordId, put: &Put) -> Option<Result<Insert>> {
-    match told(row, id, put) {
-        Ok((_, Some(kept), _)) => Some(Ok(Insert::Kept(kept))),
-        Ok((now, None, _)) if now > put.not_after => Some(Ok(Insert::Late(now))),
-        Ok((now, None, Some(found))) => Some(Ok(Insert::Found(found, now))),
-        Ok((_, None, None)) => None,
-        Err(error) => Some(Err(error)),
+    let Told { now, kept, found } = match told(row, id, put) {
+        Ok(told) => told,
+        Err(error) => return Some(Err(error)),
+    };
+    match (kept, found) {
+        (Some(kept), _) => Some(Ok(Insert::Kept(kept))),
+        (None, _) if now > put.not_after => Some(Ok(Insert::Late(now))),
+        (None, Some(found)) => Some(Ok(Insert::Found(found, now))),
+        (None, None) => None,
     }
 }
 
 fn replaced(row: &Row, id: RecordId, put: &Put) -> Result<Replace> {
-    let (now, kept, found) = told(row, id, put)?;
+    let Told { now, kept, found } = told(row, id, put)?;
     Ok(match kept {
         Some(kept) => Replace::Kept(kept),
         None if now > put.not_after => Replace::Late(now),

@@ -76,20 +76,28 @@ pub(crate) fn judge(found: i32) -> Result<bool, OpenError> {
 /// any mode.
 pub(crate) async fn migrate(
     link: &mut Link,
-    sql: &Sql,
     settings: &PostgresSettings,
     deadline: Instant,
 ) -> Result<(), OpenError> {
-    if let Some(schema) = &settings.schema {
-        let text = "SELECT count(*) FROM pg_namespace WHERE nspname = $1";
-        let values: crate::puts::Values<'_> = vec![(Box::new(schema.as_str()), Type::TEXT)];
-        let rows = link.rows(text, &values, deadline).await.map_err(|it| unreachable(&it))?;
-        if rows.first().and_then(|it| it.try_get::<_, i64>(0).ok()) == Some(0) {
-            return Err(OpenError::NoSchema { schema: schema.clone() });
-        }
-    }
-    let done = link.batch(&script(sql), deadline).await;
+    let sql = Sql::new(Some(&place(link, settings, deadline).await?));
+    let done = link.batch(&script(&sql), deadline).await;
     done.map_err(|fault| OpenError::Migrate { cause: refused(fault.cause()) })
+}
+
+/// The schema that the tables are or will be in. Its name stands in the functions, so that they work whatever the path of
+/// their caller is.
+async fn place(link: &mut Link, settings: &PostgresSettings, deadline: Instant) -> Result<String, OpenError> {
+    let text = "SELECT CASE WHEN $1::text IS NOT NULL
+            THEN (SELECT nspname::text FROM pg_namespace WHERE nspname = $1)
+            ELSE coalesce(
+                (SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+                 WHERE pg_class.oid = to_regclass('onceward_schema')),
+                current_schema()::text)
+        END";
+    let values: crate::puts::Values<'_> = vec![(Box::new(settings.schema.as_deref()), Type::TEXT)];
+    let rows = link.rows(text, &values, deadline).await.map_err(|it| unreachable(&it))?;
+    let found: Option<String> = rows.first().and_then(|it| it.try_get(0).ok());
+    found.ok_or_else(|| OpenError::NoSchema { schema: settings.schema.clone().unwrap_or_default() })
 }
 
 /// The whole transaction. A step runs only where it did not before, by the look of who holds the lock.
@@ -135,7 +143,7 @@ mod tests {
     fn every_step_is_known_and_runs_once() {
         assert_eq!(usize::try_from(KNOWN), Ok(STEPS.len()));
         let script = script(&Sql::new(Some("s")));
-        assert!(!script.contains('{'), "{script}");
+        assert!(!script.contains('{') && script.contains("FUNCTION \"s\".onceward_insert_1("), "{script}");
         assert_eq!(script.matches("IF NOT EXISTS (SELECT FROM \"s\".onceward_schema").count(), STEPS.len());
     }
 

@@ -60,9 +60,9 @@ pub enum OpenError {
         /// Its encoding.
         found: String,
     },
-    /// The schema in the URL does not exist.
+    /// The schema in the URL does not exist, or, where the URL names none, none that the user's `search_path` names.
     #[error(
-        "there is no schema `{schema}`; make it with `CREATE SCHEMA`, owned by the user in the store URL"
+        "there is no schema `{schema}`; make one with `CREATE SCHEMA`, owned by the user in the store URL"
     )]
     NoSchema {
         /// The schema.
@@ -141,7 +141,7 @@ async fn connect(
     if !settings.migrate {
         return Err(OpenError::NotMigrated { found, known: schema::KNOWN });
     }
-    schema::migrate(&mut link, sql, settings, deadline).await?;
+    schema::migrate(&mut link, settings, deadline).await?;
     let found = schema::version(&mut link, sql, deadline).await?;
     if schema::judge(found)? {
         return Ok((link, server));

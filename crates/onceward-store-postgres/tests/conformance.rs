@@ -8,7 +8,7 @@ use support::{Injected, Own, Pooled};
 mod injected_clock {
     use super::*;
     onceward_testkit::store_conformance!(Injected::new());
-    onceward_testkit::store_reference!(Injected::new(), runs = 20);
+    onceward_testkit::store_reference!(Injected::new(), runs = 12);
     onceward_testkit::store_history!(Injected::new(), runs = 4);
 }
 
@@ -21,11 +21,13 @@ mod own_clock {
 
 mod serializable {
     use super::*;
-    onceward_testkit::store_conformance!(Own::new("serializable"), threads = 1);
+    onceward_testkit::store_reference!(Own::new("serializable"), runs = 5);
+    onceward_testkit::store_history!(Own::new("serializable"), runs = 2);
 }
 
 mod repeatable_read {
     use super::*;
+    onceward_testkit::store_reference!(Own::new("repeatable read"), runs = 5);
     onceward_testkit::store_history!(Own::new("repeatable read"), runs = 2);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::ErrorKind;
-use onceward_core::store::{Insert, Store};
+use onceward_core::store::{Insert, Put, Replace, Store};
 use onceward_testkit::server::{PgBouncer, Postgres};
 use onceward_testkit::{eventually, within};
 use tokio::net::TcpListener;
@@ -160,24 +160,58 @@ async fn a_call_that_waited_too_long_for_a_connection_was_not_sent() {
     let (busy, waiting) = (Arc::clone(&store), Arc::clone(&store));
     let mut calls = JoinSet::new();
     let put = completion(&record);
-    calls.spawn(async move { busy.replace(record.id, record.revision, &put).await.unwrap_err().kind() });
+    calls.spawn(
+        async move { (busy.replace(record.id, record.revision, &put).await.unwrap_err().kind(), false) },
+    );
     // As soon as the connection is busy, the next call waits and the one after it is too much.
     eventually(async || {
         let held: i64 = one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await;
         held > 0
     })
     .await;
-    calls.spawn(async move { waiting.insert(id(2), &claim(1)).await.unwrap_err().kind() });
-    let full = async || match store.insert(id(3), &claim(1)).await {
-        Err(error) => said(&error).contains("1 calls wait already") && error.kind() == ErrorKind::Unavailable,
-        Ok(_) => false,
-    };
-    eventually(full).await;
-    let kinds = within(calls.join_all()).await;
-    assert!(kinds.contains(&ErrorKind::Uncertain) && kinds.contains(&ErrorKind::Unavailable), "{kinds:?}");
+    for number in 2..12 {
+        let waiting = Arc::clone(&waiting);
+        calls.spawn(async move {
+            let error = waiting.insert(id(number), &claim(1)).await.unwrap_err();
+            (error.kind(), said(&error).contains("1 calls wait already"))
+        });
+    }
+    // One was sent; one of the ten waited, and nine were too many.
+    let told = within(calls.join_all()).await;
+    let of = |it| told.iter().filter(|told| **told == it).count();
+    let counts = (
+        of((ErrorKind::Uncertain, false)),
+        of((ErrorKind::Unavailable, false)),
+        of((ErrorKind::Unavailable, true)),
+    );
+    assert_eq!(counts, (1, 1, 9), "{told:?}");
     block.rollback().await.unwrap();
     eventually(async || store.check().await.is_ok()).await;
-    assert_eq!(store.load(id(2)).await.unwrap().record, None);
+    for number in 2..12 {
+        assert_eq!(store.load(id(number)).await.unwrap().record, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_waited_for_its_row_is_judged_after_the_wait() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let store = Arc::new(open(&url).await);
+    let record = inserted(&store, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("SELECT FROM {name}.onceward_records FOR UPDATE")).await.unwrap();
+    let not_after = store.load(id(2)).await.unwrap().now.after(Duration::from_millis(300));
+    let put = Put { not_after, ..completion(&record) };
+    let (waiting, seen) = (Arc::clone(&store), record.revision);
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { waiting.replace(id(1), seen, &put).await });
+    eventually(async || one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0).await;
+    eventually(async || store.load(id(2)).await.unwrap().now > not_after).await;
+    block.rollback().await.unwrap();
+    let told = within(calls.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(told, Replace::Late(now) if now > not_after), "{told:?}");
+    assert_eq!(store.load(id(1)).await.unwrap().record, Some(record));
 }
 
 async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {

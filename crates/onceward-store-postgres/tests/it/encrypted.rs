@@ -26,12 +26,14 @@ fn server(it: &Certified) -> (Postgres, tempfile::NamedTempFile) {
 
 /// Whether the connection is encrypted; an error where there is none.
 async fn opened(server: &Postgres, query: &str) -> Result<bool, OpenError> {
-    let url = format!("{}?application_name=under_test{query}", server.url("onceward"));
+    // A name of its own: the server may still know those before it for a moment.
+    let name = support::name();
+    let url = format!("{}?application_name={name}{query}", server.url("onceward"));
     let store = PostgresStore::open(PostgresSettings::from_url(&url).unwrap()).await?;
     let (client, _) = support::client(&server.url("onceward")).await;
-    let sql = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
-               WHERE application_name = 'under_test'";
-    let ssl = client.query_one(sql, &[]).await.unwrap().get(0);
+    let sql =
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = $1";
+    let ssl = client.query_one(sql, &[&name]).await.unwrap().get(0);
     store.close().await;
     Ok(ssl)
 }

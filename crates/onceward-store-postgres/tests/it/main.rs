@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
 
 mod away;
+mod cut;
 mod encrypted;
 mod rows;
 mod sample;
+#[expect(dead_code, reason = "the fixtures are for the other test binary")]
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;

@@ -64,6 +64,23 @@ async fn tables_of_a_newer_build_are_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn tables_that_were_made_by_the_path_are_found_by_name_and_the_other_way_round() {
+    let server = Postgres::shared();
+    for made_by_name in [true, false] {
+        let (name, by_name) = place(server).await;
+        support::run(server, &format!("ALTER ROLE {name} SET search_path = {name}")).await;
+        let by_path = server.url(&name);
+        let (first, second) = if made_by_name { (&by_name, &by_path) } else { (&by_path, &by_name) };
+        let record = inserted(&open(first).await, id(1)).await;
+        // Where the path leads elsewhere the name alone counts.
+        if !made_by_name {
+            support::run(server, &format!("ALTER ROLE {name} RESET search_path")).await;
+        }
+        assert_eq!(open(second).await.load(id(1)).await.unwrap().record, Some(record));
+    }
+}
+
+#[tokio::test]
 async fn a_schema_that_is_missing_is_named() {
     let server = Postgres::shared();
     let error = refused(&format!("{}?schema=nowhere", server.url("onceward"))).await;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use onceward_core::store::{Insert, Replace, Store};
+use onceward_core::Timestamp;
+use onceward_core::store::{Insert, Put, Replace, Store};
 use onceward_testkit::server::Postgres;
 use onceward_testkit::within;
 use tokio::task::JoinSet;
@@ -62,21 +63,29 @@ async fn batches_of_two_processes_on_the_same_records_end() {
         records.push(inserted(&one, id(number)).await);
     }
     let mut callers = JoinSet::new();
-    for round in 0..5 {
-        for (nth, record) in records.iter().enumerate() {
-            // One goes up, the other down.
-            let other = &records[records.len() - 1 - nth];
-            for (store, record) in [(&one, record), (&two, other)] {
-                let (store, record) = (Arc::clone(store), Arc::clone(record));
-                callers.spawn(async move {
-                    let told = store.replace(record.id, record.revision, &completion(&record)).await;
-                    matches!(told.unwrap(), Replace::Kept(_)).then_some((record.id, round))
-                });
-            }
+    for nth in 0..records.len() {
+        // One goes up, the other down.
+        for (store, nth) in [(&one, nth), (&two, records.len() - 1 - nth)] {
+            let (store, mut last) = (Arc::clone(store), Arc::clone(&records[nth]));
+            callers.spawn(async move {
+                let mut kept = 0;
+                for _ in 0..25 {
+                    let put = Put::keep(&last, Timestamp::MAX);
+                    last = match store.replace(last.id, last.revision, &put).await.unwrap() {
+                        Replace::Kept(record) => {
+                            kept += 1;
+                            record
+                        }
+                        Replace::Lost(record, _) => record.unwrap(),
+                        Replace::Late(now) => panic!("there was no limit, but it is late at {now:?}"),
+                    };
+                }
+                kept
+            });
         }
     }
-    let kept = within(callers.join_all()).await.into_iter().flatten().count();
-    assert_eq!(kept, records.len(), "each record has one winner");
+    let kept: usize = within(callers.join_all()).await.into_iter().sum();
+    assert!(kept >= 25 * records.len(), "somebody wins each time: {kept}");
     let log = Postgres::shared().log();
     assert!(!log.contains("deadlock detected"), "rows are locked in the order of their ids");
 }

@@ -1,5 +1,4 @@
 //! Where the cases get their stores from: one private server per test process, one schema and role per fixture.
-#![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
