@@ -58,7 +58,7 @@ impl Postgres {
         assert!(copied.is_ok_and(|it| it.success()), "{} can be copied", template.display());
         let mut text = String::from(
             "listen_addresses = '127.0.0.1'\nmax_connections = 200\nshared_buffers = 16MB\n\
-             max_wal_size = 256MB\nlog_min_messages = warning\n",
+             max_wal_size = 256MB\ndynamic_shared_memory_type = mmap\nlog_min_messages = warning\n",
         );
         writeln!(text, "unix_socket_directories = '{}'", folder.display()).expect("a text takes more");
         for (name, value) in settings {
