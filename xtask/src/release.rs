@@ -48,7 +48,17 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// With a target named, build scripts and macros are compiled without the flag.
 fn build(host: &str, folder: &str, flag: &str) -> Result<(), String> {
-    let words = ["build", "--release", "--locked", "--package", "onceward-cli", "--target", host];
+    let words = [
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "onceward-cli",
+        "--features",
+        "postgres,redis",
+        "--target",
+        host,
+    ];
     let words: Vec<&str> = words.into_iter().chain(["--target-dir", folder]).collect();
     // In RUSTFLAGS a blank would end the flag, and it holds a path. Here only the byte 0x1f does.
     cargo_with(&words, &[("CARGO_ENCODED_RUSTFLAGS", flag)])
