@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use onceward_testkit::server::{Postgres, RedisServer};
+use onceward_testkit::server::{Postgres, RedisCluster, RedisServer};
 use onceward_testkit::{Way, Wire};
 use tokio::runtime::Runtime;
 
@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     Embedded,
     /// A Redis server that syncs before it answers
     Redis,
+    /// Three Redis primaries with a replica each, where every write waits for one
+    RedisCluster,
+    /// The same without waiting: what is told is lost with a primary, and the harness has to notice
+    RedisClusterAsync,
     /// A PostgreSQL server as it comes
     Postgres,
     /// A Redis server on a disk that loses the last of what was synced when the server dies: what is told is lost, and the
@@ -34,6 +38,8 @@ impl Kind {
         match self {
             Self::Embedded => "embedded",
             Self::Redis => "redis",
+            Self::RedisCluster => "redis cluster, replicas=1",
+            Self::RedisClusterAsync => "redis cluster that waits for no replica",
             Self::Postgres => "postgres",
             Self::RedisLosesTail => "redis on a disk that loses the tail",
         }
@@ -61,6 +67,7 @@ impl Backend {
 enum Process {
     Redis(RedisServer),
     Postgres(Postgres),
+    Cluster(RedisCluster),
 }
 
 /// A server of this run's own, behind a wire.
@@ -75,14 +82,23 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(kind: Kind) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (process, port) = if kind == Kind::Postgres {
-            let server = Postgres::start(&[]);
-            let port = server.port();
-            (Process::Postgres(server), port)
-        } else {
-            let server = RedisServer::start();
-            let port = server.port();
-            (Process::Redis(server), port)
+        let (process, port) = match kind {
+            Kind::Postgres => {
+                let server = Postgres::start(&[]);
+                let port = server.port();
+                (Process::Postgres(server), port)
+            }
+            Kind::RedisCluster | Kind::RedisClusterAsync => {
+                let cluster = RedisCluster::start(true);
+                // Nodes name each other to their clients, so no wire is between.
+                let port = cluster.nodes[0].port();
+                (Process::Cluster(cluster), port)
+            }
+            Kind::Embedded | Kind::Redis | Kind::RedisLosesTail => {
+                let server = RedisServer::start();
+                let port = server.port();
+                (Process::Redis(server), port)
+            }
         };
         let wire = runtime.block_on(Wire::to(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
         Ok(Self { kind, process: Mutex::new(process), wire, _runtime: runtime })
@@ -91,13 +107,23 @@ impl Server {
     /// Where gateways find it.
     pub(crate) fn url(&self) -> String {
         let address = self.wire.address();
-        match *self.process() {
+        match &*self.process() {
             Process::Redis(_) => format!("redis://{address}"),
             Process::Postgres(_) => format!("postgres://onceward@{address}/postgres"),
+            Process::Cluster(cluster) if self.kind == Kind::RedisCluster => {
+                format!("{}?replicas=1&wait=500ms", cluster.url())
+            }
+            Process::Cluster(cluster) => cluster.url(),
         }
     }
 
-    /// `kill -9`, and another start after this pause.
+    /// Whether the network before it can be disturbed.
+    pub(crate) fn has_wire(&self) -> bool {
+        !matches!(&*self.process(), Process::Cluster(_))
+    }
+
+    /// `kill -9`, and another start after this pause. In a Cluster a replica, which has been behind for that pause, takes
+    /// the place of a primary.
     pub(crate) fn kill(&self, pause: Duration) {
         match &mut *self.process() {
             Process::Redis(server) => {
@@ -113,6 +139,10 @@ impl Server {
                 thread::sleep(pause);
                 server.restart();
             }
+            Process::Cluster(cluster) => {
+                let pair = usize::try_from(pause.as_millis()).unwrap_or(0) % 3;
+                cluster.swap(pair, pause);
+            }
         }
     }
 
@@ -123,6 +153,13 @@ impl Server {
                 server.pause();
                 thread::sleep(pause);
                 server.resume();
+            }
+            Process::Cluster(cluster) => {
+                // Shorter than what counts as dead.
+                let node = &cluster.nodes[usize::try_from(pause.as_millis()).unwrap_or(0) % 6];
+                node.pause();
+                thread::sleep(pause.min(Duration::from_millis(600)));
+                node.resume();
             }
             // Its processes are many; for gateways it is the same.
             Process::Postgres(_) => {

@@ -155,7 +155,8 @@ fn full_disk(arena: &Arena, disk: &std::path::Path, rng: &mut Rng) -> Result<()>
 fn shake(arena: &Arena, server: &Server, rng: &mut Rng) -> Result<()> {
     let book = &arena.book;
     book.fault("store");
-    match rng.u32(0..100) {
+    let among = if server.has_wire() { 100 } else { 50 };
+    match rng.u32(0..among) {
         0..40 => {
             count(&book.counts.store_kills);
             server.kill(ms(rng.u64(0..700)));

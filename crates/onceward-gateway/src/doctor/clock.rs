@@ -27,6 +27,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             "set the clock (chrony, systemd-timesyncd), then start",
         )];
     }
+    if facts.store.ahead.is_none() && facts.store.directory.is_none() {
+        // Another machine's clock counts, or nobody looked.
+        return Vec::new();
+    }
     match facts.store.ahead.filter(|it| *it > SLACK) {
         Some(ahead) => {
             let says = format!(

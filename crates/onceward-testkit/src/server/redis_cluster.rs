@@ -1,5 +1,7 @@
 //! A Redis Cluster of one test's own.
 
+use std::time::Duration;
+
 use super::{RedisServer, free_port};
 
 /// How many primaries a Cluster has here.
@@ -68,6 +70,33 @@ impl RedisCluster {
     pub fn fail_over(&mut self, primary: usize) {
         self.nodes[primary].kill();
         self.nodes[PRIMARIES + primary].until(&["INFO", "replication"], "role:master");
+    }
+
+    /// Kills the primary of this pair after its replica was kept behind for about so long, waits until the replica has taken its
+    /// place, and starts the killed one again, which follows then. May be done over and over.
+    ///
+    /// # Panics
+    /// When one of these does not happen within 20 s.
+    pub fn swap(&mut self, pair: usize, lag: Duration) {
+        let is_primary = self.nodes[pair].cli(&["INFO", "replication"]).contains("role:master");
+        let [first, second] = [pair, PRIMARIES + pair];
+        let (primary, replica) = if is_primary { (first, second) } else { (second, first) };
+        if !lag.is_zero() {
+            // It cannot connect again, and what is written from here on does not wait for it in its socket.
+            self.nodes[replica].pause();
+            self.nodes[primary].cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+            std::thread::sleep(lag);
+        }
+        self.nodes[primary].kill();
+        if !lag.is_zero() {
+            self.nodes[replica].resume();
+        }
+        self.nodes[replica].until(&["INFO", "replication"], "role:master");
+        self.nodes[primary].start_again();
+        self.nodes[primary].until(&["INFO", "replication"], "master_link_status:up");
+        for node in &self.nodes {
+            node.until(&["CLUSTER", "INFO"], "cluster_state:ok");
+        }
     }
 }
 
