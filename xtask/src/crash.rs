@@ -11,6 +11,8 @@ const PARTS: [&str; 3] = ["deaths", "power", "mutants"];
 
 /// What a gateway needs for every store that it can have.
 const STORES: &str = "postgres,redis";
+/// The same, and every break that is made on purpose.
+const MUTANTS: &str = "mutants,postgres,redis";
 
 /// `cargo xtask crash [--release] [--lane | --deaths | --power | --mutants] WORDS…`.
 pub(crate) fn run(words: &[String]) -> Result<(), String> {
@@ -22,7 +24,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let part = PARTS.into_iter().find(|it| take(&mut words, &format!("--{it}"))).unwrap_or("run");
     let gateway = match (part, is_release) {
         ("mutants", true) => return Err("broken builds are never release builds".into()),
-        ("mutants", false) => built(&["--features", "mutants"], "onceward-mutants")?,
+        ("mutants", false) => built(&["--features", MUTANTS], "onceward-mutants")?,
         (_, true) => built(&["--release", "--features", STORES], "onceward-release")?,
         (_, false) => built(&["--features", STORES], "onceward")?,
     };
@@ -33,7 +35,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
 pub(crate) fn lane() -> Result<(), String> {
     debian::need("strace", "strace")?;
     debian::need_servers()?;
-    let broken = built(&["--features", "mutants"], "onceward-mutants")?;
+    let broken = built(&["--features", MUTANTS], "onceward-mutants")?;
     harness("mutants", &broken, &[])?;
     let gateway = built(&["--features", STORES], "onceward")?;
     harness("run", &gateway, &["--seconds".into(), "20".into()])?;

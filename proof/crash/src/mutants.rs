@@ -1,4 +1,5 @@
-//! Builds that are broken on purpose: each must be seen, and the same seeds must be clean without the break.
+//! Builds that are broken on purpose, and servers that lose what they told: each must be seen, and the same seeds must
+//! be clean without the break.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,6 +23,11 @@ const MUTANTS: [(&str, &[u64], &[&str]); 9] = [
     (UNSYNCED, &[1], &["two effects", "lost answer", "changed answer", "does not open"]),
 ];
 
+/// Servers that lose what they told: each must be seen, too.
+const FORGETFUL: [(&str, &[u64], &[&str]); 2] =
+    [("redis-loses-tail", &[1, 2, 3], LOST), ("redis-cluster-async", &[1, 2, 3], LOST)];
+const LOST: &[&str] = &["two effects", "lost answer", "changed answer", "stuck"];
+
 /// A kill does not show it, a power cut does.
 const UNSYNCED: &str = "told-before-synced";
 
@@ -44,6 +50,23 @@ pub(crate) struct Args {
     pub(crate) no_full_disk: bool,
 }
 
+/// What is broken in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Build(&'static str),
+    Server(&'static str),
+    Nothing,
+}
+
+impl Broken {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Build(name) | Self::Server(name) => name,
+            Self::Nothing => "nothing broken",
+        }
+    }
+}
+
 /// What a run of this program came to.
 struct Ran {
     clean: bool,
@@ -54,7 +77,9 @@ struct Ran {
 
 /// Says whether every break was seen, and nothing without one.
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let mut jobs: Vec<Option<_>> = MUTANTS.iter().map(|it| Some(*it)).collect();
+    let mutants = MUTANTS.iter().map(|(name, seeds, checks)| (Broken::Build(name), *seeds, *checks));
+    let servers = FORGETFUL.iter().map(|(name, seeds, checks)| (Broken::Server(name), *seeds, *checks));
+    let mut jobs: Vec<Option<_>> = mutants.chain(servers).map(Some).collect();
     jobs.push(None);
     let next = AtomicUsize::new(0);
     let lines = Mutex::new(Vec::new());
@@ -63,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (fine, line) = match job {
-                        Some((mutant, seeds, checks)) => hunt(args, mutant, seeds, checks),
+                        Some((broken, seeds, checks)) => hunt(args, *broken, seeds, checks),
                         None => control(args),
                     };
                     println!("{}{line}", if fine { "" } else { "NOT AS IT SHOULD BE: " });
@@ -76,32 +101,29 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(lines.len() == jobs.len() && lines.into_iter().all(|it| it))
 }
 
-fn hunt(args: &Args, mutant: &str, seeds: &[u64], checks: &[&str]) -> (bool, String) {
+fn hunt(args: &Args, broken: Broken, seeds: &[u64], checks: &[&str]) -> (bool, String) {
     let began = now();
+    let name = broken.name();
     let mut said = String::new();
     for seed in seeds {
-        let ran = match ran(args, Some(mutant), *seed, PATIENCE) {
+        let ran = match ran(args, broken, *seed, PATIENCE) {
             Ok(ran) => ran,
-            Err(error) => return (false, format!("{mutant}: {error}")),
+            Err(error) => return (false, format!("{name}: {error}")),
         };
         if let Some(check) = ran.checks.iter().find(|it| checks.contains(&it.as_str())) {
             let took = (now() - began).as_secs();
-            return (true, format!("{mutant:<24} seen by `{check}` with seed {seed} after {took} s"));
+            return (true, format!("{name:<24} seen by `{check}` with seed {seed} after {took} s"));
         }
         said = ran.said;
     }
-    (false, format!("{mutant:<24} was not seen with the seeds {seeds:?}; the last run said:\n{said}"))
+    (false, format!("{name:<24} was not seen with the seeds {seeds:?}; the last run said:\n{said}"))
 }
 
 /// The seed of most hunts, with nothing broken.
 fn control(args: &Args) -> (bool, String) {
-    for mutant in [None, Some(UNSYNCED)] {
-        // The power cuts have a run of their own.
-        let ran = match mutant {
-            None => ran(args, None, 1, CONTROL),
-            Some(_) => power(args, None),
-        };
-        match ran {
+    // The power cuts have a run of their own.
+    for ran in [|args: &Args| ran(args, Broken::Nothing, 1, CONTROL), |args: &Args| power(args, None)] {
+        match ran(args) {
             Ok(ran) if ran.clean => {}
             Ok(ran) => return (false, format!("nothing is broken, and yet:\n{}", ran.said)),
             Err(error) => return (false, format!("nothing is broken: {error}")),
@@ -110,14 +132,19 @@ fn control(args: &Args) -> (bool, String) {
     (true, format!("{:<24} nothing was seen with seed 1", "nothing broken"))
 }
 
-fn ran(args: &Args, mutant: Option<&str>, seed: u64, seconds: u64) -> Result<Ran> {
-    if mutant == Some(UNSYNCED) {
-        return power(args, mutant);
-    }
+fn ran(args: &Args, broken: Broken, seed: u64, seconds: u64) -> Result<Ran> {
+    let mutant = match broken {
+        Broken::Build(UNSYNCED) => return power(args, Some(UNSYNCED)),
+        Broken::Build(mutant) => Some(mutant),
+        Broken::Server(_) | Broken::Nothing => None,
+    };
     let mut words =
         vec!["run".to_owned(), "--seed".into(), seed.to_string(), "--seconds".into(), seconds.to_string()];
     if args.no_full_disk {
         words.push("--no-full-disk".into());
+    }
+    if let Broken::Server(store) = broken {
+        words.extend(["--store".into(), store.into()]);
     }
     start(args, mutant, &words)
 }
