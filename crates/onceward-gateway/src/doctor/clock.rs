@@ -27,8 +27,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             "set the clock (chrony, systemd-timesyncd), then start",
         )];
     }
-    if facts.store.ahead.is_none() && facts.store.directory.is_none() {
-        // Another machine's clock counts, or nobody looked.
+    if facts.settings.store.is_shared() {
+        // The clock of another machine counts.
         return Vec::new();
     }
     match facts.store.ahead.filter(|it| *it > SLACK) {
@@ -53,6 +53,13 @@ mod tests {
     use super::check;
     use crate::doctor::tests::{expect, facts};
     use onceward_core::Timestamp;
+
+    #[test]
+    fn of_a_shared_store_no_clock_of_this_machine_is_judged() {
+        let mut facts = facts("store = \"redis://cache\"");
+        facts.now = Some(Timestamp::from_millis(1_767_225_600_000));
+        expect(check, &facts, &[]);
+    }
 
     #[test]
     fn a_clock_that_is_wrong_or_behind_the_store_is_said() {

@@ -32,6 +32,12 @@ impl StoreUrl {
         Ok(Self(text.into()))
     }
 
+    /// Whether several processes may use it at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        !["memory:", "embedded:"].iter().any(|it| self.0.starts_with(it))
+    }
+
     /// The whole URL, password included.
     #[must_use]
     pub fn as_str(&self) -> &str {
