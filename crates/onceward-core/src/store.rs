@@ -10,15 +10,16 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::key::RecordId;
-use crate::mutant::{self, Mutant};
 use crate::policy::Policy;
-use crate::record::{Fence, Listing, Owner, Record, Revision, State, Timestamp, next_stamp};
+use crate::record::{Listing, Owner, Record, Revision, State, Timestamp, next_stamp};
 
 pub mod browse;
 pub mod memory;
+mod stamps;
 pub mod time;
 
 pub use browse::{Cursor, Filter, Page};
+pub use stamps::Stamps;
 pub use time::StoreTime;
 
 /// The longest that one call to a store may take from being sent to being carried out. Shorter budgets are
@@ -165,56 +166,6 @@ impl Put {
                 Replace::Kept(Arc::new(self.stamp(id, Some(found), now)))
             }
             other => Replace::Lost(other.cloned(), now),
-        }
-    }
-
-    /// The record that a store keeps at `now` when `previous` is what it had. Backends that compute in SQL or
-    /// in a script do exactly this.
-    #[must_use]
-    pub fn stamp(&self, id: RecordId, previous: Option<&Record>, now: Timestamp) -> Record {
-        let (old_fence, old_revision) = previous.map_or((0, 0), |it| (it.fence.0, it.revision.0));
-        let kept = previous.filter(|_| self.grant.is_none_or(|it| !it.new_life));
-        let run_until = match (self.grant, previous) {
-            (Some(_), _) | (None, None) => now.after(self.policy.run_max),
-            (None, Some(previous)) => previous.run_until,
-        };
-        let (lease_until, answer_until, gone_until) = match self.state {
-            State::Running => (now.after(self.policy.lease).min(run_until), Timestamp::MAX, Timestamp::MAX),
-            State::Abandoned { .. } => (now, Timestamp::MAX, Timestamp::MAX),
-            State::Released => (now, now, now),
-            State::Done(_) | State::Tombstone => {
-                let since =
-                    previous.filter(|_| mutant::is(Mutant::RetentionFromClaim)).map_or(now, |it| it.created);
-                let answer_until = since.after(self.policy.retention);
-                (now, answer_until, answer_until.after(self.policy.tombstone))
-            }
-        };
-        Record {
-            id,
-            listing: Arc::clone(&self.listing),
-            rules: self.rules,
-            fingerprint: self.fingerprint,
-            state: self.state.clone(),
-            owner: match (self.grant, previous) {
-                (Some(grant), _) => grant.owner,
-                (None, Some(previous)) => previous.owner,
-                (None, None) => Owner::NOBODY,
-            },
-            fence: Fence(match (self.grant, previous) {
-                (None, Some(previous)) => previous.fence.0,
-                (Some(_), _) | (None, None) => next_stamp(old_fence, now),
-            }),
-            revision: Revision(next_stamp(old_revision, now)),
-            attempt: kept.map_or(0, |it| it.attempt).saturating_add(u32::from(self.grant.is_some())),
-            policy: self.policy,
-            checkpoint: self.checkpoint.clone(),
-            lease_until,
-            run_until,
-            answer_until,
-            gone_until,
-            wake_at: self.wake_after.map(|it| now.after(it)),
-            created: kept.map_or(now, |it| it.created),
-            updated: now,
         }
     }
 }

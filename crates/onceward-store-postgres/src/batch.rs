@@ -13,7 +13,7 @@ use crate::fault::{Cause, Fault};
 use crate::link::Link;
 use crate::puts::{self, Values};
 use crate::queue::{Ask, Reply};
-use crate::row::{self, Columns, Stamps};
+use crate::row::{self, Columns};
 use crate::sql::Sql;
 
 /// The longest pause before a statement that met another transaction is repeated.
@@ -216,9 +216,9 @@ struct Told {
 
 fn told(row: &Row, id: RecordId, put: &Put) -> Result<Told> {
     let now = now(row).ok_or_else(|| strange("read the server's clock"))?;
-    match Stamps::read(row, 2) {
+    match row::stamps(row, 2) {
         Some(stamps) => Ok(Told { now, kept: Some(Arc::new(stamps.on(id, put))), found: None }),
-        None => Ok(Told { now, kept: None, found: row::record(row, 2 + Stamps::COLUMNS)? }),
+        None => Ok(Told { now, kept: None, found: row::record(row, 2 + row::STAMPS)? }),
     }
 }
 

@@ -119,25 +119,14 @@ pub(crate) fn ids(ids: &[RecordId]) -> Values<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use onceward_core::{Answer, Listing, Policy, Principal, Timestamp};
+    use onceward_core::{Answer, Listing};
 
     use super::*;
 
     fn put(path: &str, state: State) -> Put {
-        let principal = Principal::ANONYMOUS;
-        let listing =
-            Listing { principal, kind: "K".into(), host: "h".into(), path: path.into(), key: "k".into() };
-        Put {
-            grant: None,
-            listing: Arc::new(listing),
-            rules: 1,
-            fingerprint: None,
-            state,
-            policy: Policy::default(),
-            checkpoint: None,
-            wake_after: None,
-            not_after: Timestamp::MAX,
-        }
+        let claim = onceward_testkit::claim(1);
+        let listing = Listing { path: path.into(), ..Listing::clone(&claim.listing) };
+        Put { listing: Arc::new(listing), state, ..claim }
     }
 
     #[test]

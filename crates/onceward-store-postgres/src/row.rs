@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onceward_core::record::RULES;
+use onceward_core::store::Stamps;
 use onceward_core::{
     Answer, Error, ErrorKind, Fence, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId,
     Result, Revision, State, Timestamp, Unresolved,
@@ -72,66 +73,25 @@ fn time(millis: i64) -> Option<Timestamp> {
     u64::try_from(millis).ok().map(Timestamp::from_millis)
 }
 
-/// What a statement stamped.
-pub(crate) struct Stamps {
-    revision: Revision,
-    fence: Fence,
-    owner: Owner,
-    attempt: u32,
-    lease_until: Timestamp,
-    run_until: Timestamp,
-    answer_until: Timestamp,
-    gone_until: Timestamp,
-    wake_at: Option<Timestamp>,
-    created: Timestamp,
-    updated: Timestamp,
-}
+/// How many columns [`stamps`] takes.
+pub(crate) const STAMPS: usize = 11;
 
-impl Stamps {
-    /// How many columns it takes.
-    pub(crate) const COLUMNS: usize = 11;
-
-    /// From the column `first` on; `None` where nothing was kept.
-    pub(crate) fn read(row: &Row, first: usize) -> Option<Self> {
-        let mut it = Columns::from(row, first);
-        Some(Self {
-            revision: Revision(it.unsigned()?),
-            fence: Fence(it.unsigned()?),
-            owner: Owner::from_bytes(it.fixed()?),
-            attempt: u32::try_from(it.unsigned()?).ok()?,
-            lease_until: it.time()?,
-            run_until: it.time()?,
-            answer_until: it.time()?,
-            gone_until: it.time()?,
-            wake_at: wake_at(&mut it)?,
-            created: it.time()?,
-            updated: it.time()?,
-        })
-    }
-
-    /// The record that was kept: what was put, and these.
-    pub(crate) fn on(self, id: RecordId, put: &onceward_core::store::Put) -> Record {
-        Record {
-            id,
-            listing: Arc::clone(&put.listing),
-            rules: put.rules,
-            fingerprint: put.fingerprint,
-            state: put.state.clone(),
-            owner: self.owner,
-            fence: self.fence,
-            revision: self.revision,
-            attempt: self.attempt,
-            policy: put.policy,
-            checkpoint: put.checkpoint.clone(),
-            lease_until: self.lease_until,
-            run_until: self.run_until,
-            answer_until: self.answer_until,
-            gone_until: self.gone_until,
-            wake_at: self.wake_at,
-            created: self.created,
-            updated: self.updated,
-        }
-    }
+/// What a statement stamped, in the columns from `first` on; `None` where nothing was kept.
+pub(crate) fn stamps(row: &Row, first: usize) -> Option<Stamps> {
+    let mut it = Columns::from(row, first);
+    Some(Stamps {
+        revision: Revision(it.unsigned()?),
+        fence: Fence(it.unsigned()?),
+        owner: Owner::from_bytes(it.fixed()?),
+        attempt: u32::try_from(it.unsigned()?).ok()?,
+        lease_until: it.time()?,
+        run_until: it.time()?,
+        answer_until: it.time()?,
+        gone_until: it.time()?,
+        wake_at: wake_at(&mut it)?,
+        created: it.time()?,
+        updated: it.time()?,
+    })
 }
 
 fn wake_at(it: &mut Columns<'_>) -> Option<Option<Timestamp>> {

@@ -9,7 +9,7 @@ use std::str::{FromStr, SplitAsciiWhitespace};
 
 use bytes::Bytes;
 use onceward_core::record::encode::{decode, encode};
-use onceward_core::store::Put;
+use onceward_core::store::{Put, Stamps};
 use onceward_core::{Error, ErrorKind, Fence, Owner, Record, RecordId, Result, Revision, State, Timestamp};
 
 /// The format of the line.
@@ -19,34 +19,17 @@ const HEAD_BYTES_MAX: usize = 320;
 /// Scripts count in doubles. What is longer than this is for ever: 71,000 years.
 const FOR_EVER_MS: u128 = 1 << 51;
 
-/// What the server stamped on a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamps {
-    revision: Revision,
-    fence: Fence,
-    owner: Owner,
-    attempt: u32,
-    created: Timestamp,
-    run_until: Timestamp,
-    updated: Timestamp,
-    lease_until: Timestamp,
-    answer_until: Timestamp,
-    gone_until: Timestamp,
-    wake_at: Option<Timestamp>,
-    state: char,
-}
-
 /// The record of `id` as it is stored.
 ///
 /// # Errors
 /// `Corrupt`: the line or the bytes cannot be read, or do not belong together.
 pub(crate) fn read(id: RecordId, stored: &Bytes) -> Result<Record> {
-    let (stamps, rest) = split(stored).ok_or_else(|| corrupt("read the line of a stored record"))?;
+    let ((stamps, state), rest) = split(stored).ok_or_else(|| corrupt("read the line of a stored record"))?;
     let record = decode(id, &rest)?;
-    if letter(&record.state) != stamps.state {
+    if letter(&record.state) != state {
         return Err(corrupt("read a stored record: its line is of another state"));
     }
-    Ok(stamps.on(record))
+    Ok(stamps.on(id, &Put::keep(&record, Timestamp::MAX)))
 }
 
 /// The record that was kept when the server answered with this line.
@@ -55,13 +38,13 @@ pub(crate) fn read(id: RecordId, stored: &Bytes) -> Result<Record> {
 /// `Uncertain`: it was kept, and what was stamped on it cannot be read.
 pub(crate) fn kept(id: RecordId, put: &Put, line: &[u8]) -> Result<Record> {
     let unread = || Error::new(ErrorKind::Uncertain, "read what the server stamped");
-    let stamps = line.strip_suffix(b"\n").and_then(parse).ok_or_else(unread)?;
-    Ok(stamps.on(bare(id, put)))
+    let (stamps, _) = line.strip_suffix(b"\n").and_then(parse).ok_or_else(unread)?;
+    Ok(stamps.on(id, put))
 }
 
 /// The bytes that stand behind the line for this put.
 pub(crate) fn body(id: RecordId, put: &Put) -> Vec<u8> {
-    encode(&bare(id, put))
+    encode(&put.stamp(id, None, Timestamp::ZERO))
 }
 
 /// The whole stored form of `record`.
@@ -120,21 +103,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The record as its caller put it; what the server stamps is zero.
-fn bare(id: RecordId, put: &Put) -> Record {
-    put.stamp(id, None, Timestamp::ZERO)
-}
-
 fn corrupt(doing: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, doing)
 }
 
-fn split(stored: &Bytes) -> Option<(Stamps, Bytes)> {
+fn split(stored: &Bytes) -> Option<((Stamps, char), Bytes)> {
     let end = stored.iter().take(HEAD_BYTES_MAX).position(|it| *it == b'\n')?;
     Some((parse(&stored[..end])?, stored.slice(end + 1..)))
 }
 
-fn parse(line: &[u8]) -> Option<Stamps> {
+/// What the line says: what the server stamped, and the letter of the state.
+fn parse(line: &[u8]) -> Option<(Stamps, char)> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     if words.next()? != FORMAT {
         return None;
@@ -154,7 +133,7 @@ fn parse(line: &[u8]) -> Option<Stamps> {
     if words.next().is_some() {
         return None;
     }
-    Some(Stamps {
+    let stamps = Stamps {
         revision,
         fence,
         owner,
@@ -166,8 +145,8 @@ fn parse(line: &[u8]) -> Option<Stamps> {
         answer_until,
         gone_until,
         wake_at,
-        state,
-    })
+    };
+    Some((stamps, state))
 }
 
 fn number<T: FromStr>(words: &mut SplitAsciiWhitespace<'_>) -> Option<T> {
@@ -176,29 +155,6 @@ fn number<T: FromStr>(words: &mut SplitAsciiWhitespace<'_>) -> Option<T> {
 
 fn time(text: &str) -> Option<Timestamp> {
     if text == "-" { Some(Timestamp::MAX) } else { text.parse().ok().map(Timestamp::from_millis) }
-}
-
-// === impl Stamps ===
-
-impl Stamps {
-    fn on(self, record: Record) -> Record {
-        let Self { revision, fence, owner, attempt, created, run_until, updated, lease_until, .. } = self;
-        let Self { answer_until, gone_until, wake_at, .. } = self;
-        Record {
-            revision,
-            fence,
-            owner,
-            attempt,
-            created,
-            run_until,
-            updated,
-            lease_until,
-            answer_until,
-            gone_until,
-            wake_at,
-            ..record
-        }
-    }
 }
 
 #[cfg(test)]

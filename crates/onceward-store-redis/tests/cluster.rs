@@ -66,52 +66,10 @@ impl Fixture for Part {
     }
 }
 
-/// Runs cases one after another, for a Cluster takes long to start.
-macro_rules! cases {
-    ($cluster:expr => $($case:ident)*) => {
-        $(
-            println!("{}", stringify!($case));
-            conformance::run(4, async { conformance::$case(&Part::new($cluster)).await });
-        )*
-    };
-}
-
 #[test]
 fn a_store_over_a_cluster_keeps_every_law() {
     let cluster = &RedisCluster::start(false);
-    cases! {
-        cluster =>
-        of_racing_inserts_one_is_kept
-        a_loser_writes_nothing
-        the_same_insert_twice_finds_the_first
-        an_insert_on_a_finished_record_finds_it
-        a_dropped_call_leaves_all_or_nothing
-        due_lists_leases_that_have_passed_earliest_first
-        due_lists_wake_times
-        a_finished_record_is_due_no_more
-        a_returned_write_survives_reopening
-        fences_grow_after_reopening_with_a_clock_that_went_back
-        an_unfinished_record_never_expires
-        an_expired_answer_becomes_a_tombstone_then_goes
-        a_released_record_keeps_fence_and_revision_and_goes_after_settling
-        sweep_removes_only_what_it_looked_at
-        sweep_works_in_bounded_steps
-        every_state_reads_back_as_written
-        list_filters_and_pages
-        revision_and_fence_grow_over_every_change
-        revision_and_fence_grow_across_removal_and_reinsertion
-        only_a_grant_changes_owner_fence_and_attempt
-        attempts_count_grants_and_start_again_in_a_new_life
-        times_are_stamped_by_the_store
-        a_jump_of_the_wall_clock_does_not_move_the_stores_time
-        racing_replaces_have_one_winner
-        a_stale_revision_changes_nothing
-        a_swap_on_an_absent_record_creates_nothing
-        a_swap_after_removal_creates_nothing
-        the_same_replace_twice_is_lost_and_shows_the_owner
-        a_put_past_its_not_after_writes_nothing
-        hundreds_of_concurrent_calls_on_many_records_keep_every_record_whole
-    }
+    onceward_testkit::store_conformance_in_turn!(Part::new(cluster));
     for seed in 0..5 {
         onceward_testkit::reference::run(seed, || Part::new(cluster));
         conformance::run(4, async { onceward_testkit::history::run(seed, &Part::new(cluster)).await });
@@ -149,16 +107,16 @@ async fn a_slot_that_moves_is_followed() {
     }
     // All keys are there, and the map does not say so yet: reading is sent on. A write also names indexes that are
     // empty, of which the nodes cannot say where they are.
-    let record = stored(&store, id(7)).await.unwrap();
+    let record = stored(&*store, id(7)).await.unwrap();
     let told = store.replace(id(7), record.revision, &completion(&record)).await;
     assert_eq!(told.unwrap_err().kind(), ErrorKind::Unavailable);
     for node in [to, from, &cluster.nodes[(at + 2) % 3]] {
         assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
     }
-    let done = sample::swapped(&store, &record, &completion(&record)).await;
-    assert_eq!(stored(&store, id(7)).await, Some(done));
+    let done = sample::swapped(&*store, &record, &completion(&record)).await;
+    assert_eq!(stored(&*store, id(7)).await, Some(done));
     for number in 0..128 {
-        assert_eq!(stored(&store, id(number)).await.unwrap().listing.key, number.to_string());
+        assert_eq!(stored(&*store, id(number)).await.unwrap().listing.key, number.to_string());
     }
 }
 

@@ -42,16 +42,13 @@ pub fn run(threads: usize, case: impl Future<Output = ()>) {
     builder.enable_all().build().expect("a runtime can be built").block_on(crate::within(case));
 }
 
-/// Makes one test of every conformance case. The fixture expression is evaluated once per test, so that each
-/// gets a store of its own. The cases run on four threads, or on the caller's one with `threads = 1`.
+/// Hands the names of all cases to a macro, behind what else it is given in brackets.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! store_conformance {
-    ($fixture:expr $(,)?) => {
-        $crate::store_conformance!($fixture, threads = 4);
-    };
-    ($fixture:expr, threads = $threads:expr $(,)?) => {
-        $crate::store_conformance! {
-            @cases $fixture, $threads =>
+macro_rules! every_case {
+    ($with:ident! $given:tt) => {
+        $crate::$with! {
+            @cases $given
             of_racing_inserts_one_is_kept
             a_loser_writes_nothing
             the_same_insert_twice_finds_the_first
@@ -84,7 +81,19 @@ macro_rules! store_conformance {
             hundreds_of_concurrent_calls_on_many_records_keep_every_record_whole
         }
     };
-    (@cases $fixture:expr, $threads:expr => $($case:ident)*) => {
+}
+
+/// Makes one test of every conformance case. The fixture expression is evaluated once per test, so that each
+/// gets a store of its own. The cases run on four threads, or on the caller's one with `threads = 1`.
+#[macro_export]
+macro_rules! store_conformance {
+    ($fixture:expr $(,)?) => {
+        $crate::store_conformance!($fixture, threads = 4);
+    };
+    ($fixture:expr, threads = $threads:expr $(,)?) => {
+        $crate::every_case!(store_conformance! [$fixture, $threads]);
+    };
+    (@cases [$fixture:expr, $threads:expr] $($case:ident)*) => {
         $(
             #[test]
             fn $case() {
@@ -94,6 +103,21 @@ macro_rules! store_conformance {
                 });
             }
         )*
+    };
+}
+
+/// Runs every conformance case one after another, within one test, and says which one runs: for servers that take long
+/// to start. The fixture expression is evaluated once per case.
+#[macro_export]
+macro_rules! store_conformance_in_turn {
+    (@cases [$fixture:expr] $($case:ident)*) => {
+        $(
+            println!("{}", stringify!($case));
+            $crate::conformance::run(4, async { $crate::conformance::$case(&$fixture).await });
+        )*
+    };
+    ($fixture:expr $(,)?) => {
+        $crate::every_case!(store_conformance_in_turn! [$fixture]);
     };
 }
 

@@ -13,7 +13,8 @@
 //! - [`HandClock`], [`SeededEntropy`]: time and randomness that a test holds in its hand.
 //! - [`FaultyStore`]: any store, made to fail on cue.
 //! - [`Wrapper`]: a store around any other that changes some calls and passes on the rest.
-//! - [`claim`]: what a `begin` asks a store to keep, for tests that care about a field or two.
+//! - [`claim`], [`completion`], [`inserted`], [`swapped`], [`stored`]: what a `begin` asks a store to keep, what ends it,
+//!   and calls that must succeed, for tests that care about something else.
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
 //! - [`server`]: real servers that belong to one test.
 //! - [`Wire`]: a connection to a server that can be cut, slowed down and clogged.
@@ -41,6 +42,6 @@ pub use crate::entropy::SeededEntropy;
 pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
 pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};
-pub use crate::sample::{claim, claim_with_key};
+pub use crate::sample::{claim, claim_with_key, completion, inserted, stored, swapped};
 pub use crate::wire::{Way, Wire};
 pub use crate::wrapper::{Wrapped, Wrapper};

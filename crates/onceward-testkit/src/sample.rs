@@ -1,9 +1,11 @@
-//! A claim to test stores with.
+//! Records to test stores with, and calls that must succeed.
 
 use std::sync::Arc;
 
-use onceward_core::store::{Grant, Put};
-use onceward_core::{Fingerprint, Listing, Owner, Policy, Principal, State, Timestamp};
+use onceward_core::store::{Grant, Insert, Put, Replace};
+use onceward_core::{
+    Answer, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Store, Timestamp,
+};
 
 /// A claim, never too late, under the policy that is the default. Owner, principal, fingerprint and key are made of
 /// `number`. Tests change the fields that they are about: `Put { policy, ..claim(1) }`.
@@ -32,4 +34,40 @@ pub fn claim_with_key(number: u8, key: String) -> Put {
         wake_after: None,
         not_after: Timestamp::MAX,
     }
+}
+
+/// The put that stores an answer of kind `test`, to be kept for the policy's times.
+#[must_use]
+pub fn completion(record: &Record, bytes: &'static [u8]) -> Put {
+    Put { state: State::Done(Answer::new("test", bytes)), ..Put::keep(record, Timestamp::MAX) }
+}
+
+/// Inserts where nothing is.
+///
+/// # Panics
+/// When the insert is not kept.
+pub async fn inserted(store: &dyn Store, id: RecordId, put: &Put) -> Arc<Record> {
+    match store.insert(id, put).await.expect("the store answers an insert") {
+        Insert::Kept(record) => record,
+        other => panic!("the place is vacant, but the insert was not kept: {other:?}"),
+    }
+}
+
+/// Swaps on the revision of `seen`.
+///
+/// # Panics
+/// When the swap is not kept.
+pub async fn swapped(store: &dyn Store, seen: &Record, put: &Put) -> Arc<Record> {
+    match store.replace(seen.id, seen.revision, put).await.expect("the store answers a replace") {
+        Replace::Kept(record) => record,
+        other => panic!("the revision is the stored one, but the swap was not kept: {other:?}"),
+    }
+}
+
+/// What is stored.
+///
+/// # Panics
+/// When the store does not say.
+pub async fn stored(store: &dyn Store, id: RecordId) -> Option<Arc<Record>> {
+    store.load(id).await.expect("the store answers a load").record
 }

@@ -35,9 +35,9 @@ fn writer() {
             tasks.spawn(async move {
                 loop {
                     let it = number.fetch_add(1, Ordering::SeqCst);
-                    let claimed = inserted(&store, id(it), &claim()).await;
+                    let claimed = inserted(&*store, id(it), &claim()).await;
                     say(&format!("claimed {it} {}", claimed.revision));
-                    let done = swapped(&store, &claimed, &completion(&claimed)).await;
+                    let done = swapped(&*store, &claimed, &completion(&claimed)).await;
                     say(&format!("done {it} {}", done.revision));
                 }
             });

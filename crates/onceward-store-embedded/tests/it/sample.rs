@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::record::encode::FORMAT;
-use onceward_core::store::{Insert, Put, Replace};
-use onceward_core::{Answer, Clock, Record, RecordId, State, Store, SystemClock, Timestamp};
+use onceward_core::store::Put;
+use onceward_core::{Clock, Record, RecordId, SystemClock};
 use onceward_store_embedded::{EmbeddedSettings, EmbeddedStore, OpenError};
+pub(crate) use onceward_testkit::{inserted, stored, swapped};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Another test's process may still be on its way out, but nobody should hold these directories for long.
@@ -52,25 +53,7 @@ pub(crate) fn claim() -> Put {
 }
 
 pub(crate) fn completion(record: &Record) -> Put {
-    Put { state: State::Done(Answer::new("test", b"42".as_slice())), ..Put::keep(record, Timestamp::MAX) }
-}
-
-pub(crate) async fn inserted(store: &EmbeddedStore, id: RecordId, put: &Put) -> Arc<Record> {
-    match store.insert(id, put).await {
-        Ok(Insert::Kept(record)) => record,
-        other => panic!("the insert was not kept: {other:?}"),
-    }
-}
-
-pub(crate) async fn swapped(store: &EmbeddedStore, seen: &Record, put: &Put) -> Arc<Record> {
-    match store.replace(seen.id, seen.revision, put).await {
-        Ok(Replace::Kept(record)) => record,
-        other => panic!("the swap was not kept: {other:?}"),
-    }
-}
-
-pub(crate) async fn stored(store: &EmbeddedStore, id: RecordId) -> Option<Arc<Record>> {
-    store.load(id).await.expect("the store answers").record
+    onceward_testkit::completion(record, b"42")
 }
 
 /// The engine's own view of a closed store's directory.

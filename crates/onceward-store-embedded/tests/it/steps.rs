@@ -68,14 +68,14 @@ fn victim() {
             let store = Arc::clone(&store);
             tasks.spawn(async move {
                 for number in (first..first + 400).skip(task).step_by(4) {
-                    let claimed = inserted(&store, id(number), &claim()).await;
+                    let claimed = inserted(&*store, id(number), &claim()).await;
                     say(&format!("claimed {number} {}", claimed.revision));
                     if number % 5 == 0 {
                         continue;
                     }
                     let state = State::Done(Answer::new("test", vec![7; 1500]));
                     let done = Put { state, ..completion(&claimed) };
-                    let done = swapped(&store, &claimed, &done).await;
+                    let done = swapped(&*store, &claimed, &done).await;
                     say(&format!("done {number} {}", done.revision));
                     if number % 16 == 0 {
                         store.list(&Filter::default(), None, 1).await.unwrap();

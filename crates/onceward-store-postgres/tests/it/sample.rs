@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Grant, Insert, Put, Replace, Store};
-use onceward_core::{
-    Answer, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Timestamp,
-};
+use onceward_core::store::Put;
+use onceward_core::{Policy, Record, RecordId};
 use onceward_store_postgres::PostgresStore;
 use onceward_testkit::server::Postgres;
+pub(crate) use onceward_testkit::{claim, swapped};
 
 use crate::support;
 
@@ -18,28 +17,8 @@ pub(crate) fn id(number: u64) -> RecordId {
     RecordId::from_bytes(bytes)
 }
 
-pub(crate) fn claim(owner: u8) -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([owner; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::from_bytes([1; 16]),
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: "key".into(),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([2; 32])),
-        state: State::Running,
-        policy: Policy::default(),
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
-}
-
 pub(crate) fn completion(record: &Record) -> Put {
-    Put { state: State::Done(Answer::new("test", "42")), ..Put::keep(record, Timestamp::MAX) }
+    onceward_testkit::completion(record, b"42")
 }
 
 /// Its answer is over at once.
@@ -49,17 +28,7 @@ pub(crate) fn brief(record: &Record) -> Put {
 }
 
 pub(crate) async fn inserted(store: &PostgresStore, id: RecordId) -> Arc<Record> {
-    match store.insert(id, &claim(1)).await.unwrap() {
-        Insert::Kept(record) => record,
-        other => panic!("the place is vacant, but: {other:?}"),
-    }
-}
-
-pub(crate) async fn swapped(store: &PostgresStore, record: &Record, put: &Put) -> Arc<Record> {
-    match store.replace(record.id, record.revision, put).await.unwrap() {
-        Replace::Kept(record) => record,
-        other => panic!("the revision is the stored one, but: {other:?}"),
-    }
+    onceward_testkit::inserted(store, id, &claim(1)).await
 }
 
 /// A schema of its own on the server of this process, and a URL that leads to it.

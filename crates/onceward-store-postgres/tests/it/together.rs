@@ -36,7 +36,7 @@ async fn many_callers_share_statements_and_a_lone_one_is_not_held_up() {
     )
     .await;
     let alone = inserted(&store, id(1_000_000)).await;
-    swapped(&store, &alone, &completion(&alone)).await;
+    swapped(&*store, &alone, &completion(&alone)).await;
     assert_eq!(statements(&name).await, 2, "one statement for each promise");
     let mut callers = JoinSet::new();
     for number in 0..400 {

@@ -1,29 +1,12 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::Grant;
-use onceward_core::{Answer, Fingerprint, Listing, Policy, Principal};
+use onceward_core::Answer;
 
 use super::*;
 
 fn put(state: State) -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([7; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: "k".into(),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([9; 32])),
-        state,
-        policy: Policy::default(),
-        checkpoint: Some("half".into()),
-        wake_after: Some(Duration::from_secs(3)),
-        not_after: Timestamp::MAX,
-    }
+    let wake_after = Some(Duration::from_secs(3));
+    Put { state, checkpoint: Some("half".into()), wake_after, ..onceward_testkit::claim(7) }
 }
 
 fn records() -> Vec<Record> {

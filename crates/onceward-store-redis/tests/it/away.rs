@@ -84,14 +84,14 @@ async fn a_kill_in_the_middle_of_a_burst_loses_nothing_that_was_told() {
         });
     }
     // So that it happens in the middle.
-    eventually(async || stored(&store, id(20)).await.is_some()).await;
+    eventually(async || stored(&*store, id(20)).await.is_some()).await;
     server.kill();
     server.start_again();
     let told = within(callers.join_all()).await;
     answers(&store).await;
     let mut counts: HashMap<String, u32> = HashMap::new();
     for (id, told) in told.into_iter().flatten() {
-        let found = stored(&store, id).await;
+        let found = stored(&*store, id).await;
         match told {
             Ok(record) => {
                 *counts.entry("kept".into()).or_default() += 1;
@@ -112,7 +112,7 @@ async fn a_kill_in_the_middle_of_a_burst_loses_nothing_that_was_told() {
 async fn a_server_that_hangs_makes_calls_uncertain_and_no_reply_goes_to_another_call() {
     let server = unsynced();
     let store = Arc::new(open(&server, "?call_timeout=800ms&wait=100ms").await);
-    inserted(&store, id(0), &claim_of(0)).await;
+    inserted(&*store, id(0), &claim_of(0)).await;
     for round in 0..2_u16 {
         server.pause();
         let mut callers = JoinSet::new();
@@ -160,11 +160,11 @@ async fn callers_that_leave_disturb_nobody() {
     // Callers leave at every poll, before and after their call was sent.
     for number in 0..400_u16 {
         let _ = for_polls(usize::from(number % 4), store.insert(id(number), &claim_of(number.into()))).await;
-        let found = inserted(&store, id(1000 + number), &claim_of(u64::from(number) + 1000)).await;
+        let found = inserted(&*store, id(1000 + number), &claim_of(u64::from(number) + 1000)).await;
         assert_eq!(found.listing.key, (number + 1000).to_string());
     }
     for number in 0..400_u16 {
-        if let Some(found) = stored(&store, id(number)).await {
+        if let Some(found) = stored(&*store, id(number)).await {
             assert_eq!(found.listing.key, number.to_string());
         }
     }

@@ -64,12 +64,12 @@ async fn calls_wait_for_replicas_together() {
     for number in 0..500_u16 {
         let store = Arc::clone(&store);
         callers.spawn(async move {
-            let record = inserted(&store, id(number), &claim_of(number.into())).await;
-            swapped(&store, &record, &completion(&record)).await
+            let record = inserted(&*store, id(number), &claim_of(number.into())).await;
+            swapped(&*store, &record, &completion(&record)).await
         });
     }
     for record in within(callers.join_all()).await {
-        assert_eq!(stored(&store, record.id).await, Some(record));
+        assert_eq!(stored(&*store, record.id).await, Some(record));
     }
     let waits = primary.cli(&["INFO", "commandstats"]);
     let waits = waits.lines().find_map(|it| it.strip_prefix("cmdstat_wait:calls=")).unwrap().to_owned();

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Grant, Insert, Put, Replace, Store as _};
-use onceward_core::{
-    Answer, Clock as _, Error, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State,
-    Timestamp,
-};
+use onceward_core::store::{Grant, Put};
+use onceward_core::{Clock as _, Error, Listing, Owner, Policy, Record, RecordId};
 use onceward_store_redis::{RedisSettings, RedisStore, TimeSource};
 use onceward_testkit::HandClock;
 use onceward_testkit::server::RedisServer;
+pub(crate) use onceward_testkit::{inserted, stored, swapped};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -44,23 +42,8 @@ pub(crate) fn key(id: RecordId) -> String {
 }
 
 pub(crate) fn claim() -> Put {
-    Put {
-        grant: Some(Grant { owner: Owner::from_bytes([1; 16]), new_life: false }),
-        listing: Arc::new(Listing {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-            key: "k".into(),
-        }),
-        rules: onceward_core::record::RULES,
-        fingerprint: Some(Fingerprint::from_bytes([7; 32])),
-        state: State::Running,
-        policy: Policy { lease: HOUR, run_max: HOUR, retention: HOUR, tombstone: HOUR, ..Policy::default() },
-        checkpoint: None,
-        wake_after: None,
-        not_after: Timestamp::MAX,
-    }
+    let policy = Policy { lease: HOUR, run_max: HOUR, retention: HOUR, tombstone: HOUR, ..Policy::default() };
+    Put { policy, ..onceward_testkit::claim(1) }
 }
 
 /// A claim that says whose call it was.
@@ -74,25 +57,7 @@ pub(crate) fn claim_of(number: u64) -> Put {
 }
 
 pub(crate) fn completion(record: &Record) -> Put {
-    Put { state: State::Done(Answer::new("test", "42")), ..Put::keep(record, Timestamp::MAX) }
-}
-
-pub(crate) async fn inserted(store: &RedisStore, id: RecordId, put: &Put) -> Arc<Record> {
-    match store.insert(id, put).await.unwrap() {
-        Insert::Kept(record) => record,
-        other => panic!("the place is vacant, but: {other:?}"),
-    }
-}
-
-pub(crate) async fn swapped(store: &RedisStore, seen: &Record, put: &Put) -> Arc<Record> {
-    match store.replace(seen.id, seen.revision, put).await.unwrap() {
-        Replace::Kept(record) => record,
-        other => panic!("the revision is the stored one, but: {other:?}"),
-    }
-}
-
-pub(crate) async fn stored(store: &RedisStore, id: RecordId) -> Option<Arc<Record>> {
-    store.load(id).await.unwrap().record
+    onceward_testkit::completion(record, b"42")
 }
 
 /// Everything that an error says.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Grant, Insert, Put, Replace, Swept};
-use onceward_core::{
-    Answer, Key, Owner, Policy, Principal, Record, RecordId, Scope, State, Store, Timestamp,
-};
+use onceward_core::store::{Grant, Put, Replace, Swept};
+use onceward_core::{Key, Owner, Policy, Principal, Record, RecordId, Scope, State, Store, Timestamp};
 
 use super::Fixture;
+pub(super) use crate::completion;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -53,11 +52,6 @@ pub(super) fn new_life(record: &Record, number: u8) -> Put {
     Put { grant: Some(Grant { owner: owner(number), new_life: true }), ..take_over(record, number) }
 }
 
-/// The put that stores an answer, to be kept for the policy's times.
-pub(super) fn completion(record: &Record, bytes: &'static [u8]) -> Put {
-    Put { state: State::Done(Answer::new("test", bytes)), ..renewal(record) }
-}
-
 /// The put that stores an answer for `retention`, followed by a tombstone for `tombstone`.
 pub(super) fn brief_completion(record: &Record, retention: Duration, tombstone: Duration) -> Put {
     let put = completion(record, b"brief");
@@ -69,29 +63,20 @@ pub(super) fn release(record: &Record) -> Put {
     Put { state: State::Released, fingerprint: None, ..renewal(record) }
 }
 
-/// Inserts where nothing is.
 pub(super) async fn inserted(store: &Arc<dyn Store>, id: RecordId, put: &Put) -> Arc<Record> {
-    match store.insert(id, put).await.expect("the store answers an insert") {
-        Insert::Kept(record) => record,
-        other => panic!("the place is vacant, but the insert was not kept: {other:?}"),
-    }
+    crate::inserted(&**store, id, put).await
 }
 
-/// Swaps on the revision of `record`.
-pub(super) async fn swapped(store: &Arc<dyn Store>, record: &Record, put: &Put) -> Arc<Record> {
-    match replaced(store, record, put).await {
-        Replace::Kept(record) => record,
-        other => panic!("the revision is the stored one, but the swap was not kept: {other:?}"),
-    }
+pub(super) async fn swapped(store: &Arc<dyn Store>, seen: &Record, put: &Put) -> Arc<Record> {
+    crate::swapped(&**store, seen, put).await
 }
 
 pub(super) async fn replaced(store: &Arc<dyn Store>, seen: &Record, put: &Put) -> Replace {
     store.replace(seen.id, seen.revision, put).await.expect("the store answers a replace")
 }
 
-/// What is stored.
 pub(super) async fn stored(store: &Arc<dyn Store>, id: RecordId) -> Option<Arc<Record>> {
-    store.load(id).await.expect("the store answers a load").record
+    crate::stored(&**store, id).await
 }
 
 /// The store's time.
