@@ -63,6 +63,7 @@ mod fingerprint;
 mod flight;
 mod guard;
 mod key;
+pub mod moving;
 #[doc(hidden)]
 pub mod mutant;
 mod operate;

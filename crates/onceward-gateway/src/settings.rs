@@ -48,6 +48,7 @@ pub use self::change::Changes;
 pub use self::error::{Place, Problem, SettingsError, reasons};
 pub use self::policy::{InFlight, KeyRule, Oversize, Policy, Principal, Unresolved};
 pub use self::store_url::StoreUrl;
+pub use self::units::duration as parse_duration;
 pub(crate) use self::units::{show_bytes, show_duration};
 pub use onceward_http::PathPattern;
 
@@ -60,6 +61,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where records are kept.
     pub store: StoreUrl,
+    /// Where records were kept before: they are moved from there to `store` while the gateway serves.
+    pub store_from: Option<StoreUrl>,
     /// The form of the log lines.
     pub log: Log,
     /// Which requests are logged.

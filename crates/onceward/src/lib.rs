@@ -37,15 +37,18 @@
 //! A feature adds doors; it never changes behaviour.
 
 mod late;
+mod mover;
 mod open;
 
 pub use onceward_core::*;
 
 pub use crate::late::LateStore;
+pub use crate::mover::{MoveError, Moved, MovingStore};
 #[cfg(feature = "embedded")]
 pub use crate::open::embedded_settings;
 pub use crate::open::{
-    OpenError, check, directory, migrate, open, open_once_left, open_to_look, open_when_possible,
+    OpenError, check, directory, migrate, open, open_mover, open_moving, open_once_left, open_to_look,
+    open_when_possible,
 };
 
 /// The store in one directory: its survey and its repair.

@@ -1,7 +1,7 @@
 //! Picks the backend that a URL names.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(feature = "embedded")]
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,8 @@ use onceward_store_postgres::{PostgresSettings, PostgresStore};
 #[cfg(feature = "redis")]
 use onceward_store_redis::{RedisSettings, RedisStore};
 
-use crate::late::{LateStore, Opened};
+use crate::late::{LateStore, Opened, Opener};
+use crate::mover::{MoveError, MovingStore};
 
 /// Why a store cannot be opened. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ pub enum OpenError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] onceward_store_redis::OpenError),
+    /// Records cannot be moved.
+    #[error(transparent)]
+    Move(#[from] MoveError),
 }
 
 /// What a URL names, checked and not yet opened.
@@ -80,6 +84,17 @@ enum Named {
     Postgres(PostgresSettings),
     #[cfg(feature = "redis")]
     Redis(RedisSettings),
+}
+
+impl Named {
+    /// Its directory, if it has one.
+    fn directory(&self) -> Option<PathBuf> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(settings) => Some(settings.path.clone()),
+            _ => None,
+        }
+    }
 }
 
 fn named(url: &str) -> Result<Named, OpenError> {
@@ -149,7 +164,32 @@ pub async fn open_to_look(url: &str) -> Result<Arc<dyn Store>, OpenError> {
     }
 }
 
-/// Brings the tables of the store that `url` names to what this build needs, and says so in words. Safe while others do the same, and while a store of this version works on them.
+/// Opens two stores at once, to move all records of `from` to the store of `to`; see [`MovingStore::step`]. Nothing is made
+/// where `from` should be, and a directory in use is not waited for.
+///
+/// # Errors
+/// [`OpenError`] says what to change.
+pub async fn open_mover(from: &str, to: &str) -> Result<MovingStore, OpenError> {
+    if from == to {
+        return Err(MoveError::Same.into());
+    }
+    named(to)?;
+    let from: Arc<dyn Store> = match named(from)? {
+        #[cfg(feature = "embedded")]
+        Named::Embedded(settings) => {
+            if !was_there(&settings.path) {
+                return Err(MoveError::Empty.into());
+            }
+            let settings = EmbeddedSettings { lock_wait: Duration::ZERO, ..settings };
+            Arc::new(EmbeddedStore::open_async(settings, Arc::new(SystemClock)).await?)
+        }
+        _ => open_to_look(from).await?,
+    };
+    Ok(MovingStore::begin(from, open(to).await?).await?)
+}
+
+/// Brings the tables of the store that `url` names to what this build needs, and says so in words. Safe while
+/// others do the same, and while a store of this version works on them.
 ///
 /// # Errors
 /// [`OpenError`] says what to change. Nothing was changed.
@@ -184,7 +224,7 @@ pub async fn migrate(url: &str) -> Result<String, OpenError> {
 /// What no waiting cures: the URL is wrong, the directory has a layout that this build does not know, or the server is
 /// one on which the store does not work.
 pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
-    open_late(url, clock, false).await
+    open_late(named(url)?, None, clock, false).await
 }
 
 /// As [`open_when_possible`], for a process that must not run beside another one on the same directory: it waits
@@ -193,19 +233,78 @@ pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<
 /// # Errors
 /// What only another URL or another build can cure, a directory that is in use, and one that cannot be made.
 pub async fn open_once_left(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
-    open_late(url, clock, true).await
+    open_late(named(url)?, None, clock, true).await
 }
 
-#[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "only a directory can be in use"))]
+/// As [`open_once_left`], over two stores: the records of `from` are moved to the store of `url` while both are in use, see
+/// [`MovingStore`]. It is open once both are.
+///
+/// # Errors
+/// As there, of either; and when records cannot be moved from the one to the other.
+pub async fn open_moving(from: &str, url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
+    if from == url {
+        return Err(MoveError::Same.into());
+    }
+    let (from, to) = (named(from)?, named(url)?);
+    if from.directory().is_some_and(|it| !was_there(&it)) {
+        return Err(MoveError::Empty.into());
+    }
+    open_late(to, Some(from), clock, true).await
+}
+
 async fn open_late(
-    url: &str,
+    named: Named,
+    from: Option<Named>,
     clock: Arc<dyn Clock>,
     must_be_left: bool,
 ) -> Result<Arc<LateStore>, OpenError> {
-    let late = match named(url)? {
+    let must_exist = named.directory().filter(|_| must_be_left);
+    let (mut traits, mut open) = opener(named, &clock, must_be_left);
+    if let Some(from) = from {
+        let (before, open_from) = opener(from, &clock, must_be_left);
+        traits = Traits {
+            durable: traits.durable && before.durable,
+            shared: traits.shared || before.shared,
+            ..traits
+        };
+        open = both(open_from, open);
+    }
+    let late = LateStore::new(traits, clock, open);
+    match late.try_once().await {
+        Err(error) if error.is_final(must_be_left) => Err(error),
+        Err(error) if must_exist.is_some_and(|it| !was_there(&it)) => Err(error),
+        Ok(()) | Err(_) => Ok(Arc::new(late)),
+    }
+}
+
+impl OpenError {
+    /// Whether no waiting cures it.
+    #[cfg_attr(
+        not(feature = "embedded"),
+        expect(unused_variables, reason = "only a directory can be in use")
+    )]
+    fn is_final(&self, must_be_left: bool) -> bool {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(EmbeddedError::Layout { .. }) => true,
+            #[cfg(feature = "embedded")]
+            Self::Embedded(EmbeddedError::Locked { .. }) => must_be_left,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) => error.is_final(),
+            #[cfg(feature = "redis")]
+            Self::Redis(error) => error.is_final(),
+            Self::Move(error) => error.is_final(),
+            _ => false,
+        }
+    }
+}
+
+/// How a store is opened, and what it will be as far as its settings tell.
+#[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "only a directory can be in use"))]
+fn opener(named: Named, clock: &Arc<dyn Clock>, must_be_left: bool) -> (Traits, Opener) {
+    match named {
         Named::Memory => {
-            let traits = Traits { name: "memory", durable: false, shared: false };
-            let time = Arc::clone(&clock);
+            let time = Arc::clone(clock);
             let open = move || -> Opening {
                 let opened = Opened {
                     store: Arc::new(MemoryStore::new(Arc::clone(&time))),
@@ -214,14 +313,13 @@ async fn open_late(
                 };
                 Box::pin(std::future::ready(Ok(opened)))
             };
-            LateStore::new(traits, clock, Box::new(open))
+            (Traits { name: "memory", durable: false, shared: false }, Box::new(open))
         }
         #[cfg(feature = "embedded")]
         Named::Embedded(settings) => {
             let patience = AtomicBool::new(must_be_left);
             let durable = settings.durability == Durability::Durable;
-            let traits = Traits { name: "embedded", durable, shared: false };
-            let time = Arc::clone(&clock);
+            let time = Arc::clone(clock);
             let was_filled = is_filled(&settings);
             let open = move || -> Opening {
                 if was_filled && !is_filled(&settings) {
@@ -238,34 +336,34 @@ async fn open_late(
                     Ok(Opened { store: Arc::clone(&store) as _, embedded: Some(store) })
                 })
             };
-            LateStore::new(traits, clock, Box::new(open))
+            (Traits { name: "embedded", durable, shared: false }, Box::new(open))
         }
         #[cfg(feature = "postgres")]
-        Named::Postgres(settings) => shared("postgres", clock, move || PostgresStore::open(settings.clone())),
+        Named::Postgres(settings) => shared("postgres", move || PostgresStore::open(settings.clone())),
         #[cfg(feature = "redis")]
-        Named::Redis(settings) => shared("redis", clock, move || RedisStore::open(settings.clone())),
-    };
-    match late.try_once().await {
-        #[cfg(feature = "embedded")]
-        Err(error @ OpenError::Embedded(EmbeddedError::Layout { .. })) => Err(error),
-        #[cfg(feature = "embedded")]
-        Err(error @ OpenError::Embedded(EmbeddedError::Locked { .. })) if must_be_left => Err(error),
-        #[cfg(feature = "postgres")]
-        Err(OpenError::Postgres(error)) if error.is_final() => Err(error.into()),
-        #[cfg(feature = "redis")]
-        Err(OpenError::Redis(error)) if error.is_final() => Err(error.into()),
-        Err(error) if must_be_left && directory(url).is_some() && !was_there(url) => Err(error),
-        Ok(()) | Err(_) => Ok(Arc::new(late)),
+        Named::Redis(settings) => shared("redis", move || RedisStore::open(settings.clone())),
     }
+}
+
+/// Opens both, and begins to move from the first to the second.
+fn both(from: Opener, to: Opener) -> Opener {
+    Box::new(move || -> Opening {
+        let (from, to) = (from(), to());
+        Box::pin(async move {
+            let (from, to) = (from.await?.store, to.await?.store);
+            let store = Arc::new(MovingStore::begin(from, to).await?);
+            Ok(Opened {
+                store,
+                #[cfg(feature = "embedded")]
+                embedded: None,
+            })
+        })
+    })
 }
 
 /// A store that several processes share. Whether it is durable is known once it is open.
 #[cfg(any(feature = "postgres", feature = "redis"))]
-fn shared<S, E, F>(
-    name: &'static str,
-    clock: Arc<dyn Clock>,
-    open: impl Fn() -> F + Send + Sync + 'static,
-) -> LateStore
+fn shared<S, E, F>(name: &'static str, open: impl Fn() -> F + Send + Sync + 'static) -> (Traits, Opener)
 where
     S: Store,
     F: Future<Output = Result<S, E>> + Send + 'static,
@@ -282,7 +380,7 @@ where
             })
         })
     };
-    LateStore::new(Traits { name, durable: true, shared: true }, clock, Box::new(open))
+    (Traits { name, durable: true, shared: true }, Box::new(open))
 }
 
 /// Whether the directory holds a store, or may hold one as far as can be seen.
@@ -302,8 +400,7 @@ fn emptied(settings: &EmbeddedSettings) -> OpenError {
 }
 
 /// Whether there was a store once: a path that was mistyped, or that nobody can write, is not one that is away.
-fn was_there(url: &str) -> bool {
-    let Some(path) = directory(url) else { return false };
+fn was_there(path: &Path) -> bool {
     match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -336,11 +433,7 @@ pub fn embedded_settings(url: &str) -> Result<Option<EmbeddedSettings>, OpenErro
 /// The directory of the store that `url` names, if it has one.
 #[must_use]
 pub fn directory(url: &str) -> Option<PathBuf> {
-    match named(url) {
-        #[cfg(feature = "embedded")]
-        Ok(Named::Embedded(settings)) => Some(settings.path),
-        Ok(_) | Err(_) => None,
-    }
+    named(url).ok()?.directory()
 }
 
 #[cfg(test)]

@@ -50,8 +50,10 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         complain(&format!("warning: {warning}"));
     }
     let settings = read.settings;
-    if let Err(error) = onceward::check(settings.store.as_str()) {
-        return Exit::Usage.report(&format!("store: {}", reasons(&error)));
+    for (key, url) in [("store", Some(&settings.store)), ("store_from", settings.store_from.as_ref())] {
+        if let Some(Err(error)) = url.map(|it| onceward::check(it.as_str())) {
+            return Exit::Usage.report(&format!("{key}: {}", reasons(&error)));
+        }
     }
     if args.print_config {
         say(&settings.to_toml());
@@ -82,10 +84,11 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
         Err(error) => return Exit::CannotStart.report(&format!("cannot listen for signals: {error}")),
     };
     let url = settings.store.as_str().to_owned();
+    let from = settings.store_from.as_ref().map(|it| it.as_str().to_owned());
     let directory = onceward::directory(&url);
     let is_new = directory.as_deref().is_none_or(is_empty);
     let opened = tokio::select! {
-        opened = open(&url) => opened,
+        opened = open(&url, from.as_deref()) => opened,
         signal = signals.stop.next() => return stopped_early(signal),
     };
     let store = match opened {
@@ -101,6 +104,9 @@ async fn serve(settings: Settings, source: SettingsSource) -> ExitCode {
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
     let traits = store.traits();
+    if let Some(from) = &settings.store_from {
+        tracing::info!(from = %from, to = %settings.store, "records are moved from the old store while operations go on");
+    }
     let upstreams: Vec<_> = settings.upstream.urls.iter().map(ToString::to_string).collect();
     let build =
         Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("ONCEWARD_BUILT_FROM").into() };
@@ -217,8 +223,13 @@ fn is_empty(directory: &Path) -> bool {
 
 /// Opens the store, or lets it be opened as soon as that works. Another gateway may still have it; that is said
 /// when it takes a while.
-async fn open(url: &str) -> Result<Arc<LateStore>, onceward::OpenError> {
-    let mut opening = std::pin::pin!(onceward::open_once_left(url, Arc::new(SystemClock)));
+async fn open(url: &str, from: Option<&str>) -> Result<Arc<LateStore>, onceward::OpenError> {
+    let mut opening = std::pin::pin!(async {
+        match from {
+            None => onceward::open_once_left(url, Arc::new(SystemClock)).await,
+            Some(from) => onceward::open_moving(from, url, Arc::new(SystemClock)).await,
+        }
+    });
     tokio::select! {
         opened = &mut opening => return opened,
         () = tokio::time::sleep(Duration::from_millis(500)) => {}

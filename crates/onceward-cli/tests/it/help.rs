@@ -7,7 +7,7 @@ use crate::snapshot::assert_snapshot;
 
 #[test]
 fn the_help_of_every_verb_is_as_stored() {
-    let verbs: [&[&str]; 15] = [
+    let verbs: [&[&str]; 16] = [
         &[],
         &["gateway"],
         &["keys"],
@@ -17,6 +17,7 @@ fn the_help_of_every_verb_is_as_stored() {
         &["keys", "remove"],
         &["store"],
         &["store", "migrate"],
+        &["store", "copy"],
         &["doctor"],
         &["demo"],
         &["demo", "upstream"],

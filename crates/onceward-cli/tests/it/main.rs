@@ -15,6 +15,8 @@ mod lease;
 mod logs;
 mod manners;
 mod metrics;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod moving;
 mod ops;
 mod owner;
 mod process;

@@ -18,6 +18,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = opened(facts).into_iter().collect();
     findings.extend(durability(facts));
     findings.extend(held(facts));
+    findings.extend(moving(facts));
     if let Some(mode) = facts.store.mode.filter(|it| it & 0o077 != 0) {
         let says =
             format!("the directory has mode {mode:o}: others on this machine can get at stored answers");
@@ -76,6 +77,14 @@ fn opened(facts: &Facts) -> Option<Finding> {
             error(format!("the store at {place} cannot be opened: {reason}"), remedy)
         }
     })
+}
+
+fn moving(facts: &Facts) -> Option<Finding> {
+    let from = facts.settings.store_from.as_ref()?;
+    let says = format!("records are moved from {from}: each new key costs a write there, too");
+    let remedy =
+        "when all are moved (the log says so; `onceward store copy` makes sure), take store_from out";
+    Some(found(Level::Notice, "store-moving", "store_from", says, remedy))
 }
 
 fn durability(facts: &Facts) -> Option<Finding> {

@@ -18,7 +18,7 @@ const TOP_TAKEN_UP: &[&str] = &["drain_delay", "drain"];
 impl Settings {
     /// Compares with settings that are meant to take the place of these.
     ///
-    /// Listeners, store, limits and the form of the log are read at the start only; so is whether the listener
+    /// Listeners, stores, limits and the form of the log are read at the start only; so is whether the listener
     /// speaks TLS at all, but not from which files. Identity is judged elsewhere: it is the layer's.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {

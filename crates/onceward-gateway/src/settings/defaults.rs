@@ -19,6 +19,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             store: StoreUrl::default(),
+            store_from: None,
             log: Log::Json,
             access_log: AccessLog::All,
             drain_delay: Duration::from_secs(5),

@@ -50,6 +50,7 @@ keys! {
     TOP of Settings {
         listen: "an IP address and a port", r#""127.0.0.1:8080""#;
         store: "a store URL", r#""embedded:./onceward-data""#;
+        store_from: "a store URL, or empty for none", r#""embedded:./onceward-data""#;
         log: "json or human", r#""json""#;
         access_log: "all, duplicates or none", r#""duplicates""#;
         drain_delay: "a duration with a unit, or 0", r#""5s""#;

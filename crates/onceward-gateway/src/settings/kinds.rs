@@ -111,6 +111,17 @@ impl Setting for StoreUrl {
     }
 }
 
+/// Empty for none.
+impl Setting for Option<StoreUrl> {
+    fn take(value: &Value) -> Result<Self, Bad> {
+        if value.text()?.is_empty() { Ok(None) } else { StoreUrl::take(value).map(Some) }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| quoted(""), StoreUrl::show)
+    }
+}
+
 impl Setting for PathPattern {
     fn take(value: &Value) -> Result<Self, Bad> {
         Self::parse(value.text()?).map_err(|it| Bad::Because(it.to_string()))

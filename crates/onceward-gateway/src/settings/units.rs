@@ -20,7 +20,7 @@ const BYTE_UNITS: &[(&str, u64)] = &[
 
 /// A duration of whole milliseconds: numbers with one of `ms s m h d` each, added up, or a bare `0`. Any other
 /// bare number is refused, since nobody can tell seconds from milliseconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

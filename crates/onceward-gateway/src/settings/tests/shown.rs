@@ -51,6 +51,7 @@ fn what_is_shown_reads_back_to_the_same_settings() {
 fn the_settings_in_force_are_shown_as_a_file() {
     let expected = r#"listen = "127.0.0.1:8080"
 store = "embedded:./onceward-data"
+store_from = ""
 log = "json"
 access_log = "all"
 drain_delay = "5s"

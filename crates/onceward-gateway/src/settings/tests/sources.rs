@@ -79,6 +79,7 @@ fn a_variable_can_set_every_key_outside_the_routes() {
     let env = [
         ("ONCEWARD_LISTEN", "0.0.0.0:80"),
         ("ONCEWARD_STORE", "memory:"),
+        ("ONCEWARD_STORE_FROM", "embedded:./old"),
         ("ONCEWARD_LOG", "human"),
         ("ONCEWARD_ACCESS_LOG", "none"),
         ("ONCEWARD_DRAIN_DELAY", "0"),

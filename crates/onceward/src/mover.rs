@@ -1,0 +1,330 @@
+//! Two stores as one, while the records of the first are moved to the second.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use onceward_core::moving::{self, Standing};
+use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
+
+/// How often one call looks at a record that others change all the time.
+const TRIES: usize = 16;
+
+/// How long an insert of a moved record may take on its way.
+const BUDGET: Duration = Duration::from_secs(30);
+
+/// How many records of the old store a round of upkeep looks at.
+const STEP: usize = 256;
+
+/// How far the clock of the new store may be behind that of the old one. What was swept from the old store a moment ago may
+/// have had a fence that high.
+const BEHIND_MAX: Duration = Duration::from_secs(60);
+
+/// Why records cannot be moved from one store to the other. Nothing was moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The keys of the two stores cannot be compared.
+    #[error(
+        "the new store has a hash key of its own, so it was in use before: the callers of the old store would be strangers \
+         there; move into an empty store"
+    )]
+    OtherSecret,
+    /// Fences would go back.
+    #[error("the clock of the new store is {behind:?} behind that of the old one: set it right, then move")]
+    ClockBehind {
+        /// How much.
+        behind: Duration,
+    },
+    /// Both URLs are one.
+    #[error("the old store and the new one are the same")]
+    Same,
+    /// There is nothing to move.
+    #[error(
+        "the old store holds nothing, no gateway ever used it: check that its URL, relative paths included, is the one that \
+         was used"
+    )]
+    Empty,
+    /// One of the stores could not be asked.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl MoveError {
+    /// Whether no waiting cures it.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::OtherSecret | Self::Same | Self::Empty => true,
+            Self::ClockBehind { .. } | Self::Store(_) => false,
+        }
+    }
+}
+
+/// What was found on one walk through the old store, or on a part of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Records that were moved now.
+    pub moved: u64,
+    /// Records that stay for now, because their holders are at work.
+    pub running: u64,
+    /// Records that could not be read. They are left as they are.
+    pub unreadable: u64,
+}
+
+impl Moved {
+    /// Whether nothing is left to be moved.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.moved += other.moved;
+        self.running += other.running;
+        self.unreadable += other.unreadable;
+    }
+}
+
+/// A store that takes over from another one, while processes that know only that one may still run.
+///
+/// It knows what either store knows. A record of the old store is moved when it is asked for, and the rest of them by
+/// [`sweep`](Store::sweep), a part at each call; what an operation writes goes to the new store. A key that neither store
+/// knows is marked in the old one first: from then on a process that knows only the old one is told that its outcome is
+/// unresolved. So nothing runs twice, whichever process is asked; see [`onceward_core::moving`].
+///
+/// While it moves, a claim takes one more round trip, to the old store, and nothing is claimed while that one is away.
+/// Listings show what was moved so far.
+#[derive(Debug)]
+pub struct MovingStore {
+    from: Arc<dyn Store>,
+    to: Arc<dyn Store>,
+    /// The one record that both stores have.
+    secret: RecordId,
+    walk: Mutex<Walk>,
+}
+
+/// Where the walk through the old store is, and what it found.
+#[derive(Debug, Default)]
+struct Walk {
+    cursor: Option<Cursor>,
+    found: Moved,
+    said: Option<Moved>,
+}
+
+/// Where a key is now.
+enum Crossed {
+    /// In the new store, if anywhere.
+    There,
+    /// Still in the old one, with the time on the clock of the new one.
+    Running(Arc<Record>, Timestamp),
+}
+
+impl MovingStore {
+    /// Begins to move, or goes on: the new store gets the hash key of the old one, so that callers and requests are known
+    /// there.
+    ///
+    /// # Errors
+    /// [`MoveError`] says what to change. The new store has the hash key, or nothing.
+    pub async fn begin(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<Self, MoveError> {
+        let secret = RecordId::reserved("hash key");
+        let there = to.load(secret).await?.now;
+        let here = from.load(secret).await?;
+        let behind = there.until(here.now);
+        if behind > BEHIND_MAX {
+            return Err(MoveError::ClockBehind { behind });
+        }
+        let Some(record) = here.record else { return Err(MoveError::Empty) };
+        let put = Put { grant: None, ..moving::brought(&record, here.now, there.after(BUDGET)) };
+        match to.insert(secret, &put).await? {
+            Insert::Kept(_) => {}
+            Insert::Found(found, _) if found.state == record.state => {}
+            Insert::Found(..) => return Err(MoveError::OtherSecret),
+            Insert::Late(_) => {
+                return Err(Error::new(ErrorKind::Unavailable, "keep the hash key in time").into());
+            }
+        }
+        Ok(Self { from, to, secret, walk: Mutex::default() })
+    }
+
+    /// Moves the next part of the old store, at most `limit` records. At the end of the store it begins again, since
+    /// holders finish what they were at, and gives what the whole walk found.
+    ///
+    /// # Errors
+    /// A store could not be asked. What was moved stays moved; the next call goes on at the same place.
+    pub async fn step(&self, limit: usize) -> Result<(Moved, Option<Moved>)> {
+        let cursor = self.walk().cursor;
+        let page = self.from.list(&Filter::default(), cursor, limit).await?;
+        let mut found = Moved {
+            unreadable: u64::try_from(page.unreadable.len()).unwrap_or(u64::MAX),
+            ..Moved::default()
+        };
+        for record in &page.records {
+            if matches!(moving::judge(record, page.now), Ok(Standing::Free | Standing::Moved)) {
+                continue;
+            }
+            match self.cross(record.id, None).await {
+                Ok(Crossed::There) => found.moved += 1,
+                Ok(Crossed::Running(..)) => found.running += 1,
+                Err(error) if error.kind() == ErrorKind::Corrupt => found.unreadable += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        let mut walk = self.walk();
+        walk.cursor = page.next;
+        walk.found.add(found);
+        let ended = page.next.is_none().then(|| std::mem::take(&mut walk.found));
+        Ok((found, ended))
+    }
+
+    /// Sees to it that the new store has what the old one has for `id`. With `claim`, the key is marked in the old store
+    /// in any case, so that nobody claims it there.
+    async fn cross(&self, id: RecordId, claim: Option<&Put>) -> Result<Crossed> {
+        // The time of the new store, asked before the old one is looked at: who looked long ago writes nothing.
+        let mut there = None;
+        for _ in 0..TRIES {
+            let (found, here) = match claim {
+                Some(claim) => match self.from.insert(id, &moving::taken(claim)).await? {
+                    Insert::Kept(_) => return Ok(Crossed::There),
+                    Insert::Found(found, here) => (found, here),
+                    Insert::Late(_) => break,
+                },
+                None => match self.from.load(id).await? {
+                    Loaded { record: Some(found), now } => (found, now),
+                    Loaded { record: None, .. } => return Ok(Crossed::There),
+                },
+            };
+            let standing = moving::judge(&found, here)?;
+            let now = match (&standing, there.take()) {
+                (Standing::Moved, _) => return Ok(Crossed::There),
+                (Standing::Free, _) if claim.is_none() => return Ok(Crossed::There),
+                (Standing::Movable, _) => {
+                    // Whatever comes of it shows at the next look.
+                    self.from.replace(id, found.revision, &moving::frozen(&found)).await?;
+                    continue;
+                }
+                (Standing::Free | Standing::Running | Standing::Frozen(_), None) => {
+                    there = Some(self.to.load(id).await?.now);
+                    continue;
+                }
+                (Standing::Free | Standing::Running | Standing::Frozen(_), Some(now)) => now,
+            };
+            if let Standing::Running = standing {
+                let record = moving::on_the_clock_of(&found, here, now);
+                return Ok(Crossed::Running(Arc::new(record), now));
+            }
+            if !moving::fences_grow(&found, now) {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "move the record: the new store's clock is behind",
+                ));
+            }
+            if let Standing::Frozen(copy) = standing
+                && !self.bring(id, &copy, here, now.after(BUDGET)).await?
+            {
+                continue;
+            }
+            if let Replace::Kept(_) = self.from.replace(id, found.revision, &moving::moved(&found)).await? {
+                return Ok(Crossed::There);
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "move the record: it changes all the time"))
+    }
+
+    /// Whether the new store has now what `copy` says, or something that came of it.
+    async fn bring(
+        &self,
+        id: RecordId,
+        copy: &Record,
+        here: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<bool> {
+        let (found, _) = match self.to.insert(id, &moving::brought(copy, here, not_after)).await? {
+            Insert::Kept(_) => return Ok(true),
+            Insert::Late(_) => return Ok(false),
+            Insert::Found(found, now) => (found, now),
+        };
+        let Some(put) = moving::came_after_all(&found, copy, here, not_after) else { return Ok(true) };
+        Ok(matches!(self.to.replace(id, found.revision, &put).await?, Replace::Kept(_)))
+    }
+
+    fn walk(&self) -> std::sync::MutexGuard<'_, Walk> {
+        self.walk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what a whole walk found, unless the one before found the same.
+    fn say(&self, walked: Moved) {
+        if self.walk().said.replace(walked) == Some(walked) {
+            return;
+        }
+        let Moved { moved, running, unreadable } = walked;
+        if walked.is_all() {
+            tracing::info!("all records of the old store were moved: the setting that names it can go");
+        } else {
+            tracing::info!(moved, running, unreadable, "went through the old store to move its records");
+        }
+    }
+}
+
+/// Nothing of what was asked for was written, whatever became of the record's move.
+fn not_asked_yet(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Uncertain => {
+            Error::new(ErrorKind::Unavailable, "look for the record in the old store").caused_by(error)
+        }
+        _ => error,
+    }
+}
+
+#[async_trait]
+impl Store for MovingStore {
+    async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
+        if id != self.secret
+            && let Crossed::Running(record, now) = self.cross(id, Some(put)).await.map_err(not_asked_yet)?
+        {
+            return Ok(Insert::Found(record, now));
+        }
+        self.to.insert(id, put).await
+    }
+
+    async fn replace(&self, id: RecordId, seen: Revision, put: &Put) -> Result<Replace> {
+        self.to.replace(id, seen, put).await
+    }
+
+    async fn load(&self, id: RecordId) -> Result<Loaded> {
+        if id != self.secret
+            && let Crossed::Running(record, now) = self.cross(id, None).await?
+        {
+            return Ok(Loaded { record: Some(record), now });
+        }
+        self.to.load(id).await
+    }
+
+    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
+        self.to.due(due, limit).await
+    }
+
+    async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.to.list(filter, cursor, limit).await
+    }
+
+    /// Also moves a part of the old store.
+    async fn sweep(&self, limit: usize) -> Result<Swept> {
+        let swept = self.to.sweep(limit).await?;
+        let (moved, walked) = self.step(STEP).await?;
+        if let Some(walked) = walked {
+            self.say(walked);
+        }
+        Ok(Swept { more: swept.more || moved.moved > 0, ..swept })
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.from.check().await?;
+        self.to.check().await
+    }
+
+    fn traits(&self) -> Traits {
+        let (from, to) = (self.from.traits(), self.to.traits());
+        Traits { name: to.name, durable: from.durable && to.durable, shared: from.shared || to.shared }
+    }
+}

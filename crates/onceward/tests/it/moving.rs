@@ -1,0 +1,304 @@
+//! Two stores as one while records are moved: every law holds, and each record means afterwards what it meant before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use onceward::store::memory::MemoryStore;
+use onceward::store::{Filter, Insert, Put};
+use onceward::{
+    Answer, Attempt, Begin, Engine, EngineSettings, ErrorKind, Fence, InFlight, Key, MoveError, Moved,
+    MovingStore, NoObserver, Policy, Principal, RecordId, Scope, State, Status, Store, Timestamp, Unresolved,
+};
+use onceward_testkit::conformance::Fixture;
+use onceward_testkit::{
+    FaultyStore, HandClock, Op, SeededEntropy, claim, completion, inserted, stored, swapped,
+};
+use tokio::task::JoinSet;
+
+struct Both {
+    clock: HandClock,
+}
+
+#[async_trait]
+impl Fixture for Both {
+    async fn open(&self) -> Arc<dyn Store> {
+        let (from, to) = (memory_in_use(&self.clock).await, memory(&self.clock));
+        Arc::new(MovingStore::begin(from, to).await.expect("it begins"))
+    }
+
+    async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        drop(store);
+        self.open().await
+    }
+
+    fn clock(&self) -> Option<HandClock> {
+        Some(self.clock.clone())
+    }
+}
+
+mod laws {
+    use super::*;
+
+    onceward_testkit::store_conformance!(Both { clock: HandClock::new() });
+    onceward_testkit::store_reference!(Both { clock: HandClock::new() }, runs = 10);
+    onceward_testkit::store_history!(Both { clock: HandClock::new() }, runs = 2);
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn memory(clock: &HandClock) -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(Arc::new(clock.clone())))
+}
+
+/// A store that a process used.
+async fn memory_in_use(clock: &HandClock) -> Arc<dyn Store> {
+    let store = memory(clock);
+    Engine::new(Arc::clone(&store)).hasher().await.expect("the store keeps a hash key");
+    store
+}
+
+fn id(number: u8) -> RecordId {
+    RecordId::from_bytes([number; 32])
+}
+
+/// An old store and a new one whose clock is 7 s ahead.
+struct World {
+    clock: HandClock,
+    from: Arc<dyn Store>,
+    to: Arc<dyn Store>,
+    both: Arc<MovingStore>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = HandClock::new();
+        let from = memory_in_use(&clock).await;
+        clock.jump_wall(7_000);
+        let to = memory(&clock);
+        let both = MovingStore::begin(Arc::clone(&from), Arc::clone(&to)).await.unwrap();
+        Self { clock, from, to, both: Arc::new(both) }
+    }
+
+    fn engine(&self, store: &Arc<dyn Store>, seed: u64) -> Engine {
+        let settings = EngineSettings { cache_bytes: 0, ..EngineSettings::default() };
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        Engine::with(Arc::clone(store), settings, Arc::new(self.clock.clone()), entropy, Arc::new(NoObserver))
+    }
+
+    /// A process that knows only the old store.
+    fn old(&self) -> Engine {
+        self.engine(&self.from, 1)
+    }
+
+    /// A process that knows both.
+    fn new_one(&self) -> Engine {
+        self.engine(&(Arc::clone(&self.both) as _), 2)
+    }
+}
+
+async fn pay(engine: &Engine, body: &str) -> Attempt {
+    Attempt {
+        scope: Scope {
+            principal: Principal::ANONYMOUS,
+            kind: "POST".into(),
+            host: "shop.example".into(),
+            path: "/payments".into(),
+        },
+        key: Key::parse("k-1").unwrap(),
+        fingerprint: engine.hasher().await.unwrap().fingerprint([body.as_bytes()]),
+        policy: Policy::default(),
+        in_flight: InFlight::Reject,
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8(answer.bytes().unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_moved_with_what_is_left_of_its_times_and_is_refused_where_it_was() {
+    let world = World::new().await;
+    let old = world.old();
+    let attempt = pay(&old, "12.00 EUR").await;
+    let Begin::Run(permit) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    let fence = permit.fence();
+    permit.complete(Answer::new("text", "receipt 1")).await.unwrap();
+    world.clock.advance(SECOND);
+    let new = world.new_one();
+    let attempt = pay(&new, "12.00 EUR").await;
+    let Begin::Replay(answer) = new.begin(&attempt).await.unwrap() else { panic!("it was done") };
+    assert_eq!(text(&answer), "receipt 1");
+    assert!(matches!(new.begin(&pay(&new, "13.00 EUR").await).await.unwrap(), Begin::Mismatch));
+    let moved = stored(&*world.to, attempt.record_id()).await.unwrap();
+    let now = world.to.load(id(1)).await.unwrap().now;
+    assert_eq!(now.until(moved.answer_until), Policy::default().retention - SECOND);
+    assert_eq!(moved.answer_until.until(moved.gone_until), Policy::default().tombstone);
+    assert!(moved.fence > fence, "fences go on growing");
+    assert!(matches!(old.begin(&attempt).await.unwrap(), Begin::Unresolved), "no run where it was");
+    assert!(matches!(old.begin(&pay(&old, "13.00 EUR").await).await.unwrap(), Begin::Mismatch));
+    world.clock.advance(Policy::default().retention);
+    assert!(matches!(new.begin(&attempt).await.unwrap(), Begin::Gone));
+}
+
+#[tokio::test]
+async fn a_new_key_is_claimed_once_whichever_process_is_asked_first() {
+    let world = World::new().await;
+    let (old, new) = (world.old(), world.new_one());
+    let attempt = pay(&new, "12.00 EUR").await;
+    let Begin::Run(permit) = new.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    assert!(matches!(old.begin(&attempt).await.unwrap(), Begin::Unresolved));
+    assert!(matches!(new.begin(&attempt).await.unwrap(), Begin::Busy { .. }));
+    permit.complete(Answer::new("text", "receipt 1")).await.unwrap();
+    assert!(matches!(old.begin(&attempt).await.unwrap(), Begin::Unresolved));
+    assert!(matches!(new.begin(&attempt).await.unwrap(), Begin::Replay(_)));
+}
+
+#[tokio::test]
+async fn a_holder_at_the_old_store_finishes_there_and_its_answer_is_moved() {
+    let world = World::new().await;
+    let (old, new) = (world.old(), world.new_one());
+    let attempt = pay(&old, "12.00 EUR").await;
+    let Begin::Run(permit) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    assert!(matches!(new.begin(&attempt).await.unwrap(), Begin::Busy { .. }));
+    let shown = stored(&*world.both, attempt.record_id()).await.unwrap();
+    let now = world.to.load(id(1)).await.unwrap().now;
+    assert_eq!(now.until(shown.lease_until), Policy::default().lease, "on the clock of the new store");
+    assert_eq!(world.both.step(10).await.unwrap().1, Some(Moved { running: 1, ..Moved::default() }));
+    permit.complete(Answer::new("text", "receipt 1")).await.unwrap();
+    assert_eq!(world.both.step(10).await.unwrap().1, Some(Moved { moved: 1, ..Moved::default() }));
+    assert_eq!(world.both.step(10).await.unwrap().1, Some(Moved::default()));
+    let Begin::Replay(answer) = new.begin(&attempt).await.unwrap() else { panic!("it was done") };
+    assert_eq!(text(&answer), "receipt 1");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_its_record_was_moved_is_the_answer() {
+    let world = World::new().await;
+    let (old, new) = (world.old(), world.new_one());
+    let attempt = pay(&old, "12.00 EUR").await;
+    let Begin::Run(permit) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    world.clock.advance(Policy::default().lease);
+    assert!(matches!(new.begin(&attempt).await.unwrap(), Begin::Unresolved));
+    assert_eq!(text(&permit.complete(Answer::new("text", "receipt 1")).await.unwrap()), "receipt 1");
+    let Begin::Replay(answer) = new.begin(&attempt).await.unwrap() else { panic!("it was done after all") };
+    assert_eq!(text(&answer), "receipt 1");
+    assert!(matches!(old.begin(&attempt).await.unwrap(), Begin::Unresolved));
+}
+
+#[tokio::test]
+async fn a_record_that_may_run_again_does_so_in_the_new_store_only_and_with_a_higher_fence() {
+    let world = World::new().await;
+    let (old, new) = (world.old(), world.new_one());
+    let policy = Policy { unresolved: Unresolved::Rerun, ..Policy::default() };
+    let attempt = Attempt { policy, ..pay(&old, "12.00 EUR").await };
+    let Begin::Run(mut permit) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    permit.save("half".into()).await.unwrap();
+    let fence = permit.fence();
+    permit.abandon("who knows").await.unwrap();
+    let Begin::Run(permit) = new.begin(&attempt).await.unwrap() else { panic!("it may run again") };
+    assert!(permit.fence() > fence && permit.checkpoint().is_some_and(|it| it == "half"));
+    assert!(matches!(old.begin(&attempt).await.unwrap(), Begin::Unresolved));
+}
+
+#[tokio::test]
+async fn every_state_is_moved_and_what_stands_for_nothing_is_not() {
+    let world = World::new().await;
+    let short = Policy { retention: SECOND, tombstone: 100 * SECOND, ..Policy::default() };
+    let gone = Policy { retention: SECOND, tombstone: SECOND, ..Policy::default() };
+    let mut held = Vec::new();
+    for (number, policy) in
+        [(1, Policy::default()), (2, short), (3, gone), (4, short), (5, short), (6, short)]
+    {
+        let put = Put { policy, wake_after: Some(50 * SECOND), ..claim(number) };
+        held.push(inserted(&*world.from, id(number), &put).await);
+    }
+    for number in [1, 2, 3, 4] {
+        swapped(&*world.from, &held[number - 1], &completion(&held[number - 1], b"receipt")).await;
+    }
+    let reason = || State::Abandoned { reason: "who knows".into() };
+    let put = Put { state: reason(), wake_after: Some(50 * SECOND), ..Put::keep(&held[4], Timestamp::MAX) };
+    swapped(&*world.from, &held[4], &put).await;
+    let free = Put { state: State::Released, fingerprint: None, ..Put::keep(&held[5], Timestamp::MAX) };
+    swapped(&*world.from, &held[5], &free).await;
+    world.clock.advance(3 * SECOND);
+    let walked = world.both.step(2).await.unwrap();
+    assert!(walked.1.is_none() && walked.0.moved == 2, "{walked:?}");
+    while world.both.step(2).await.unwrap().1.is_none() {}
+    let at = |record: &onceward::Record, now| record.status_at(now);
+    let now = world.to.load(id(1)).await.unwrap().now;
+    let mut seen = Vec::new();
+    for number in 1..=6 {
+        seen.push(stored(&*world.to, id(number)).await.map(|it| at(&it, now)));
+    }
+    let (done, gone) = (Some(Status::Done), Some(Status::Gone));
+    assert_eq!(seen, [done, gone, None, gone, Some(Status::Unresolved), None]);
+    let unresolved = stored(&*world.to, id(5)).await.unwrap();
+    assert_eq!(unresolved.state, reason());
+    assert_eq!(now.until(unresolved.wake_at.unwrap()), 47 * SECOND);
+    assert_eq!(unresolved.owner, held[4].owner);
+    // It cannot come back: what was freed in the new store is not moved again.
+    let page =
+        world.from.list(&Filter { status: Some(Status::Unresolved), ..Filter::default() }, None, 10).await;
+    assert_eq!(page.unwrap().records.len(), 4, "moved ones are unresolved where they were");
+}
+
+#[tokio::test]
+async fn a_store_that_was_in_use_takes_no_strangers() {
+    let clock = HandClock::new();
+    let (from, to) = (memory_in_use(&clock).await, memory_in_use(&clock).await);
+    let refused = MovingStore::begin(Arc::clone(&from), to).await;
+    assert!(matches!(refused, Err(MoveError::OtherSecret)), "{refused:?}");
+    let refused = MovingStore::begin(memory(&clock), memory(&clock)).await;
+    assert!(matches!(refused, Err(MoveError::Empty)), "{refused:?}");
+    // The one to which it was begun is the one to go on with.
+    let to = memory(&clock);
+    for _ in 0..2 {
+        MovingStore::begin(Arc::clone(&from), Arc::clone(&to)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn clocks_that_are_behind_are_seen_before_a_fence_goes_back() {
+    let clock = HandClock::new();
+    let to = memory(&clock);
+    clock.jump_wall(61_000);
+    let from = memory_in_use(&clock).await;
+    let refused = MovingStore::begin(from, Arc::clone(&to)).await;
+    assert!(matches!(refused, Err(MoveError::ClockBehind { .. })), "{refused:?}");
+    clock.jump_wall(-31_000);
+    let from = memory_in_use(&clock).await;
+    let both = MovingStore::begin(Arc::clone(&from), Arc::clone(&to)).await.unwrap();
+    let held = inserted(&*from, id(1), &claim(1)).await;
+    let done = swapped(&*from, &held, &completion(&held, b"receipt")).await;
+    assert_eq!(both.load(id(1)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(both.insert(id(1), &claim(2)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    clock.advance(31 * SECOND);
+    let Insert::Found(found, _) = both.insert(id(1), &claim(2)).await.unwrap() else { panic!("it was done") };
+    assert_eq!(found.state, done.state);
+    assert!(found.fence > done.fence && done.fence > Fence(0));
+}
+
+#[tokio::test]
+async fn a_record_that_is_being_moved_does_not_change_where_it_was() {
+    let clock = HandClock::new();
+    let (from, to) = (memory_in_use(&clock).await, Arc::new(FaultyStore::new(memory(&clock))));
+    let new_store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&to);
+    let both = Arc::new(MovingStore::begin(Arc::clone(&from), new_store).await.unwrap());
+    let old = Engine::new(Arc::clone(&from));
+    let policy = Policy { unresolved: Unresolved::Rerun, ..Policy::default() };
+    let attempt = Attempt { policy, ..pay(&old, "12.00 EUR").await };
+    let Begin::Run(permit) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    permit.abandon("who knows").await.unwrap();
+    clock.advance(SECOND);
+    let gate = to.gate_before(Op::Insert, 1);
+    let mut moving = JoinSet::new();
+    moving.spawn(async move { both.load(attempt.record_id()).await });
+    gate.reached().await;
+    let attempt = Attempt { policy, ..pay(&old, "12.00 EUR").await };
+    let begun = old.begin(&attempt).await.unwrap();
+    assert!(matches!(begun, Begin::Unresolved), "{begun:?}: it may run again in the new store only");
+    gate.open();
+    let moved = moving.join_next().await.unwrap().unwrap().unwrap().record.unwrap();
+    assert_eq!(moved.policy.unresolved, Unresolved::Rerun);
+}
