@@ -1,4 +1,4 @@
-//! Which node of a Cluster has which slots, as the nodes say.
+//! Which node of a Cluster has which slots, as the nodes say; and where the primary is, as Sentinels say.
 
 use redis::Value;
 
@@ -34,6 +34,30 @@ pub(crate) fn ranges(told: Value, asked: &Address) -> Result<Vec<Range>, OpenErr
         return Err(OpenError::Cluster { cause });
     }
     Ok(ranges)
+}
+
+/// Reads what a Sentinel says of the primary called `name`: it has every slot.
+///
+/// # Errors
+/// It cannot be read, or the Sentinel does not know the name.
+pub(crate) fn primary(told: &Value, name: &str, asked: &Address) -> Result<Vec<Range>, OpenError> {
+    let node = match told {
+        Value::Nil => {
+            let cause = format!("{asked} knows no primary called `{name}`");
+            return Err(OpenError::Sentinel { cause });
+        }
+        Value::Array(parts) => match parts.as_slice() {
+            [Value::BulkString(host), Value::BulkString(port)] => {
+                let text = |it: &[u8]| String::from_utf8(it.to_vec()).ok();
+                text(host).zip(text(port).and_then(|it| it.parse().ok()))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    let unread = || OpenError::Sentinel { cause: format!("what {asked} says cannot be read") };
+    let (host, port) = node.ok_or_else(unread)?;
+    Ok(vec![Range { first: 0, last: SLOTS - 1, node: Address { host, port } }])
 }
 
 fn range(parts: Vec<Value>, asked: &Address) -> Option<Range> {

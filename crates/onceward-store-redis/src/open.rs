@@ -81,6 +81,12 @@ pub enum OpenError {
         /// What it says of itself.
         found: String,
     },
+    /// The Sentinels do not say where the primary is.
+    #[error("the Redis Sentinels do not say where the primary is: {cause}")]
+    Sentinel {
+        /// What was met.
+        cause: String,
+    },
     /// The nodes do not form a Cluster that can be used.
     #[error("the Redis Cluster cannot be used: {cause}")]
     Cluster {
@@ -107,6 +113,7 @@ impl OpenError {
             | Self::Unknowable { .. }
             | Self::Replica
             | Self::Loading
+            | Self::Sentinel { .. }
             | Self::Cluster { .. } => false,
         }
     }

@@ -1,7 +1,8 @@
 //! Which server a call goes to, and how many calls may be under way.
 //!
 //! A Cluster says of every call that it belongs elsewhere, if it does, and has then done nothing: the map is asked for
-//! again and the call repeated. The same when a node is away: another one may have taken its place.
+//! again and the call repeated. The same when a node is away: another one may have taken its place. Sentinels tell a map,
+//! too: one server that has everything.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,7 +49,7 @@ struct Map {
 impl Route {
     pub(crate) async fn open(dialer: Arc<Dialer>) -> Result<Self, OpenError> {
         let settings = &dialer.settings;
-        let ranges = if settings.cluster {
+        let ranges = if settings.may_move() {
             ask(&dialer, &settings.servers).await?
         } else {
             let none = || OpenError::Cluster { cause: "no server is named".to_owned() };
@@ -94,7 +95,7 @@ impl Route {
             let node = map.node(bucket.slot)?;
             let moved = match node.call(bucket, &call, needs, deadline).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) if self.dialer.settings.cluster && is_elsewhere(&error) => {
+                Ok(Err(error)) if self.dialer.settings.may_move() && is_elsewhere(&error) => {
                     if error.code() == Some("ASK") {
                         let told = self.call_asking(&map, &error, &call, deadline).await?;
                         return told.map_err(|it| fault::answered(&it));
@@ -102,7 +103,9 @@ impl Route {
                     fault::answered(&error)
                 }
                 Ok(Err(error)) => return Err(fault::answered(&error)),
-                Err(error) if self.dialer.settings.cluster && error.kind() == ErrorKind::Unavailable => error,
+                Err(error) if self.dialer.settings.may_move() && error.kind() == ErrorKind::Unavailable => {
+                    error
+                }
                 Err(error) => return Err(error),
             };
             // Nothing was done. Where nobody else has the slot, that is all that can be told.
@@ -164,8 +167,11 @@ impl Route {
         let Ok(mut asked) = timeout_at(deadline, self.asked.lock()).await else { return false };
         if asked.elapsed() >= MAP_PAUSE {
             *asked = Instant::now();
-            let mut known: Vec<_> = seen.nodes.iter().map(|it| it.address().clone()).collect();
-            known.extend(self.dialer.settings.servers.iter().cloned());
+            let settings = &self.dialer.settings;
+            let mut known = settings.servers.clone();
+            if settings.cluster {
+                known.extend(seen.nodes.iter().map(|it| it.address().clone()));
+            }
             // The one that could not help comes last.
             let silent = seen.node(slot).ok().map(Node::address);
             known.sort_by_key(|it| Some(it) == silent);
@@ -203,11 +209,18 @@ impl Map {
 
 /// Asks one server after another for the map.
 async fn ask(dialer: &Dialer, servers: &[Address]) -> Result<Vec<Range>, OpenError> {
-    let mut slots = Cmd::new();
-    slots.arg("CLUSTER").arg("SLOTS");
+    let mut question = Cmd::new();
+    match &dialer.settings.sentinel {
+        None => question.arg("CLUSTER").arg("SLOTS"),
+        Some(it) => question.arg("SENTINEL").arg("get-master-addr-by-name").arg(&it.name),
+    };
+    let read = |told, server: &Address| match &dialer.settings.sentinel {
+        None => cluster::ranges(told, server),
+        Some(it) => cluster::primary(&told, &it.name, server),
+    };
     let mut last = OpenError::Cluster { cause: "no server is named".to_owned() };
     for server in servers {
-        match dialer.ask(server, &slots).await.and_then(|it| cluster::ranges(it, server)) {
+        match dialer.ask(server, &question).await.and_then(|it| read(it, server)) {
             Ok(ranges) => return Ok(ranges),
             Err(error) => last = error,
         }

@@ -13,10 +13,12 @@ mod url;
 /// The choices of a Redis store. [`RedisSettings::from_url`] reads them; the fields have the same names there.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// The server, or some of the nodes of a Cluster: the others are learnt from them.
+    /// The server, or some of the nodes of a Cluster: the others are learnt from them. With `sentinel`, the Sentinels.
     pub servers: Vec<Address>,
     /// Whether the servers are a Cluster.
     pub cluster: bool,
+    /// The servers are Sentinels, which know where the primary is.
+    pub sentinel: Option<Sentinel>,
     /// Whether to speak TLS: `rediss://`, `rediss-cluster://`.
     pub tls: bool,
     /// A file of certificates (PEM) to trust instead of the machine's.
@@ -67,6 +69,17 @@ impl fmt::Display for Address {
     }
 }
 
+/// What Sentinels are asked, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sentinel {
+    /// What they call the primary.
+    pub name: String,
+    /// The user that logs in to the Sentinels; their default one when there is none.
+    pub user: Option<String>,
+    /// The password for the Sentinels. Without it nobody logs in to them.
+    pub password: Option<Password>,
+}
+
 /// A password. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
@@ -114,14 +127,16 @@ impl fmt::Debug for TimeSource {
 pub enum SettingsError {
     /// Another scheme.
     #[error(
-        "the store URL does not begin with `redis://`, `rediss://`, `redis-cluster://` or `rediss-cluster://`"
+        "the store URL does not begin with `redis://`, `redis-cluster://`, `redis-sentinel://` or one of them with `rediss`"
     )]
     Scheme,
     /// No host, or one that cannot be read.
     #[error("the store URL names no server that can be read; write `redis://HOST:PORT`")]
     Server,
     /// Several hosts where one is meant.
-    #[error("the store URL names several servers; only `redis-cluster://` takes more than one")]
+    #[error(
+        "the store URL names several servers; only `redis-cluster://` and `redis-sentinel://` take more than one"
+    )]
     Several,
     /// User or password are not written as a URL has them.
     #[error(
@@ -134,10 +149,15 @@ pub enum SettingsError {
     /// A Cluster has one database.
     #[error("a Redis Cluster has one database: leave the path of the store URL out")]
     ClusterDatabase,
+    /// Sentinels know primaries by name.
+    #[error(
+        "the store URL does not say what the Sentinels call the primary; write `redis-sentinel://HOST:PORT,HOST:PORT/NAME`"
+    )]
+    Name,
     /// A parameter that does not exist.
     #[error(
         "the store URL has an unknown parameter `{name}`; there are prefix, buckets, durability, replicas, wait, \
-         call_timeout, max_queue and ca"
+         call_timeout, max_queue and ca; with Sentinels also sentinel_user and sentinel_password"
     )]
     Unknown {
         /// The parameter as written.
@@ -168,6 +188,7 @@ pub(crate) const BUCKETS: u16 = 64;
 const BUCKETS_MAX: u16 = 4096;
 const QUEUE_MAX: usize = 65_536;
 const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26_379;
 /// No call that goes over a network can be told less.
 const CALL_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
@@ -178,6 +199,7 @@ impl RedisSettings {
         Self {
             servers: vec![Address { host: host.into(), port }],
             cluster: false,
+            sentinel: None,
             tls: false,
             ca: None,
             user: None,
@@ -196,12 +218,18 @@ impl RedisSettings {
 
     /// Reads `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?prefix=onceward&buckets=64&durability=durable&
     /// replicas=1&wait=1s&call_timeout=5s&max_queue=8192&ca=FILE]`, the same with `rediss://`, or
-    /// `redis-cluster://HOST:PORT,HOST:PORT[?…]`. Every parameter may be left out.
+    /// `redis-cluster://HOST:PORT,HOST:PORT[?…]`, or `redis-sentinel://HOST:PORT,HOST:PORT/NAME[/DATABASE][?…]`. Every
+    /// parameter may be left out.
     ///
     /// # Errors
     /// [`SettingsError`] names the parameter and what to write.
     pub fn from_url(url: &str) -> Result<Self, SettingsError> {
         url::read(url)
+    }
+
+    /// Whether another server may take the place of the one that was asked.
+    pub(crate) fn may_move(&self) -> bool {
+        self.cluster || self.sentinel.is_some()
     }
 
     /// The settings within their bounds: values that were set by hand are moved to the nearest one allowed.

@@ -62,10 +62,18 @@ impl Dialer {
         }
     }
 
-    /// Asks one thing over a connection of its own, of whatever server is there.
+    /// Asks one thing over a connection of its own, of whatever server is there; of a Sentinel where the settings name
+    /// Sentinels.
     pub(crate) async fn ask(&self, address: &Address, command: &Cmd) -> Result<Value, OpenError> {
+        let settings = &self.settings;
+        let login = match &settings.sentinel {
+            None => {
+                login(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database.into())
+            }
+            Some(it) => login(it.user.as_deref(), it.password.as_ref()),
+        };
         let asking = async {
-            let (mut connection, driver) = self.log_in(address).await?;
+            let (mut connection, driver) = self.log_in(address, login).await?;
             match select(connection.req_packed_command(command), driver).await {
                 Either::Left((told, _)) => {
                     told.and_then(Value::extract_error).map_err(|it| refused(address, &it))
@@ -80,7 +88,10 @@ impl Dialer {
     }
 
     async fn connect(&self, address: &Address) -> Result<Fresh, OpenError> {
-        let (connection, driver) = self.log_in(address).await?;
+        let settings = &self.settings;
+        let login =
+            login(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database.into());
+        let (connection, driver) = self.log_in(address, login).await?;
         let ready = Box::pin(self.ready(connection.clone()));
         match select(ready, driver).await {
             Either::Left((facts, driver)) => {
@@ -91,7 +102,11 @@ impl Dialer {
         }
     }
 
-    async fn log_in(&self, address: &Address) -> Result<(MultiplexedConnection, Driver), OpenError> {
+    async fn log_in(
+        &self,
+        address: &Address,
+        login: RedisConnectionInfo,
+    ) -> Result<(MultiplexedConnection, Driver), OpenError> {
         let met = |it: io::Error| unreachable(address, &it.to_string());
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(met)?;
         stream.set_nodelay(true).map_err(met)?;
@@ -99,14 +114,6 @@ impl Dialer {
             None => Box::new(stream),
             Some(tls) => Box::new(tls.connect(&address.host, stream).await.map_err(met)?),
         };
-        let settings = &self.settings;
-        let mut login = RedisConnectionInfo::default().set_db(settings.database.into());
-        if let Some(user) = &settings.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = &settings.password {
-            login = login.set_password(Password::reveal(password));
-        }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
@@ -127,6 +134,17 @@ impl Dialer {
         let _ = connection.req_packed_commands(&load, 0, self.scripts.all().len()).await;
         Ok(facts)
     }
+}
+
+fn login(user: Option<&str>, password: Option<&Password>) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default();
+    if let Some(user) = user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password {
+        login = login.set_password(Password::reveal(password));
+    }
+    login
 }
 
 fn refused(address: &Address, error: &RedisError) -> OpenError {

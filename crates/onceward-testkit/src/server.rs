@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 mod postgres;
 mod redis;
 mod redis_cluster;
+mod redis_sentinels;
 #[cfg(unix)]
 mod watched;
 
@@ -17,6 +18,7 @@ mod watched;
 pub use self::postgres::{PgBouncer, Postgres};
 pub use self::redis::RedisServer;
 pub use self::redis_cluster::RedisCluster;
+pub use self::redis_sentinels::RedisSentinels;
 
 /// A port of 127.0.0.1 that nobody uses now. Somebody else may take it before the server does: whoever starts a server
 /// tries again with another one when it ends at once.

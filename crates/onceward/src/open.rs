@@ -106,11 +106,14 @@ fn named(url: &str) -> Result<Named, OpenError> {
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql", _)) => Ok(Named::Postgres(PostgresSettings::from_url(url)?)),
         #[cfg(feature = "redis")]
-        Some(("redis" | "rediss" | "redis-cluster" | "rediss-cluster", _)) => {
-            Ok(Named::Redis(RedisSettings::from_url(url)?))
-        }
+        Some((scheme, _)) if is_redis(scheme) => Ok(Named::Redis(RedisSettings::from_url(url)?)),
         _ => Err(no_store(url.split(':').next().unwrap_or_default())),
     }
+}
+
+fn is_redis(scheme: &str) -> bool {
+    let schemes = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+    schemes.contains(&scheme)
 }
 
 /// Either nobody has such a store, or only this build has not.
@@ -118,7 +121,7 @@ fn no_store(scheme: &str) -> OpenError {
     let feature = match scheme {
         "embedded" => "embedded",
         "postgres" | "postgresql" => "postgres",
-        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" => "redis",
+        scheme if is_redis(scheme) => "redis",
         _ => return OpenError::Scheme { scheme: scheme.to_owned() },
     };
     OpenError::NotBuilt { scheme: scheme.to_owned(), feature }

@@ -9,8 +9,18 @@ use super::{unknown, value};
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl(String);
 
-const SCHEMES: &[&str] =
-    &["memory", "embedded", "postgres", "postgresql", "redis", "rediss", "redis-cluster", "rediss-cluster"];
+const SCHEMES: &[&str] = &[
+    "memory",
+    "embedded",
+    "postgres",
+    "postgresql",
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+];
 
 impl StoreUrl {
     /// Reads a store URL. Whether the place exists is not looked at.

@@ -26,6 +26,12 @@ fn a_url_says_every_setting_and_the_rest_stay_as_they_are() {
     assert_eq!(only_password.servers[0].to_string(), "[::1]:7001");
     let cluster = read("redis-cluster://a:1,b,c:3");
     let shown: Vec<_> = cluster.servers.iter().map(ToString::to_string).collect();
+    let sentinel = read("rediss-sentinel://me:pw@a,b:7/my%20master/2?sentinel_user=s&sentinel_password=t");
+    let ports: Vec<_> = sentinel.servers.iter().map(|it| it.port).collect();
+    assert_eq!((ports, sentinel.tls, sentinel.cluster, sentinel.database), (vec![26_379, 7], true, false, 2));
+    let named =
+        Sentinel { name: "my master".into(), user: Some("s".into()), password: Some(Password::new("t")) };
+    assert_eq!((sentinel.sentinel, sentinel.user.as_deref()), (Some(named), Some("me")));
     assert_eq!((cluster.cluster, shown), (true, vec!["a:1".into(), "b:6379".into(), "c:3".into()]));
 }
 
@@ -40,6 +46,12 @@ fn a_wrong_url_is_refused_by_parameter_with_what_to_write() {
         ("redis://a b", ["no server", "`redis://HOST:PORT`"]),
         ("redis://::1", ["no server", "`redis://HOST:PORT`"]),
         ("redis://a,b", ["several", "`redis-cluster://`"]),
+        ("redisx://a", ["begin with", "`redis://`"]),
+        ("redis-sentinels://a/m", ["begin with", "`redis://`"]),
+        ("redis-sentinel://a,b", ["what the Sentinels call", "/NAME"]),
+        ("redis-sentinel://a/m/x", ["path", "number of a database"]),
+        ("redis-sentinel://a/m?sentinel_password=", ["cannot be read", "%XX"]),
+        ("redis://a?sentinel_user=x", ["`sentinel_user`", "with Sentinels"]),
         ("redis://me@cache", ["cannot be read", "`USER:PASSWORD@`"]),
         ("redis://me:%zz@cache", ["cannot be read", "%XX"]),
         ("redis://cache/x", ["path", "`redis://HOST:PORT/0`"]),

@@ -6,26 +6,39 @@ use onceward_core::store::CALL_BUDGET_MAX;
 
 use super::{
     Address, BUCKETS_MAX, CALL_TIMEOUT_MIN, Durability, PORT, Password, QUEUE_MAX, RedisSettings,
-    SettingsError,
+    SENTINEL_PORT, Sentinel, SettingsError,
 };
 
 pub(super) fn read(url: &str) -> Result<RedisSettings, SettingsError> {
     let (scheme, rest) = url.split_once("://").ok_or(SettingsError::Scheme)?;
-    let (tls, cluster) = match scheme {
-        "redis" => (false, false),
-        "rediss" => (true, false),
-        "redis-cluster" => (false, true),
-        "rediss-cluster" => (true, true),
+    let rest_of_scheme = scheme.strip_prefix("redis").ok_or(SettingsError::Scheme)?;
+    let (tls, kind) = match rest_of_scheme.strip_prefix('s') {
+        Some(kind) if kind.is_empty() || kind.starts_with('-') => (true, kind),
+        _ => (false, rest_of_scheme),
+    };
+    let (cluster, asks_sentinels) = match kind {
+        "" => (false, false),
+        "-cluster" => (true, false),
+        "-sentinel" => (false, true),
         _ => return Err(SettingsError::Scheme),
     };
     // A password may hold `?` and `/` only as %3F and %2F.
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (login, place) = place.rsplit_once('@').map_or((None, place), |(login, it)| (Some(login), it));
     let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
-    let servers = hosts.split(',').map(address).collect::<Option<Vec<_>>>().ok_or(SettingsError::Server)?;
-    if servers.len() > 1 && !cluster {
+    let port = if asks_sentinels { SENTINEL_PORT } else { PORT };
+    let servers = hosts.split(',').map(|it| address(it, port)).collect::<Option<Vec<_>>>();
+    let servers = servers.ok_or(SettingsError::Server)?;
+    if servers.len() > 1 && !cluster && !asks_sentinels {
         return Err(SettingsError::Several);
     }
+    let (sentinel, path) = if asks_sentinels {
+        let (name, path) = path.split_once('/').unwrap_or((path, ""));
+        let name = unescape(name).filter(|it| !it.is_empty()).ok_or(SettingsError::Name)?;
+        (Some(Sentinel { name, user: None, password: None }), path)
+    } else {
+        (None, path)
+    };
     let database = match path {
         "" => 0,
         text => digits(text).and_then(|it| u16::try_from(it).ok()).ok_or(SettingsError::Database)?,
@@ -34,8 +47,16 @@ pub(super) fn read(url: &str) -> Result<RedisSettings, SettingsError> {
         return Err(SettingsError::ClusterDatabase);
     }
     let (user, password) = login.map_or(Ok((None, None)), self::login)?;
-    let mut settings =
-        RedisSettings { servers, cluster, tls, user, password, database, ..RedisSettings::new("", PORT) };
+    let mut settings = RedisSettings {
+        servers,
+        cluster,
+        sentinel,
+        tls,
+        user,
+        password,
+        database,
+        ..RedisSettings::new("", PORT)
+    };
     let mut seen = Vec::new();
     for pair in query.split('&').filter(|it| !it.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -95,12 +116,22 @@ fn set(settings: &mut RedisSettings, name: &str, value: &str) -> Result<(), Sett
             let path = unescape(value).filter(|it| !it.is_empty());
             settings.ca = Some(path.ok_or_else(|| wrong("ca", "the path of a PEM file"))?.into());
         }
+        "sentinel_user" | "sentinel_password" => {
+            let sentinel = settings.sentinel.as_mut();
+            let sentinel = sentinel.ok_or_else(|| SettingsError::Unknown { name: name.to_owned() })?;
+            let text = unescape(value).filter(|it| !it.is_empty()).ok_or(SettingsError::Login)?;
+            if name == "sentinel_user" {
+                sentinel.user = Some(text);
+            } else {
+                sentinel.password = Some(Password::new(text));
+            }
+        }
         _ => return Err(SettingsError::Unknown { name: name.to_owned() }),
     }
     Ok(())
 }
 
-fn address(text: &str) -> Option<Address> {
+fn address(text: &str, default_port: u16) -> Option<Address> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
@@ -115,7 +146,7 @@ fn address(text: &str) -> Option<Address> {
         && host.bytes().all(|it| it.is_ascii_alphanumeric() || b".-_:".contains(&it))
         && (text.starts_with('[') || !host.contains(':'));
     let port = match port {
-        None => PORT,
+        None => default_port,
         Some(text) => digits(text).and_then(|it| u16::try_from(it).ok()).filter(|it| *it > 0)?,
     };
     fits.then(|| Address { host: host.to_owned(), port })

@@ -8,4 +8,5 @@ mod open;
 mod replicas;
 mod rows;
 mod sample;
+mod sentinel;
 mod tls;

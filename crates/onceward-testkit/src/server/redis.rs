@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{Process, free_port, program};
 
 /// How long a server may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How often another port is tried when somebody else took the free one.
 const TRIES: usize = 5;
 
@@ -73,11 +73,7 @@ impl RedisServer {
     /// # Panics
     /// When it does not within 20 s.
     pub fn until(&self, arguments: &[&str], what: &str) {
-        let began = SystemClock.boot();
-        while !self.cli(arguments).contains(what) {
-            assert!(SystemClock.boot() - began < PATIENCE, "{arguments:?} never says {what}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until_says(self.port, None, arguments, what);
     }
 
     /// Its port on 127.0.0.1.
@@ -142,11 +138,7 @@ impl RedisServer {
     /// # Panics
     /// When it cannot be run.
     pub fn cli(&self, arguments: &[&str]) -> String {
-        let cli = program("redis-cli", &folders(), "redis-tools");
-        let port = self.port.to_string();
-        let out = Command::new(cli).args(["-p", &port]).args(arguments).output();
-        let out = out.expect("redis-cli can be run");
-        String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
+        cli(self.port, None, arguments)
     }
 
     fn signal(&self, signal: &str) {
@@ -156,18 +148,42 @@ impl RedisServer {
 
     /// Waits until it answers; `false` when it ended.
     fn answers(&mut self) -> bool {
-        let began = SystemClock.boot();
-        while SystemClock.boot() - began < PATIENCE {
-            if self.process.ended().is_some() {
-                return false;
-            }
-            if ping(self.port).is_some_and(|it| it.starts_with("+PONG") || it.starts_with("-NOAUTH")) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        false
+        wait_for_ping(&mut self.process, self.port)
     }
+}
+
+/// Waits until a process that speaks Redis answers; `false` when it ended.
+pub(super) fn wait_for_ping(process: &mut Process, port: u16) -> bool {
+    let began = SystemClock.boot();
+    while SystemClock.boot() - began < PATIENCE {
+        if process.ended().is_some() {
+            return false;
+        }
+        if ping(port).is_some_and(|it| it.starts_with("+PONG") || it.starts_with("-NOAUTH")) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+/// Asks whoever listens there until the answer contains `what`.
+pub(super) fn until_says(port: u16, password: Option<&str>, arguments: &[&str], what: &str) {
+    let began = SystemClock.boot();
+    while !cli(port, password, arguments).contains(what) {
+        assert!(SystemClock.boot() - began < PATIENCE, "{arguments:?} never says {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(super) fn cli(port: u16, password: Option<&str>, arguments: &[&str]) -> String {
+    let mut command = Command::new(program("redis-cli", &folders(), "redis-tools"));
+    command.args(["-p", &port.to_string()]);
+    if let Some(password) = password {
+        command.args(["--no-auth-warning", "-a", password]);
+    }
+    let out = command.args(arguments).output().expect("redis-cli can be run");
+    String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
 }
 
 fn process(folder: &TempDir, port: u16, settings: &[(String, String)]) -> Process {
@@ -198,7 +214,7 @@ fn ping(port: u16) -> Option<String> {
     Some(String::from_utf8_lossy(&said[..length]).into_owned())
 }
 
-fn folders() -> Vec<PathBuf> {
+pub(super) fn folders() -> Vec<PathBuf> {
     ["/usr/bin", "/usr/local/bin"].map(PathBuf::from).into()
 }
 
