@@ -14,7 +14,7 @@ mod redis_cluster;
 mod watched;
 
 #[cfg(unix)]
-pub use self::postgres::{PgBouncer, Postgres};
+pub use self::postgres::{PgBouncer, Postgres, PostgresPair};
 pub use self::redis::RedisServer;
 pub use self::redis_cluster::RedisCluster;
 
