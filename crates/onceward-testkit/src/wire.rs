@@ -48,14 +48,8 @@ impl Wire {
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
-        let state = State {
-            server,
-            cuts: 0,
-            refuses: false,
-            clogged: [false; 2],
-            delay: Duration::ZERO,
-            losses: 0,
-        };
+        let state =
+            State { server, cuts: 0, refuses: false, clogged: [false; 2], delay: Duration::ZERO, losses: 0 };
         let state = watch::Sender::new(state);
         let mut carriers = JoinSet::new();
         carriers.spawn(accept(listener, state.clone()));
