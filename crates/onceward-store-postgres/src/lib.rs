@@ -41,12 +41,14 @@
 //! None.
 
 mod batch;
+mod dial;
 mod due;
 mod fault;
 mod link;
 mod list;
 mod puts;
 mod queue;
+mod replicas;
 mod row;
 mod schema;
 mod settings;

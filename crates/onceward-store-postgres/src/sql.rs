@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use onceward_core::store::SETTLE;
 
+use crate::replicas::WHO;
+
 /// The format of rows that this build writes and reads.
 pub(crate) const FORMAT: i16 = 1;
 
@@ -80,7 +82,7 @@ impl Sql {
 /// The call of a function of so many values.
 fn call(name: &str, values: usize) -> String {
     let values: Vec<_> = (1..=values).map(|it| format!("${it}")).collect();
-    format!("SELECT * FROM {{{name}}}({})", values.join(", "))
+    format!("SELECT *, {WHO} FROM {{{name}}}({})", values.join(", "))
 }
 
 fn fill(prefix: &str, template: &str) -> String {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_util::task::TaskTracker;
 
+use crate::dial::Dialer;
 use crate::fault::Cause;
 use crate::link::Link;
 use crate::puts::{self, Values};
@@ -18,7 +19,6 @@ use crate::queue::{Ask, Queue, Reply, Ticket};
 use crate::schema;
 use crate::settings::PostgresSettings;
 use crate::sql::Sql;
-use crate::tls::Dialer;
 use crate::worker::Worker;
 use crate::{due, list, sweep};
 
@@ -132,7 +132,7 @@ async fn connect(
 ) -> Result<(Link, schema::Server), OpenError> {
     let deadline = Instant::now() + settings.call_timeout.max(std::time::Duration::from_secs(30));
     let unreachable = |it: Cause| OpenError::Unreachable { cause: it.to_string() };
-    let mut link = Link::connect(dialer, deadline).await.map_err(unreachable)?;
+    let mut link = dialer.dial(dialer.first(), Some(deadline)).await.map_err(unreachable)?;
     let server = schema::look(&mut link, deadline).await?;
     let found = schema::version(&mut link, sql, deadline).await?;
     if schema::judge(found)? {

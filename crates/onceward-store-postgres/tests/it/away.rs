@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::ErrorKind;
 use onceward_core::store::{Insert, Put, Replace, Store};
+use onceward_core::ErrorKind;
 use onceward_testkit::server::{PgBouncer, Postgres};
 use onceward_testkit::{eventually, within};
 use tokio::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::sample::{claim, completion, id, inserted, place, swapped};
 use crate::support::{self, open};
 
 /// Everything that an error says, with its causes.
-fn said(error: &onceward_core::Error) -> String {
+pub(crate) fn said(error: &onceward_core::Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = std::error::Error::source(error);
     while let Some(it) = source {
@@ -216,6 +216,46 @@ async fn a_swap_that_waited_for_its_row_is_judged_after_the_wait() {
     let told = within(calls.join_next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(told, Replace::Late(now) if now > not_after), "{told:?}");
     assert_eq!(store.load(id(1)).await.unwrap().record, Some(record));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_more_writes_is_unavailable_until_it_does() {
+    let server = Postgres::start(&[]);
+    let (_, url) = place(&server).await;
+    let store = open(&url).await;
+    inserted(&store, id(1)).await;
+    let read_only = |it: &str| {
+        server.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {it}"));
+        server.sql("SELECT pg_reload_conf()");
+    };
+    read_only("on");
+    let mut number = 1;
+    let mut causes = Vec::new();
+    eventually(async || {
+        number += 1;
+        if let Err(error) = store.insert(id(number), &claim(1)).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", said(&error));
+            causes.push(said(&error));
+        }
+        causes.iter().any(|it| it.contains("25006")) && causes.iter().any(|it| it.contains("allow writes"))
+    })
+    .await;
+    read_only("off");
+    eventually(async || store.check().await.is_ok()).await;
+    assert_eq!(store.load(id(number)).await.unwrap().record, None, "what was unavailable was not written");
+    inserted(&store, id(number)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_silent_does_not_keep_the_next_one_from_being_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Postgres::start(&[]);
+    let (_, url) = place(&server).await;
+    let both = format!("@127.0.0.1:{},127.0.0.1:", silent.local_addr().unwrap().port());
+    let store = open(&format!("{}&connect_timeout=1", url.replace("@127.0.0.1:", &both))).await;
+    let record = inserted(&store, id(1)).await;
+    server.restart();
+    eventually(async || store.load(id(1)).await.is_ok_and(|it| it.record == Some(record.clone()))).await;
 }
 
 async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {

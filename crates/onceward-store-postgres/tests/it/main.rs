@@ -4,6 +4,7 @@
 mod away;
 mod cut;
 mod encrypted;
+mod replicas;
 mod rows;
 mod sample;
 #[expect(dead_code, reason = "the fixtures are for the other test binary")]
