@@ -10,10 +10,11 @@ use crate::sql::Sql;
 use crate::store::OpenError;
 
 /// Every step, in order. A step that was released never changes.
-const STEPS: [&str; 1] = [include_str!("schema/0001_records.sql")];
+const STEPS: [&str; 2] =
+    [include_str!("schema/0001_records.sql"), include_str!("schema/0003_late_claims.sql")];
 
 /// The number of the last step.
-pub(crate) const KNOWN: i32 = 1;
+pub(crate) const KNOWN: i32 = 2;
 
 /// Whoever makes or updates tables holds this lock for the length of the transaction: "onceward" in ASCII.
 const LOCK: i64 = 0x6f6e_6365_7761_7264;

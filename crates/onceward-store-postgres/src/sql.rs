@@ -36,6 +36,9 @@ const INSERT: &str = include_str!("sql/insert.sql");
 const REPLACE: &str = include_str!("sql/replace.sql");
 const LOAD: &str = include_str!("sql/load.sql");
 
+/// What the server says when a claim waited for another transaction until it was too late. Nothing is written then.
+pub(crate) const TOO_LATE: &str = "OW001";
+
 /// The texts for one schema.
 #[derive(Debug)]
 pub(crate) struct Sql {
@@ -93,7 +96,9 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{text_of_replace}", REPLACE.trim_end())
         .replace("{text_of_load}", LOAD.trim_end())
         // A function that was released never changes: another one has another number.
-        .replace("{insert}", &format!("{prefix}onceward_insert_1"))
+        .replace("{insert_1}", &format!("{prefix}onceward_insert_1"))
+        .replace("{insert}", &format!("{prefix}onceward_insert_2"))
+        .replace("{too_late}", TOO_LATE)
         .replace("{replace}", &format!("{prefix}onceward_replace_1"))
         .replace("{load}", &format!("{prefix}onceward_load_1"))
         .replace("{outputs}", &outputs.join(", "))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::store::{Insert, Put, Replace, Store};
-use onceward_core::ErrorKind;
+use onceward_core::{ErrorKind, Timestamp};
 use onceward_testkit::server::{PgBouncer, Postgres};
 use onceward_testkit::{eventually, within};
 use tokio::net::TcpListener;
@@ -216,6 +216,37 @@ async fn a_swap_that_waited_for_its_row_is_judged_after_the_wait() {
     let told = within(calls.join_next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(told, Replace::Late(now) if now > not_after), "{told:?}");
     assert_eq!(store.load(id(1)).await.unwrap().record, Some(record));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_waited_for_another_transaction_is_judged_after_the_wait_and_its_neighbours_are_kept() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let store = Arc::new(open(&format!("{url}&connections=1&call_timeout=20s")).await);
+    inserted(&store, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    // Whoever inserts there waits until it is certain that the row goes.
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("DELETE FROM {name}.onceward_records")).await.unwrap();
+    let not_after = store.load(id(2)).await.unwrap().now.after(Duration::from_millis(300));
+    let mut calls = JoinSet::new();
+    for number in 1..6 {
+        let put = Put { not_after: if number == 1 { not_after } else { Timestamp::MAX }, ..claim(2) };
+        let store = Arc::clone(&store);
+        calls.spawn(async move { (number, store.insert(id(number), &put).await) });
+    }
+    eventually(async || one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0).await;
+    let clock = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    eventually(async || one(&block, clock).await > i64::try_from(not_after.as_millis()).unwrap()).await;
+    block.commit().await.unwrap();
+    for (number, told) in within(calls.join_all()).await {
+        match told.unwrap() {
+            Insert::Late(now) => assert!(number == 1 && now > not_after, "{number} {now:?}"),
+            Insert::Kept(record) => assert!(number > 1 && record.created > not_after, "{number} {record:?}"),
+            Insert::Found(found, _) => panic!("{number} {found:?}"),
+        }
+    }
+    assert_eq!(store.load(id(1)).await.unwrap().record, None, "nothing of it is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
