@@ -14,6 +14,8 @@ use crate::Result;
 
 /// How many bytes a bad disk loses: some twenty records.
 const TAIL: u64 = 20_000;
+/// How long a primary is back before it is lost for good: callers find it.
+const COMEBACK: Duration = Duration::from_millis(1_200);
 
 /// Which store a run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -152,7 +154,16 @@ impl Server {
                 server.restart();
             }
             Process::Pair(pair) => {
-                pair.fail_over(pause);
+                if pause.as_millis() % 2 == 1 {
+                    // It dies and comes back first, with all that was on its own disk and not on the standby.
+                    pair.hold_back();
+                    thread::sleep(pause);
+                    pair.primary().restart();
+                    thread::sleep(COMEBACK);
+                    pair.fail_over(Duration::ZERO);
+                } else {
+                    pair.fail_over(pause);
+                }
                 self.wire.lead_to(local(pair.primary().port()));
                 pair.rebuild();
             }
