@@ -117,11 +117,12 @@ impl Postgres {
     /// When it does not start.
     pub fn restart(&self) {
         self.kill();
-        // Those who worked for the killed one may hold its memory for a moment.
+        // Those who worked for the killed one may hold its memory for a moment, and a stranger its port.
         for _ in 0..TRIES {
             if self.try_start() {
                 return;
             }
+            std::thread::sleep(Duration::from_millis(100));
         }
         panic!("PostgreSQL does not start again: {}", self.log());
     }
