@@ -10,8 +10,7 @@ use crate::sql::Sql;
 use crate::store::OpenError;
 
 /// Every step, in order. A step that was released never changes.
-const STEPS: [&str; 2] =
-    [include_str!("schema/0001_records.sql"), include_str!("schema/0003_late_claims.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/0001_records.sql"), include_str!("schema/0003_waits.sql")];
 
 /// The number of the last step.
 pub(crate) const KNOWN: i32 = 2;

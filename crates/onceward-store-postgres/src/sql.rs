@@ -32,6 +32,10 @@ const OUTPUTS: &str = "id bytea, format smallint, rules integer, state text, rev
 const BY_INDEX: &str = "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off \
      SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off";
 
+/// How long a function waits for other transactions. Less than a call takes by default, so that its caller is told that nothing
+/// was written.
+const BOUNDED: &str = "SET lock_timeout = '4s'";
+
 const INSERT: &str = include_str!("sql/insert.sql");
 const REPLACE: &str = include_str!("sql/replace.sql");
 const LOAD: &str = include_str!("sql/load.sql");
@@ -99,10 +103,12 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{insert_1}", &format!("{prefix}onceward_insert_1"))
         .replace("{insert}", &format!("{prefix}onceward_insert_2"))
         .replace("{too_late}", TOO_LATE)
-        .replace("{replace}", &format!("{prefix}onceward_replace_1"))
+        .replace("{replace_1}", &format!("{prefix}onceward_replace_1"))
+        .replace("{replace}", &format!("{prefix}onceward_replace_2"))
         .replace("{load}", &format!("{prefix}onceward_load_1"))
         .replace("{outputs}", &outputs.join(", "))
         .replace("{by_index}", BY_INDEX)
+        .replace("{bounded}", BOUNDED)
         .replace("{records}", &format!("{prefix}onceward_records"))
         .replace("{schema}", &format!("{prefix}onceward_schema"))
         .replace("{columns}", COLUMNS)

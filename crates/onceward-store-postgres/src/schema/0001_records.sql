@@ -71,7 +71,7 @@ CREATE FUNCTION {insert_1}(
 {text_of_insert};
 END $function$;
 
-CREATE FUNCTION {replace}(
+CREATE FUNCTION {replace_1}(
     bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
     text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
     bigint[], bigint[], text[], bytea[], bigint[], bigint[], bigint[], boolean[]

@@ -250,6 +250,109 @@ async fn a_claim_that_waited_for_another_transaction_is_judged_after_the_wait_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_transaction_that_stays_open_is_told_and_leaves_nothing_behind() {
+    let server = Postgres::start(&[]);
+    let (name, url) = place(&server).await;
+    let (patient, hasty) = (open(&url).await, open(&format!("{url}&call_timeout=100ms")).await);
+    let record = inserted(&patient, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("DELETE FROM {name}.onceward_records")).await.unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    for _ in 0..5 {
+        let error = hasty.replace(record.id, record.revision, &completion(&record)).await.unwrap_err();
+        assert!([ErrorKind::Uncertain, ErrorKind::Unavailable].contains(&error.kind()), "{}", said(&error));
+        eventually(async || hasty.check().await.is_ok()).await;
+    }
+    assert!(one(&block, waits).await > 0, "the server does not know that they left");
+    let (swap, claim) = (completion(&record), claim(2));
+    let (swap, claim) =
+        tokio::join!(patient.replace(record.id, record.revision, &swap), patient.insert(id(1), &claim));
+    for error in [swap.unwrap_err(), claim.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", said(&error));
+        assert!(said(&error).contains("55P03"), "{}", said(&error));
+    }
+    eventually(async || one(&block, waits).await == 0).await;
+    block.rollback().await.unwrap();
+    assert_eq!(patient.load(id(1)).await.unwrap().record, Some(record), "nothing was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_says_decides_whether_it_is_unavailable_uncertain_or_invalid() {
+    let server = Postgres::start(&[]);
+    let (name, url) = place(&server).await;
+    let store = open(&format!("{url}&call_timeout=500ms")).await;
+    let trouble = format!(
+        "CREATE TABLE {name}.trouble (code text); GRANT ALL ON {name}.trouble TO {name};
+         INSERT INTO {name}.trouble VALUES ('00000');
+         CREATE FUNCTION {name}.trouble() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE it text; BEGIN
+            SELECT code INTO it FROM {name}.trouble;
+            IF it <> '00000' THEN RAISE EXCEPTION 'trouble' USING ERRCODE = it; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER trouble BEFORE INSERT ON {name}.onceward_records FOR EACH ROW EXECUTE FUNCTION {name}.trouble()"
+    );
+    support::run(&server, &trouble).await;
+    for (number, (code, kind)) in (1..).zip([
+        ("53100", ErrorKind::Unavailable),
+        ("53200", ErrorKind::Unavailable),
+        ("53300", ErrorKind::Unavailable),
+        ("25006", ErrorKind::Unavailable),
+        ("55P03", ErrorKind::Unavailable),
+        ("57014", ErrorKind::Unavailable),
+        ("42501", ErrorKind::Unavailable),
+        ("40001", ErrorKind::Unavailable),
+        ("40P01", ErrorKind::Unavailable),
+        ("OW001", ErrorKind::Unavailable),
+        ("22003", ErrorKind::Invalid),
+        ("23514", ErrorKind::Invalid),
+        ("40003", ErrorKind::Uncertain),
+        ("57P03", ErrorKind::Uncertain),
+        ("58030", ErrorKind::Uncertain),
+        ("XX000", ErrorKind::Uncertain),
+    ]) {
+        eventually(async || store.check().await.is_ok()).await;
+        support::run(&server, &format!("UPDATE {name}.trouble SET code = '{code}'")).await;
+        let error = within(store.insert(id(number), &claim(1))).await.unwrap_err();
+        // The call's own time may be over first where it is repeated.
+        let repeated = ["40001", "40P01", "OW001"].contains(&code) && error.kind() == ErrorKind::Uncertain;
+        assert!(error.kind() == kind || repeated, "{code}: {}", said(&error));
+        support::run(&server, &format!("UPDATE {name}.trouble SET code = '00000'")).await;
+        eventually(async || store.check().await.is_ok()).await;
+        inserted(&store, id(number)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_outs_that_the_role_has_are_lived_with() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let times = format!(
+        "ALTER ROLE {name} SET statement_timeout = '200ms'; ALTER ROLE {name} SET idle_session_timeout = '100ms';
+         ALTER ROLE {name} SET idle_in_transaction_session_timeout = '100ms'"
+    );
+    support::run(server, &times).await;
+    let store = open(&url).await;
+    let record = inserted(&store, id(1)).await;
+    let (mut blocker, _) = support::client(&server.url("onceward")).await;
+    let block = blocker.transaction().await.unwrap();
+    block.batch_execute(&format!("SELECT FROM {name}.onceward_records FOR UPDATE")).await.unwrap();
+    eventually(async || {
+        let error = store.replace(record.id, record.revision, &completion(&record)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", said(&error));
+        said(&error).contains("57014")
+    })
+    .await;
+    block.rollback().await.unwrap();
+    // The server ends the idle connection, over and over.
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(400) {
+        let told = store.load(id(1)).await;
+        assert!(told.as_ref().is_ok_and(|it| it.record == Some(record.clone())) || told.is_err(), "{told:?}");
+        tokio::time::sleep(Duration::from_millis(130)).await;
+    }
+    eventually(async || store.replace(record.id, record.revision, &completion(&record)).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_no_more_writes_is_unavailable_until_it_does() {
     let server = Postgres::start(&[]);
     let (_, url) = place(&server).await;
