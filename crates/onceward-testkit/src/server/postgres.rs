@@ -174,7 +174,10 @@ impl Postgres {
             if pid.lines().nth(7).is_some_and(|it| ["ready", "standby"].contains(&it.trim())) {
                 return true;
             }
-            if self.log().get(before..).is_some_and(|it| it.contains("FATAL:")) {
+            // Clients that come too early are refused as fatally as a start that fails, which ends the server.
+            let pid = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            let lives = pid.lines().next().is_some_and(|it| Path::new("/proc").join(it.trim()).exists());
+            if !lives && self.log().get(before..).is_some_and(|it| it.contains("FATAL:")) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
