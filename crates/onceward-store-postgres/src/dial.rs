@@ -9,6 +9,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::fault::Cause;
 use crate::link::Link;
+use crate::replicas::Doubts;
 use crate::settings::{CONNECT_TIMEOUT, PostgresSettings};
 use crate::store::OpenError;
 use crate::tls;
@@ -18,6 +19,7 @@ pub(crate) struct Dialer {
     /// One host each, in the order of the URL.
     hosts: Vec<Config>,
     tls: Option<MakeRustlsConnect>,
+    doubts: Doubts,
     /// The longest that one address may take until it is ready for statements.
     timeout: Duration,
 }
@@ -29,7 +31,7 @@ impl Dialer {
         let mut driver = settings.driver.clone();
         driver.ssl_mode(mode);
         let timeout = driver.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-        Ok(Self { hosts: apart(&driver), tls, timeout })
+        Ok(Self { hosts: apart(&driver), tls, doubts: Doubts::default(), timeout })
     }
 
     /// Where to begin: with the first host, or with any where the URL says so.
@@ -81,12 +83,12 @@ impl Dialer {
         match &self.tls {
             None => {
                 let (client, connection) = config.connect(NoTls).await.map_err(|it| Cause::of(&it))?;
-                Ok(Link::over(client, connection, number))
+                Ok(Link::over(client, connection, number, self.doubts.clone()))
             }
             Some(tls) => {
                 let connected = config.connect(tls.clone()).await;
                 let (client, connection) = connected.map_err(|it| Cause::of(&it))?;
-                Ok(Link::over(client, connection, number))
+                Ok(Link::over(client, connection, number, self.doubts.clone()))
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row};
 
 use crate::fault::{Cause, Fault};
 use crate::puts::Values;
-use crate::replicas::CaughtUp;
+use crate::replicas::{CaughtUp, Doubts};
 
 /// A connection to the server.
 pub(crate) struct Link {
@@ -24,6 +24,7 @@ pub(crate) struct Link {
     /// Whether the server said that it gave up waiting for its replicas: what it then calls done, they may not have.
     gave_up_replicas: bool,
     pub(crate) caught_up: CaughtUp,
+    doubts: Doubts,
     /// Which of the dialer's hosts it leads to.
     pub(crate) host: usize,
 }
@@ -57,7 +58,12 @@ where
 
 impl Link {
     /// What the driver has just connected to this host.
-    pub(crate) fn over<S, T>(client: Client, connection: Connection<S, T>, host: usize) -> Self
+    pub(crate) fn over<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        host: usize,
+        doubts: Doubts,
+    ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -67,7 +73,8 @@ impl Link {
             connection: Box::new(connection),
             ended: None,
             gave_up_replicas: false,
-            caught_up: CaughtUp::default(),
+            caught_up: CaughtUp::new(doubts.clone()),
+            doubts,
             host,
         }
     }
@@ -95,13 +102,19 @@ impl Link {
             Ok(Some(Ok(rows))) => rows,
             Ok(Some(Err(error))) => {
                 let fault = Fault::of(&error);
+                if fault.ends_the_link() {
+                    self.doubts.arise();
+                }
                 // Where the connection knows more than that it is closed.
                 return Err(match (fault, ended) {
                     (Fault::Lost(_), Some(cause)) => Fault::Lost(cause.clone()),
                     (fault, _) => fault,
                 });
             }
-            Ok(None) => return Err(Fault::Lost(ended.clone().unwrap_or_else(closed))),
+            Ok(None) => {
+                self.doubts.arise();
+                return Err(Fault::Lost(ended.clone().unwrap_or_else(closed)));
+            }
             Err(_) => {
                 let cause = Cause("the server did not answer in time".to_owned());
                 *ended = Some(cause.clone());
@@ -109,6 +122,7 @@ impl Link {
             }
         };
         if *gave_up_replicas {
+            self.doubts.arise();
             return Err(Fault::Lost(Cause("the server gave up waiting for its replicas".to_owned())));
         }
         Ok(rows)

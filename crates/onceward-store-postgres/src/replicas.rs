@@ -5,6 +5,8 @@
 //! once a commit of nothing is through. Behind a pooler, where one connection leads to many of the server, the first
 //! statement over each of those is followed by such a commit, and told when that is through.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -43,24 +45,58 @@ impl Backend {
     }
 }
 
+/// How often a connection ended in the middle of a statement, whichever of this store's it was: somebody may have stopped a
+/// commit that waited for its replicas, and the server shows it from then on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doubts(Arc<AtomicU64>);
+
+impl Doubts {
+    pub(crate) fn arise(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// The connections of the server behind one of ours whose replicas have all that the server had when they began.
-#[derive(Debug, Default)]
-pub(crate) struct CaughtUp(Vec<Backend>);
+#[derive(Debug)]
+pub(crate) struct CaughtUp {
+    backends: Vec<Backend>,
+    doubts: Doubts,
+    /// How many doubts there were when the first of them was added.
+    since: u64,
+}
 
 impl CaughtUp {
-    fn add(&mut self, backend: Backend) {
-        if self.0.len() >= KNOWN_MAX {
-            self.0.clear();
+    pub(crate) fn new(doubts: Doubts) -> Self {
+        Self { backends: Vec::new(), doubts, since: 0 }
+    }
+
+    /// Forgets all where there are new doubts, and gives how many there are.
+    fn renew(&mut self) -> u64 {
+        let doubts = self.doubts.0.load(Ordering::Acquire);
+        if doubts != self.since {
+            (self.since, self.backends) = (doubts, Vec::new());
         }
-        self.0.push(backend);
+        doubts
+    }
+
+    /// Adds one that committed after there were so many doubts. Where there are more by now it counts for nothing.
+    fn add(&mut self, backend: Backend, doubts: u64) {
+        if self.renew() != doubts {
+            return;
+        }
+        if self.backends.len() >= KNOWN_MAX {
+            self.backends.clear();
+        }
+        self.backends.push(backend);
     }
 }
 
 /// Waits until the replicas have all that the server shows: before it is so, writes would wait, too.
 pub(crate) async fn wait(link: &mut Link, deadline: Instant) -> Result<(), Cause> {
+    let doubts = link.caught_up.renew();
     match commit(link, deadline).await {
         Ok(through) => {
-            link.caught_up.add(through);
+            link.caught_up.add(through, doubts);
             Ok(())
         }
         Err(cause) => Err(Cause(format!("waiting for the server's replicas: {cause}"))),
@@ -73,14 +109,15 @@ pub(crate) async fn wait(link: &mut Link, deadline: Instant) -> Result<(), Cause
 /// `Lost`: they may not have it, and may not have what the statement wrote.
 pub(crate) async fn catch_up(link: &mut Link, rows: &[Row], deadline: Instant) -> Result<(), Fault> {
     let Some(asked) = Backend::of(rows) else { return Ok(()) };
-    if link.caught_up.0.contains(&asked) {
+    let doubts = link.caught_up.renew();
+    if link.caught_up.backends.contains(&asked) {
         return Ok(());
     }
     let through = commit(link, deadline).await.map_err(Fault::Lost)?;
     if through.since != asked.since {
         return Err(Fault::Lost(Cause("a pooler went on to another server meanwhile".to_owned())));
     }
-    link.caught_up.add(asked);
+    link.caught_up.add(asked, doubts);
     Ok(())
 }
 

@@ -92,18 +92,33 @@ async fn what_a_crash_shows_before_the_standby_has_it_is_not_told() {
 async fn a_commit_that_somebody_stops_waiting_for_is_uncertain() {
     let pair = PostgresPair::start(true);
     let (_, url) = place(pair.primary()).await;
-    let store = Arc::new(open(&format!("{url}&call_timeout=20s&connections=1")).await);
+    let store = Arc::new(open(&format!("{url}&call_timeout=3s&connections=2")).await);
     inserted(&store, id(1)).await;
     for (number, how) in [(2, "pg_cancel_backend"), (3, "pg_terminate_backend")] {
+        // Both connections are there and may show what the server has.
+        eventually(async || {
+            let (one, two) = tokio::join!(store.load(id(1)), store.load(id(1)));
+            let backends =
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%onceward_load%' AND state = 'idle'";
+            one.is_ok() && two.is_ok() && pair.primary().sql(backends) == "2"
+        })
+        .await;
         pair.hold_back();
         let mut calls = JoinSet::new();
         let waits = Arc::clone(&store);
         calls.spawn(async move { waits.insert(id(number), &claim(1)).await });
         eventually(async || waiting(pair.primary()) == "1").await;
+        let beside = store.load(id(number)).await.unwrap().record;
+        assert_eq!(beside, None, "nobody sees it while it waits");
         let stop = format!("SELECT {how}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
         assert_eq!(pair.primary().sql(&stop), "t");
         let told = within(calls.join_next()).await.unwrap().unwrap();
         assert_eq!(told.as_ref().map_err(onceward_core::Error::kind), Err(ErrorKind::Uncertain), "{how}");
+        let shown = store.load(id(number)).await;
+        assert!(
+            shown.is_err(),
+            "{how}: the server shows it now, and the standby does not have it: {shown:?}"
+        );
         pair.let_go();
         // It stands on the primary, and by now on the standby: it is shown to whoever asks again.
         eventually(async || matches!(store.insert(id(number), &claim(1)).await, Ok(Insert::Found(..)))).await;
