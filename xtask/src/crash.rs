@@ -39,7 +39,9 @@ pub(crate) fn lane() -> Result<(), String> {
     harness("mutants", &broken, &[])?;
     let gateway = built(&["--features", STORES], "onceward")?;
     harness("run", &gateway, &["--seconds".into(), "20".into()])?;
-    harness("run", &gateway, &["--store".into(), "redis".into(), "--seconds".into(), "15".into()])?;
+    for store in ["redis", "postgres-replica"] {
+        harness("run", &gateway, &["--store".into(), store.into(), "--seconds".into(), "15".into()])?;
+    }
     harness("deaths", &gateway, &["--sample".into(), "16".into()])?;
     harness("power", &gateway, &["--sample".into(), "24".into()])
 }

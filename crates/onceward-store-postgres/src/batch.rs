@@ -13,6 +13,7 @@ use crate::fault::{Cause, Fault};
 use crate::link::Link;
 use crate::puts::{self, Values};
 use crate::queue::{Ask, Reply};
+use crate::replicas;
 use crate::row::{self, Columns};
 use crate::sql::Sql;
 
@@ -60,7 +61,7 @@ impl Call<'_> {
                 let puts: Vec<_> = wanted.iter().map(|(id, put, _)| (*id, &**put)).collect();
                 let ids: Vec<_> = puts.iter().map(|it| it.0).collect();
                 let text = Arc::clone(&self.sql.insert);
-                self.ask(&text, &puts::inserts(&puts, &ids)).await
+                self.ask_shown(&text, &puts::inserts(&puts, &ids)).await
             };
             match asked {
                 Ok(rows) => {
@@ -107,7 +108,7 @@ impl Call<'_> {
             let ids: Vec<_> = puts.iter().map(|it| it.0).collect();
             let seen: Vec<_> = wanted.iter().map(|it| it.1).collect();
             let text = Arc::clone(&self.sql.replace);
-            self.ask(&text, &puts::replaces(&puts, &ids, &seen)).await
+            self.ask_shown(&text, &puts::replaces(&puts, &ids, &seen)).await
         };
         match asked {
             Ok(rows) => {
@@ -138,7 +139,7 @@ impl Call<'_> {
         }
         let ids: Vec<_> = wanted.iter().map(|it| it.0).collect();
         let text = Arc::clone(&self.sql.load);
-        match self.ask(&text, &puts::ids(&ids)).await {
+        match self.ask_shown(&text, &puts::ids(&ids)).await {
             Ok(rows) => {
                 let mut rows = placed(&rows);
                 for (place, (_, reply)) in (1..).zip(wanted) {
@@ -175,6 +176,13 @@ impl Call<'_> {
                 end(&fault)
             }
         }
+    }
+
+    /// The same, for what callers act upon: the server's replicas have it, too.
+    async fn ask_shown(&mut self, text: &str, values: &Values<'_>) -> Result<Vec<Row>, Fault> {
+        let rows = self.ask(text, values).await?;
+        replicas::catch_up(self.link, &rows, self.deadline).await?;
+        Ok(rows)
     }
 
     /// One statement, repeated while it only met others: then nothing was written.

@@ -8,6 +8,8 @@ use std::fmt;
 use onceward_core::{Error, ErrorKind};
 use tokio_postgres::error::{Severity, SqlState};
 
+use crate::sql::TOO_LATE;
+
 /// Why a statement has no result.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -67,9 +69,10 @@ impl Fault {
         Self::Refused { code: code.to_owned(), cause }
     }
 
-    /// Whether the same may succeed at once: it met another transaction.
+    /// Whether the same may succeed at once: it met another transaction, or waited for one until a limit had passed.
     pub(crate) fn met_another(&self) -> bool {
-        self.is([&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED])
+        matches!(self, Self::Refused { code, .. } if code == TOO_LATE)
+            || self.is([&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED])
     }
 
     /// Whether the cause is one of the values, so that the others should be tried without it.

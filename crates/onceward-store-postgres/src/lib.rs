@@ -16,7 +16,8 @@
 //! after the server said that it is committed; it is as durable as the server makes its commits. Where it has
 //! `synchronous_commit` or `fsync` off, the store says that it is not durable, and a warning names the setting. A failover to a
 //! replica that did not have the last commits loses them, whatever the store does: an operation can then run twice.
-//! `synchronous_commit = remote_apply` with `synchronous_standby_names` is the remedy.
+//! `synchronous_standby_names` is the remedy, with `synchronous_commit` at its default or at `remote_apply`: then nothing is told,
+//! not even to those who read, before a replica has it, also where the server crashed in between.
 //!
 //! # How it works
 //! One statement, and so one round trip, for each promise. It carries all calls of its kind that wait for a connection
@@ -34,19 +35,22 @@
 //! The call may or may not be carried out, like one whose reply was lost.
 //!
 //! # Time
-//! The server's `clock_timestamp()`, read once per statement, for `replace` after the rows are locked. Where the server's clock is
+//! The server's `clock_timestamp()`, read once per statement, for `replace` after the rows are locked. An insert that waited
+//! for another transaction until its limit had passed is taken back. Where the server's clock is
 //! set back, leases and retention last longer; fences and revisions still grow for every record that is there.
 //!
 //! # Features
 //! None.
 
 mod batch;
+mod dial;
 mod due;
 mod fault;
 mod link;
 mod list;
 mod puts;
 mod queue;
+mod replicas;
 mod row;
 mod schema;
 mod settings;

@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row};
 
 use crate::fault::{Cause, Fault};
 use crate::puts::Values;
-use crate::tls::Dialer;
+use crate::replicas::{CaughtUp, Doubts};
 
 /// A connection to the server.
 pub(crate) struct Link {
@@ -23,6 +23,10 @@ pub(crate) struct Link {
     ended: Option<Cause>,
     /// Whether the server said that it gave up waiting for its replicas: what it then calls done, they may not have.
     gave_up_replicas: bool,
+    pub(crate) caught_up: CaughtUp,
+    doubts: Doubts,
+    /// Which of the dialer's hosts it leads to.
+    pub(crate) host: usize,
 }
 
 impl fmt::Debug for Link {
@@ -53,21 +57,26 @@ where
 }
 
 impl Link {
-    /// Connects. Gives up at `deadline`.
-    pub(crate) async fn connect(dialer: &Dialer, deadline: Instant) -> Result<Self, Cause> {
-        match tokio::time::timeout_at(deadline, dialer.dial()).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Cause("the server did not answer in time".to_owned())),
-        }
-    }
-
-    /// What the driver has just connected.
-    pub(crate) fn over<S, T>(client: Client, connection: Connection<S, T>) -> Self
+    /// What the driver has just connected to this host.
+    pub(crate) fn over<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        host: usize,
+        doubts: Doubts,
+    ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Self { client, connection: Box::new(connection), ended: None, gave_up_replicas: false }
+        Self {
+            client,
+            connection: Box::new(connection),
+            ended: None,
+            gave_up_replicas: false,
+            caught_up: CaughtUp::new(doubts.clone()),
+            doubts,
+            host,
+        }
     }
 
     /// Carries out one statement in one round trip, and waits until the server says that it is committed.
@@ -83,7 +92,7 @@ impl Link {
         let values: Vec<_> =
             values.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect();
         self.gave_up_replicas = false;
-        let Self { client, connection, ended, gave_up_replicas } = self;
+        let Self { client, connection, ended, gave_up_replicas, .. } = self;
         let asking = async {
             let rows = client.query_typed_raw(text, values).await?;
             rows.try_collect::<Vec<_>>().await
@@ -93,13 +102,19 @@ impl Link {
             Ok(Some(Ok(rows))) => rows,
             Ok(Some(Err(error))) => {
                 let fault = Fault::of(&error);
+                if fault.ends_the_link() {
+                    self.doubts.arise();
+                }
                 // Where the connection knows more than that it is closed.
                 return Err(match (fault, ended) {
                     (Fault::Lost(_), Some(cause)) => Fault::Lost(cause.clone()),
                     (fault, _) => fault,
                 });
             }
-            Ok(None) => return Err(Fault::Lost(ended.clone().unwrap_or_else(closed))),
+            Ok(None) => {
+                self.doubts.arise();
+                return Err(Fault::Lost(ended.clone().unwrap_or_else(closed)));
+            }
             Err(_) => {
                 let cause = Cause("the server did not answer in time".to_owned());
                 *ended = Some(cause.clone());
@@ -107,6 +122,7 @@ impl Link {
             }
         };
         if *gave_up_replicas {
+            self.doubts.arise();
             return Err(Fault::Lost(Cause("the server gave up waiting for its replicas".to_owned())));
         }
         Ok(rows)
@@ -114,7 +130,7 @@ impl Link {
 
     /// Carries out several statements that take no values, as one message.
     pub(crate) async fn batch(&mut self, text: &str, deadline: Instant) -> Result<(), Fault> {
-        let Self { client, connection, ended, gave_up_replicas } = self;
+        let Self { client, connection, ended, gave_up_replicas, .. } = self;
         let asked = drive(&mut **connection, ended, gave_up_replicas, client.batch_execute(text));
         match tokio::time::timeout_at(deadline, asked).await {
             Ok(Some(done)) => done.map_err(|it| Fault::of(&it)),

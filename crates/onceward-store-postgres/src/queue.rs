@@ -10,6 +10,7 @@ use onceward_core::store::{Insert, Loaded, Put, Replace};
 use onceward_core::{Error, ErrorKind, RecordId, Result, Revision};
 use tokio::sync::{Notify, oneshot};
 use tokio_postgres::Row;
+use tokio_util::sync::CancellationToken;
 
 use crate::fault::Cause;
 use crate::puts::{self, Values};
@@ -119,6 +120,8 @@ pub(crate) struct Queue {
     work: Notify,
     /// Somebody without one is to connect.
     more: Notify,
+    /// Ends with the store.
+    gone: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -142,7 +145,13 @@ impl Queue {
             cause: Cause("there is no connection yet".to_owned()),
             closed: false,
         };
-        Self { max, inner: Mutex::new(inner), work: Notify::new(), more: Notify::new() }
+        Self {
+            max,
+            inner: Mutex::new(inner),
+            work: Notify::new(),
+            more: Notify::new(),
+            gone: CancellationToken::new(),
+        }
     }
 
     /// Puts a call at the end.
@@ -246,12 +255,14 @@ impl Queue {
             inner.cause = Cause("the store was closed".to_owned());
         }
         drop(inner);
+        self.gone.cancel();
         self.work.notify_waiters();
         self.more.notify_waiters();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.inner().closed
+    /// What a connection does before it is used; `None` when the store is closed meanwhile.
+    pub(crate) async fn before_use<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.gone.run_until_cancelled(future).await
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -10,10 +10,10 @@ use crate::sql::Sql;
 use crate::store::OpenError;
 
 /// Every step, in order. A step that was released never changes.
-const STEPS: [&str; 1] = [include_str!("schema/0001_records.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/0001_records.sql"), include_str!("schema/0003_waits.sql")];
 
 /// The number of the last step.
-pub(crate) const KNOWN: i32 = 1;
+pub(crate) const KNOWN: i32 = 2;
 
 /// Whoever makes or updates tables holds this lock for the length of the transaction: "onceward" in ASCII.
 const LOCK: i64 = 0x6f6e_6365_7761_7264;
@@ -23,19 +23,25 @@ const LOCK: i64 = 0x6f6e_6365_7761_7264;
 pub(crate) struct Server {
     /// Which setting lets a power cut take what was told, if any does.
     pub(crate) loses: Option<String>,
+    /// Which setting lets a fail-over to a standby take what was told, if any does.
+    pub(crate) loses_at_fail_over: Option<String>,
+    /// How many follow it now.
+    pub(crate) followers: i64,
 }
 
 /// Looks at the server.
 pub(crate) async fn look(link: &mut Link, deadline: Instant) -> Result<Server, OpenError> {
     let text = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), \
-                current_setting('synchronous_commit'), current_setting('fsync')";
+                current_setting('synchronous_commit'), current_setting('fsync'), \
+                current_setting('synchronous_standby_names'), (SELECT count(*) FROM pg_stat_replication)";
     let rows = link.rows(text, &Vec::new(), deadline).await.map_err(|it| unreachable(&it))?;
     let read = || {
         let row = rows.first()?;
-        Some((row.try_get::<_, i32>(0).ok()?, [text_of(row, 1)?, text_of(row, 2)?, text_of(row, 3)?]))
+        let texts = [text_of(row, 1)?, text_of(row, 2)?, text_of(row, 3)?, text_of(row, 4)?];
+        Some((row.try_get::<_, i32>(0).ok()?, texts, row.try_get::<_, i64>(5).ok()?))
     };
-    let (version, [encoding, commit, fsync]) = read().ok_or_else(|| OpenError::Unreachable {
-        cause: "the server answered something else than it was asked".to_owned(),
+    let (version, [encoding, commit, fsync, standbys], followers) = read().ok_or_else(|| {
+        OpenError::Unreachable { cause: "the server answered something else than it was asked".to_owned() }
     })?;
     if version < 140_000 {
         return Err(OpenError::Old { found: version / 10_000 });
@@ -43,11 +49,20 @@ pub(crate) async fn look(link: &mut Link, deadline: Instant) -> Result<Server, O
     if encoding != "UTF8" {
         return Err(OpenError::Encoding { found: encoding });
     }
+    let loses_at_fail_over = loses_at_fail_over(&commit, &standbys);
     let loses = [("fsync", fsync), ("synchronous_commit", commit)]
         .into_iter()
         .find(|it| it.1 == "off")
         .map(|(name, value)| format!("{name} = {value}"));
-    Ok(Server { loses })
+    Ok(Server { loses, loses_at_fail_over, followers })
+}
+
+/// A commit waits for a standby only where both settings say so.
+fn loses_at_fail_over(commit: &str, standbys: &str) -> Option<String> {
+    if standbys.trim().is_empty() {
+        return Some("synchronous_standby_names is empty".to_owned());
+    }
+    ["off", "local"].contains(&commit).then(|| format!("synchronous_commit = {commit}"))
 }
 
 fn text_of(row: &tokio_postgres::Row, column: usize) -> Option<String> {
@@ -145,6 +160,20 @@ mod tests {
         let script = script(&Sql::new(Some("s")));
         assert!(!script.contains('{') && script.contains("FUNCTION \"s\".onceward_insert_1("), "{script}");
         assert_eq!(script.matches("IF NOT EXISTS (SELECT FROM \"s\".onceward_schema").count(), STEPS.len());
+    }
+
+    #[test]
+    fn only_a_commit_that_waits_for_a_standby_outlives_a_fail_over() {
+        for (commit, standbys, loses) in [
+            ("on", "*", false),
+            ("remote_apply", "ANY 1 (a, b)", false),
+            ("on", "", true),
+            ("remote_apply", " ", true),
+            ("local", "*", true),
+            ("off", "*", true),
+        ] {
+            assert_eq!(loses_at_fail_over(commit, standbys).is_some(), loses, "{commit} {standbys}");
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ const CONNECTIONS_MAX: usize = 64;
 const QUEUE_MAX: usize = 65_536;
 const CALL_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// How long it may take to connect, unless the URL says otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After how long without a word the system asks whether the server is still there.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 

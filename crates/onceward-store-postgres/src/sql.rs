@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use onceward_core::store::SETTLE;
 
+use crate::replicas::WHO;
+
 /// The format of rows that this build writes and reads.
 pub(crate) const FORMAT: i16 = 1;
 
@@ -30,9 +32,16 @@ const OUTPUTS: &str = "id bytea, format smallint, rules integer, state text, rev
 const BY_INDEX: &str = "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off \
      SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off";
 
+/// How long a function waits for other transactions. Less than a call takes by default, so that its caller is told that nothing
+/// was written.
+const BOUNDED: &str = "SET lock_timeout = '4s'";
+
 const INSERT: &str = include_str!("sql/insert.sql");
 const REPLACE: &str = include_str!("sql/replace.sql");
 const LOAD: &str = include_str!("sql/load.sql");
+
+/// What the server says when a claim waited for another transaction until it was too late. Nothing is written then.
+pub(crate) const TOO_LATE: &str = "OW001";
 
 /// The texts for one schema.
 #[derive(Debug)]
@@ -80,7 +89,7 @@ impl Sql {
 /// The call of a function of so many values.
 fn call(name: &str, values: usize) -> String {
     let values: Vec<_> = (1..=values).map(|it| format!("${it}")).collect();
-    format!("SELECT * FROM {{{name}}}({})", values.join(", "))
+    format!("SELECT *, {WHO} FROM {{{name}}}({})", values.join(", "))
 }
 
 fn fill(prefix: &str, template: &str) -> String {
@@ -91,11 +100,15 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{text_of_replace}", REPLACE.trim_end())
         .replace("{text_of_load}", LOAD.trim_end())
         // A function that was released never changes: another one has another number.
-        .replace("{insert}", &format!("{prefix}onceward_insert_1"))
-        .replace("{replace}", &format!("{prefix}onceward_replace_1"))
+        .replace("{insert_1}", &format!("{prefix}onceward_insert_1"))
+        .replace("{insert}", &format!("{prefix}onceward_insert_2"))
+        .replace("{too_late}", TOO_LATE)
+        .replace("{replace_1}", &format!("{prefix}onceward_replace_1"))
+        .replace("{replace}", &format!("{prefix}onceward_replace_2"))
         .replace("{load}", &format!("{prefix}onceward_load_1"))
         .replace("{outputs}", &outputs.join(", "))
         .replace("{by_index}", BY_INDEX)
+        .replace("{bounded}", BOUNDED)
         .replace("{records}", &format!("{prefix}onceward_records"))
         .replace("{schema}", &format!("{prefix}onceward_schema"))
         .replace("{columns}", COLUMNS)

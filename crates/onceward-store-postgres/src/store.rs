@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_util::task::TaskTracker;
 
+use crate::dial::Dialer;
 use crate::fault::Cause;
 use crate::link::Link;
 use crate::puts::{self, Values};
@@ -18,7 +19,6 @@ use crate::queue::{Ask, Queue, Reply, Ticket};
 use crate::schema;
 use crate::settings::PostgresSettings;
 use crate::sql::Sql;
-use crate::tls::Dialer;
 use crate::worker::Worker;
 use crate::{due, list, sweep};
 
@@ -132,7 +132,7 @@ async fn connect(
 ) -> Result<(Link, schema::Server), OpenError> {
     let deadline = Instant::now() + settings.call_timeout.max(std::time::Duration::from_secs(30));
     let unreachable = |it: Cause| OpenError::Unreachable { cause: it.to_string() };
-    let mut link = Link::connect(dialer, deadline).await.map_err(unreachable)?;
+    let mut link = dialer.dial(dialer.first(), Some(deadline)).await.map_err(unreachable)?;
     let server = schema::look(&mut link, deadline).await?;
     let found = schema::version(&mut link, sql, deadline).await?;
     if schema::judge(found)? {
@@ -149,9 +149,20 @@ async fn connect(
     Err(OpenError::Migrate { cause: "they are not there afterwards".to_owned() })
 }
 
+/// Says what a fail-over costs: loudly where there is a standby to fail over to.
+fn warn_of_fail_over(server: &schema::Server) {
+    const SAYS: &str = "PostgreSQL answers before a standby has what was written: a fail-over to one can take answers that \
+                        callers have, and operations can then run twice";
+    match (&server.loses_at_fail_over, server.followers) {
+        (None, _) => {}
+        (Some(setting), 0) => tracing::info!(setting, "{SAYS}"),
+        (Some(setting), standbys) => tracing::warn!(setting, standbys, "{SAYS}"),
+    }
+}
+
 impl PostgresStore {
     /// Connects, makes or updates the tables unless the settings say otherwise, and says in the log what a power cut
-    /// could take if the server does not wait for its disk.
+    /// could take if the server does not wait for its disk, and what a fail-over could if it does not wait for a standby.
     ///
     /// # Errors
     /// [`OpenError`]; no record was touched.
@@ -170,6 +181,7 @@ impl PostgresStore {
                  have, and operations can then run twice"
             );
         }
+        warn_of_fail_over(&server);
         let queue = Arc::new(Queue::new(settings.max_queue));
         let workers = TaskTracker::new();
         // The first one counts before anybody asks.

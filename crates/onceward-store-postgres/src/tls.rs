@@ -1,4 +1,4 @@
-//! Connecting, encrypted as `sslmode` says.
+//! Encryption as `sslmode` says.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,54 +9,29 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::fault::Cause;
-use crate::link::Link;
 use crate::settings::{PostgresSettings, Tls};
 use crate::store::OpenError;
 
-/// Makes connections: where to, and how they are encrypted.
-pub(crate) struct Dialer {
-    driver: tokio_postgres::Config,
-    tls: Option<MakeRustlsConnect>,
-}
-
-impl Dialer {
-    /// Reads the certificates that may sign the server's.
-    pub(crate) fn new(settings: &PostgresSettings) -> Result<Self, OpenError> {
-        let mut driver = settings.driver.clone();
-        driver.ssl_mode(match settings.tls {
-            Tls::Disable => SslMode::Disable,
-            Tls::Prefer => SslMode::Prefer,
-            Tls::Require | Tls::VerifyCa | Tls::VerifyFull => SslMode::Require,
-        });
-        let trust = match (settings.tls, &settings.tls_roots) {
-            (Tls::Disable, _) => return Ok(Self { driver, tls: None }),
-            (Tls::Prefer, _) | (Tls::Require, None) => Trust::Anybody,
-            (Tls::Require | Tls::VerifyCa, roots) => Trust::Signed(self::roots(roots.as_deref())?),
-            (Tls::VerifyFull, roots) => Trust::Named(self::roots(roots.as_deref())?),
-        };
-        let config = client(trust).map_err(|it| OpenError::Tls { cause: it.to_string() })?;
-        Ok(Self { driver, tls: Some(MakeRustlsConnect::new(config)) })
-    }
-
-    /// Connects.
-    pub(crate) async fn dial(&self) -> Result<Link, Cause> {
-        match &self.tls {
-            None => {
-                let (client, connection) = self.driver.connect(NoTls).await.map_err(|it| Cause::of(&it))?;
-                Ok(Link::over(client, connection))
-            }
-            Some(tls) => {
-                let connected = self.driver.connect(tls.clone()).await;
-                let (client, connection) = connected.map_err(|it| Cause::of(&it))?;
-                Ok(Link::over(client, connection))
-            }
-        }
-    }
+/// The kind of encryption, and the certificates that may sign the server's. `None` for none.
+pub(crate) fn encryption(
+    settings: &PostgresSettings,
+) -> Result<(SslMode, Option<MakeRustlsConnect>), OpenError> {
+    let mode = match settings.tls {
+        Tls::Disable => SslMode::Disable,
+        Tls::Prefer => SslMode::Prefer,
+        Tls::Require | Tls::VerifyCa | Tls::VerifyFull => SslMode::Require,
+    };
+    let trust = match (settings.tls, &settings.tls_roots) {
+        (Tls::Disable, _) => return Ok((mode, None)),
+        (Tls::Prefer, _) | (Tls::Require, None) => Trust::Anybody,
+        (Tls::Require | Tls::VerifyCa, roots) => Trust::Signed(self::roots(roots.as_deref())?),
+        (Tls::VerifyFull, roots) => Trust::Named(self::roots(roots.as_deref())?),
+    };
+    let config = client(trust).map_err(|it| OpenError::Tls { cause: it.to_string() })?;
+    Ok((mode, Some(MakeRustlsConnect::new(config))))
 }
 
 /// Whose certificate will do.

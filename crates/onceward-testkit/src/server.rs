@@ -15,7 +15,7 @@ mod redis_sentinels;
 mod watched;
 
 #[cfg(unix)]
-pub use self::postgres::{PgBouncer, Postgres};
+pub use self::postgres::{PgBouncer, Postgres, PostgresPair};
 pub use self::redis::RedisServer;
 pub use self::redis_cluster::RedisCluster;
 pub use self::redis_sentinels::RedisSentinels;

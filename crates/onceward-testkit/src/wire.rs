@@ -20,8 +20,10 @@ pub enum Way {
     Back,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct State {
+    /// Where new connections lead to.
+    server: SocketAddr,
     /// How often everything was cut.
     cuts: u64,
     refuses: bool,
@@ -46,9 +48,11 @@ impl Wire {
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
-        let state = watch::Sender::new(State::default());
+        let state =
+            State { server, cuts: 0, refuses: false, clogged: [false; 2], delay: Duration::ZERO, losses: 0 };
+        let state = watch::Sender::new(state);
         let mut carriers = JoinSet::new();
-        carriers.spawn(accept(listener, server, state.clone()));
+        carriers.spawn(accept(listener, state.clone()));
         Self { address, state, _carriers: carriers }
     }
 
@@ -56,6 +60,12 @@ impl Wire {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server, and resets those that there are.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.state.send_modify(|it| it.server = server);
+        self.cut();
     }
 
     /// Resets every connection that there is. New ones work.
@@ -91,7 +101,7 @@ impl fmt::Debug for Wire {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Sender<State>) {
+async fn accept(listener: TcpListener, state: watch::Sender<State>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
@@ -99,18 +109,18 @@ async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Sender<
         if state.borrow().refuses {
             continue;
         }
-        connections.spawn(carry(client, server, state.clone()));
+        connections.spawn(carry(client, state.clone()));
     }
 }
 
 /// Carries one connection until an end closes it or the wire is cut. A cut resets both ends.
-async fn carry(client: TcpStream, server: SocketAddr, state: watch::Sender<State>) {
+async fn carry(client: TcpStream, state: watch::Sender<State>) {
+    let (mut changes, State { server, cuts, .. }) = (state.subscribe(), state.borrow().clone());
     let Ok(server) = TcpStream::connect(server).await else { return };
     for end in [&client, &server] {
         let set = end.set_nodelay(true).and_then(|()| end.set_zero_linger());
         set.expect("a fresh connection takes its options");
     }
-    let (mut changes, cuts) = (state.subscribe(), state.borrow().cuts);
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let there = pump(Way::There, from_client, to_server, &state);
     let back = pump(Way::Back, from_server, to_client, &state);
@@ -202,6 +212,19 @@ mod tests {
         let mut late = TcpStream::connect(wire.address()).await.unwrap();
         assert!(within(ask(&mut late)).await.is_err());
         assert_eq!(within(ask(&mut client)).await.unwrap(), b'x', "what was there stays");
+    }
+
+    #[tokio::test]
+    async fn a_wire_can_lead_to_another_server() {
+        let ((one, heard, _one), (two, others, _two)) = (echo().await, echo().await);
+        let wire = Wire::to(one).await;
+        let mut client = TcpStream::connect(wire.address()).await.unwrap();
+        assert_eq!(within(ask(&mut client)).await.unwrap(), b'x');
+        wire.lead_to(two);
+        assert!(within(ask(&mut client)).await.is_err());
+        let mut client = TcpStream::connect(wire.address()).await.unwrap();
+        assert_eq!(within(ask(&mut client)).await.unwrap(), b'x');
+        assert_eq!((*heard.borrow(), *others.borrow()), (1, 1));
     }
 
     #[tokio::test]

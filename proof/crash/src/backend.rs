@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use onceward_testkit::server::{Postgres, RedisCluster, RedisServer};
+use onceward_testkit::server::{Postgres, PostgresPair, RedisCluster, RedisServer};
 use onceward_testkit::{Way, Wire};
 use tokio::runtime::Runtime;
 
@@ -14,6 +14,8 @@ use crate::Result;
 
 /// How many bytes a bad disk loses: some twenty records.
 const TAIL: u64 = 20_000;
+/// How long a primary is back before it is lost for good: callers find it.
+const COMEBACK: Duration = Duration::from_millis(1_200);
 
 /// Which store a run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +30,10 @@ pub(crate) enum Kind {
     RedisClusterAsync,
     /// A PostgreSQL server as it comes
     Postgres,
+    /// A PostgreSQL primary that waits for its standby, and falls over to it
+    PostgresReplica,
+    /// The same without waiting: what is told is lost with a primary, and the harness has to notice
+    PostgresAsync,
     /// A Redis server on a disk that loses the last of what was synced when the server dies: what is told is lost, and the
     /// harness has to notice
     RedisLosesTail,
@@ -41,6 +47,8 @@ impl Kind {
             Self::RedisCluster => "redis cluster, replicas=1",
             Self::RedisClusterAsync => "redis cluster that waits for no replica",
             Self::Postgres => "postgres",
+            Self::PostgresReplica => "postgres, synchronous standby",
+            Self::PostgresAsync => "postgres that waits for no standby",
             Self::RedisLosesTail => "redis on a disk that loses the tail",
         }
     }
@@ -67,6 +75,7 @@ impl Backend {
 enum Process {
     Redis(RedisServer),
     Postgres(Postgres),
+    Pair(PostgresPair),
     Cluster(RedisCluster),
 }
 
@@ -88,6 +97,11 @@ impl Server {
                 let port = server.port();
                 (Process::Postgres(server), port)
             }
+            Kind::PostgresReplica | Kind::PostgresAsync => {
+                let pair = PostgresPair::start(kind == Kind::PostgresReplica);
+                let port = pair.primary().port();
+                (Process::Pair(pair), port)
+            }
             Kind::RedisCluster | Kind::RedisClusterAsync => {
                 let cluster = RedisCluster::start(true);
                 // Nodes name each other to their clients, so no wire is between.
@@ -100,7 +114,7 @@ impl Server {
                 (Process::Redis(server), port)
             }
         };
-        let wire = runtime.block_on(Wire::to(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        let wire = runtime.block_on(Wire::to(local(port)));
         Ok(Self { kind, process: Mutex::new(process), wire, _runtime: runtime })
     }
 
@@ -109,7 +123,7 @@ impl Server {
         let address = self.wire.address();
         match &*self.process() {
             Process::Redis(_) => format!("redis://{address}"),
-            Process::Postgres(_) => format!("postgres://onceward@{address}/postgres"),
+            Process::Postgres(_) | Process::Pair(_) => format!("postgres://onceward@{address}/postgres"),
             Process::Cluster(cluster) if self.kind == Kind::RedisCluster => {
                 format!("{}?replicas=1&wait=500ms", cluster.url())
             }
@@ -122,7 +136,7 @@ impl Server {
         !matches!(&*self.process(), Process::Cluster(_))
     }
 
-    /// `kill -9`, and another start after this pause. In a Cluster a replica, which has been behind for that pause, takes
+    /// `kill -9`, and another start after this pause. Where there are replicas, one that has been behind for that pause takes
     /// the place of a primary.
     pub(crate) fn kill(&self, pause: Duration) {
         match &mut *self.process() {
@@ -138,6 +152,20 @@ impl Server {
                 server.kill();
                 thread::sleep(pause);
                 server.restart();
+            }
+            Process::Pair(pair) => {
+                if pause.as_millis() % 2 == 1 {
+                    // It dies and comes back first, with all that was on its own disk and not on the standby.
+                    pair.hold_back();
+                    thread::sleep(pause);
+                    pair.primary().restart();
+                    thread::sleep(COMEBACK);
+                    pair.fail_over(Duration::ZERO);
+                } else {
+                    pair.fail_over(pause);
+                }
+                self.wire.lead_to(local(pair.primary().port()));
+                pair.rebuild();
             }
             Process::Cluster(cluster) => {
                 let pair = usize::try_from(pause.as_millis()).unwrap_or(0) % 3;
@@ -161,6 +189,8 @@ impl Server {
                 thread::sleep(pause.min(Duration::from_millis(600)));
                 node.resume();
             }
+            // Without its standby the primary cannot tell anybody anything.
+            Process::Pair(pair) => pair.restart_standby(pause),
             // Its processes are many; for gateways it is the same.
             Process::Postgres(_) => {
                 for clogged in [true, false] {
@@ -177,4 +207,8 @@ impl Server {
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -24,8 +24,11 @@ const MUTANTS: [(&str, &[u64], &[&str]); 9] = [
 ];
 
 /// Servers that lose what they told: each must be seen, too.
-const FORGETFUL: [(&str, &[u64], &[&str]); 2] =
-    [("redis-loses-tail", &[1, 2, 3], LOST), ("redis-cluster-async", &[1, 2, 3], LOST)];
+const FORGETFUL: [(&str, &[u64], &[&str]); 3] = [
+    ("redis-loses-tail", &[1, 2, 3], LOST),
+    ("redis-cluster-async", &[1, 2, 3], LOST),
+    ("postgres-async", &[1, 2, 3], LOST),
+];
 const LOST: &[&str] = &["two effects", "lost answer", "changed answer", "stuck"];
 
 /// A kill does not show it, a power cut does.

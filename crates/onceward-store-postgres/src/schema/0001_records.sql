@@ -58,7 +58,7 @@ COMMENT ON TABLE {records} IS 'What Onceward remembers of each operation: one ro
 -- The three statements of every operation, as functions: the server keeps their plans for as long as one of its
 -- connections lasts, whoever uses that connection through whatever pooler. A plan that is kept goes by the index, also
 -- where it was made while the table was small.
-CREATE FUNCTION {insert}(
+CREATE FUNCTION {insert_1}(
     bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
     text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
     bigint[], bigint[], text[], bytea[], bigint[], bigint[]
@@ -71,7 +71,7 @@ CREATE FUNCTION {insert}(
 {text_of_insert};
 END $function$;
 
-CREATE FUNCTION {replace}(
+CREATE FUNCTION {replace_1}(
     bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
     text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
     bigint[], bigint[], text[], bytea[], bigint[], bigint[], bigint[], boolean[]

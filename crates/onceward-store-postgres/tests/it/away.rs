@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::ErrorKind;
-use onceward_core::store::{Insert, Put, Replace, Store};
+use onceward_core::store::{Insert, Store};
 use onceward_testkit::server::{PgBouncer, Postgres};
 use onceward_testkit::{eventually, within};
 use tokio::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::sample::{claim, completion, id, inserted, place, swapped};
 use crate::support::{self, open};
 
 /// Everything that an error says, with its causes.
-fn said(error: &onceward_core::Error) -> String {
+pub(crate) fn said(error: &onceward_core::Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = std::error::Error::source(error);
     while let Some(it) = source {
@@ -197,28 +197,90 @@ async fn a_call_that_waited_too_long_for_a_connection_was_not_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_that_waited_for_its_row_is_judged_after_the_wait() {
-    let server = Postgres::shared();
-    let (name, url) = place(server).await;
-    let store = Arc::new(open(&url).await);
-    let record = inserted(&store, id(1)).await;
-    let (mut blocker, _) = support::client(&server.url("onceward")).await;
-    let block = blocker.transaction().await.unwrap();
-    block.batch_execute(&format!("SELECT FROM {name}.onceward_records FOR UPDATE")).await.unwrap();
-    let not_after = store.load(id(2)).await.unwrap().now.after(Duration::from_millis(300));
-    let put = Put { not_after, ..completion(&record) };
-    let (waiting, seen) = (Arc::clone(&store), record.revision);
-    let mut calls = JoinSet::new();
-    calls.spawn(async move { waiting.replace(id(1), seen, &put).await });
-    eventually(async || one(&block, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0).await;
-    eventually(async || store.load(id(2)).await.unwrap().now > not_after).await;
-    block.rollback().await.unwrap();
-    let told = within(calls.join_next()).await.unwrap().unwrap().unwrap();
-    assert!(matches!(told, Replace::Late(now) if now > not_after), "{told:?}");
-    assert_eq!(store.load(id(1)).await.unwrap().record, Some(record));
+async fn what_the_server_says_decides_whether_it_is_unavailable_uncertain_or_invalid() {
+    let server = Postgres::start(&[]);
+    let (name, url) = place(&server).await;
+    let store = open(&format!("{url}&call_timeout=500ms")).await;
+    let trouble = format!(
+        "CREATE TABLE {name}.trouble (code text); GRANT ALL ON {name}.trouble TO {name};
+         INSERT INTO {name}.trouble VALUES ('00000');
+         CREATE FUNCTION {name}.trouble() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE it text; BEGIN
+            SELECT code INTO it FROM {name}.trouble;
+            IF it <> '00000' THEN RAISE EXCEPTION 'trouble' USING ERRCODE = it; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER trouble BEFORE INSERT ON {name}.onceward_records FOR EACH ROW EXECUTE FUNCTION {name}.trouble()"
+    );
+    support::run(&server, &trouble).await;
+    for (number, (code, kind)) in (1..).zip([
+        ("53100", ErrorKind::Unavailable),
+        ("53200", ErrorKind::Unavailable),
+        ("53300", ErrorKind::Unavailable),
+        ("25006", ErrorKind::Unavailable),
+        ("55P03", ErrorKind::Unavailable),
+        ("57014", ErrorKind::Unavailable),
+        ("42501", ErrorKind::Unavailable),
+        ("40001", ErrorKind::Unavailable),
+        ("40P01", ErrorKind::Unavailable),
+        ("OW001", ErrorKind::Unavailable),
+        ("22003", ErrorKind::Invalid),
+        ("23514", ErrorKind::Invalid),
+        ("40003", ErrorKind::Uncertain),
+        ("57P03", ErrorKind::Uncertain),
+        ("58030", ErrorKind::Uncertain),
+        ("XX000", ErrorKind::Uncertain),
+    ]) {
+        eventually(async || store.check().await.is_ok()).await;
+        support::run(&server, &format!("UPDATE {name}.trouble SET code = '{code}'")).await;
+        let error = within(store.insert(id(number), &claim(1))).await.unwrap_err();
+        // The call's own time may be over first where it is repeated.
+        let repeated = ["40001", "40P01", "OW001"].contains(&code) && error.kind() == ErrorKind::Uncertain;
+        assert!(error.kind() == kind || repeated, "{code}: {}", said(&error));
+        support::run(&server, &format!("UPDATE {name}.trouble SET code = '00000'")).await;
+        eventually(async || store.check().await.is_ok()).await;
+        inserted(&store, id(number)).await;
+    }
 }
 
-async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_more_writes_is_unavailable_until_it_does() {
+    let server = Postgres::start(&[]);
+    let (_, url) = place(&server).await;
+    let store = open(&url).await;
+    inserted(&store, id(1)).await;
+    let read_only = |it: &str| {
+        server.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {it}"));
+        server.sql("SELECT pg_reload_conf()");
+    };
+    read_only("on");
+    let mut number = 1;
+    let mut causes = Vec::new();
+    eventually(async || {
+        number += 1;
+        if let Err(error) = store.insert(id(number), &claim(1)).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", said(&error));
+            causes.push(said(&error));
+        }
+        causes.iter().any(|it| it.contains("25006")) && causes.iter().any(|it| it.contains("allow writes"))
+    })
+    .await;
+    read_only("off");
+    eventually(async || store.check().await.is_ok()).await;
+    assert_eq!(store.load(id(number)).await.unwrap().record, None, "what was unavailable was not written");
+    inserted(&store, id(number)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_silent_does_not_keep_the_next_one_from_being_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Postgres::start(&[]);
+    let (_, url) = place(&server).await;
+    let both = format!("@127.0.0.1:{},127.0.0.1:", silent.local_addr().unwrap().port());
+    let store = open(&format!("{}&connect_timeout=1", url.replace("@127.0.0.1:", &both))).await;
+    let record = inserted(&store, id(1)).await;
+    server.restart();
+    eventually(async || store.load(id(1)).await.is_ok_and(|it| it.record == Some(record.clone()))).await;
+}
+
+pub(crate) async fn one(client: &tokio_postgres::Transaction<'_>, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 

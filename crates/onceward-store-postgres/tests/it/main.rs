@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
 
 mod away;
+mod blocked;
 mod cut;
 mod encrypted;
+mod replicas;
 mod rows;
 mod sample;
 #[expect(dead_code, reason = "the fixtures are for the other test binary")]

@@ -11,6 +11,10 @@ use std::time::Duration;
 use super::watched::{Owner, Watched};
 use super::{free_port, memory, program};
 
+mod pair;
+
+pub use self::pair::PostgresPair;
+
 /// How often something is tried that fails when another process is faster.
 const TRIES: usize = 20;
 
@@ -56,6 +60,17 @@ impl Postgres {
         let template = template(&owner, &bin);
         let copied = owner.command("cp").arg("-a").arg(&template).arg(&data).status();
         assert!(copied.is_ok_and(|it| it.success()), "{} can be copied", template.display());
+        for (name, content) in files {
+            let path = data.join(name);
+            std::fs::write(&path, content).expect("a file can be written");
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+            owner.gets(&path);
+        }
+        Self::over(owner, bin, folder, settings)
+    }
+
+    /// Starts a server over the data in `folder`, with the usual settings and these.
+    fn over(owner: Owner, bin: PathBuf, folder: PathBuf, settings: &[(&str, &str)]) -> Self {
         let mut text = String::from(
             "listen_addresses = '127.0.0.1'\nmax_connections = 200\nshared_buffers = 16MB\n\
              max_wal_size = 256MB\ndynamic_shared_memory_type = mmap\nlog_min_messages = warning\n",
@@ -64,17 +79,12 @@ impl Postgres {
         for (name, value) in settings {
             writeln!(text, "{name} = '{value}'").expect("a text takes more");
         }
-        for (name, content) in files {
-            let path = data.join(name);
-            std::fs::write(&path, content).expect("a file can be written");
-            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
-            owner.gets(&path);
-        }
         let mut it = Self { owner, bin, folder, port: 0, server: Mutex::new(None) };
         for _ in 0..TRIES {
             it.port = free_port();
             let text = format!("{text}port = {}\n", it.port);
-            std::fs::write(data.join("postgresql.auto.conf"), text).expect("settings can be written");
+            let path = it.folder.join("data/postgresql.auto.conf");
+            std::fs::write(path, text).expect("settings can be written");
             if it.try_start() {
                 return it;
             }
@@ -107,11 +117,12 @@ impl Postgres {
     /// When it does not start.
     pub fn restart(&self) {
         self.kill();
-        // Those who worked for the killed one may hold its memory for a moment.
+        // Those who worked for the killed one may hold its memory for a moment, and a stranger its port.
         for _ in 0..TRIES {
             if self.try_start() {
                 return;
             }
+            std::thread::sleep(Duration::from_millis(100));
         }
         panic!("PostgreSQL does not start again: {}", self.log());
     }
@@ -136,6 +147,16 @@ impl Postgres {
         String::from_utf8_lossy(&ran.stdout).into_owned()
     }
 
+    /// What `psql` prints for one statement of the user who may do everything, without the last line break.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn sql(&self, text: &str) -> String {
+        // A commit of ours waits for no standby.
+        let text = ["-c", "SET synchronous_commit = local", "-c", text];
+        self.run("psql", &[&["-XAtq", "-d", "postgres"], &text[..]].concat()).trim_end().to_owned()
+    }
+
     /// Whether it started. When not, it has ended again.
     fn try_start(&self) -> bool {
         let data = self.folder.join("data");
@@ -150,10 +171,13 @@ impl Postgres {
         server.start();
         for _ in 0..3000 {
             let pid = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-            if pid.lines().nth(7).is_some_and(|it| it.trim() == "ready") {
+            if pid.lines().nth(7).is_some_and(|it| ["ready", "standby"].contains(&it.trim())) {
                 return true;
             }
-            if self.log().get(before..).is_some_and(|it| it.contains("FATAL:")) {
+            // Clients that come too early are refused as fatally as a start that fails, which ends the server.
+            let pid = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            let lives = pid.lines().next().is_some_and(|it| Path::new("/proc").join(it.trim()).exists());
+            if !lives && self.log().get(before..).is_some_and(|it| it.contains("FATAL:")) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -1,0 +1,38 @@
+-- Whoever waits for another transaction gives up before its caller does, or shortly after: a transaction that somebody leaves
+-- open must not collect the connections of all who wait for it. Waiting for replicas is not bounded by this.
+--
+-- A claim that waited was judged by the clock before the wait. So the clock is asked once more behind it: where a limit
+-- passed meanwhile nothing is written, and whoever asked asks again. That ends: what is too late by then is not tried.
+CREATE FUNCTION {insert}(
+    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
+    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
+    bigint[], bigint[], text[], bytea[], bigint[], bigint[]
+) RETURNS TABLE (
+    o1 bigint, o2 bigint,
+    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
+    o12 bigint, o13 bigint,
+    {outputs}
+) LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$
+DECLARE
+    began bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    ended bigint;
+BEGIN RETURN QUERY
+{text_of_insert};
+    ended := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    IF ended > began AND EXISTS (SELECT FROM unnest($22) AS not_after WHERE not_after >= began AND not_after < ended) THEN
+        RAISE EXCEPTION 'the statement took until it was too late to claim' USING ERRCODE = '{too_late}';
+    END IF;
+END $function$;
+
+CREATE FUNCTION {replace}(
+    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
+    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
+    bigint[], bigint[], text[], bytea[], bigint[], bigint[], bigint[], boolean[]
+) RETURNS TABLE (
+    o1 bigint, o2 bigint,
+    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
+    o12 bigint, o13 bigint,
+    {outputs}
+) LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$ BEGIN RETURN QUERY
+{text_of_replace};
+END $function$;
