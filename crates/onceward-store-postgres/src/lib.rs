@@ -54,6 +54,7 @@ mod sql;
 mod store;
 mod sweep;
 mod tls;
+mod told;
 mod worker;
 
 pub use crate::settings::{PostgresSettings, SettingsError, Tls};
