@@ -45,6 +45,8 @@ mod due;
 mod fault;
 mod link;
 mod list;
+#[cfg(feature = "sqlx")]
+pub mod operations;
 mod puts;
 mod queue;
 mod row;
