@@ -88,6 +88,9 @@ pub struct OperationSettings {
     pub conflicts_max: u32,
     /// For how long [`Operations::run`] tries to find out what became of a commit whose answer was lost. Default 30 s.
     pub patience: Duration,
+    /// Whether connections keep our statements under a name, which spares a round trip each. Default: they do. Not for a
+    /// pooler that gives each transaction another session and knows no names (PgBouncer before 1.21).
+    pub named_statements: bool,
     /// Lists a hash of each key instead of the key. Default: lists the key.
     pub hide_keys: Option<Hasher>,
 }
@@ -147,6 +150,7 @@ impl Default for OperationSettings {
             isolation: None,
             conflicts_max: 20,
             patience: Duration::from_secs(30),
+            named_statements: true,
             hide_keys: None,
         }
     }
@@ -169,7 +173,7 @@ impl Operations {
     /// Operations as these settings say. Asks nobody.
     #[must_use]
     pub fn new(settings: OperationSettings) -> Self {
-        let claims = Arc::new(Claims::new(settings.schema.as_deref(), settings.hide_keys));
+        let claims = Arc::new(Claims::new(&settings));
         Self { settings: Arc::new(settings), claims }
     }
 

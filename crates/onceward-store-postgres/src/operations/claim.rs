@@ -13,8 +13,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments as _, AssertSqlSafe, PgConnection};
 use tokio::time::Instant;
 
-use super::Outcome;
-use super::driver;
+use super::{OperationSettings, Outcome, driver};
 use crate::fault::{Cause, Fault};
 use crate::puts;
 use crate::row::length;
@@ -33,6 +32,7 @@ const NOT_AFTER: Timestamp = Timestamp::MAX;
 pub(super) struct Claims {
     claim: Arc<str>,
     replace: Arc<str>,
+    named: bool,
     hide_keys: Option<Hasher>,
 }
 
@@ -54,10 +54,15 @@ pub(super) enum Stop {
 }
 
 impl Claims {
-    pub(super) fn new(schema: Option<&str>, hide_keys: Option<Hasher>) -> Self {
-        let sql = Sql::new(schema);
+    pub(super) fn new(settings: &OperationSettings) -> Self {
+        let sql = Sql::new(settings.schema.as_deref());
         let text = |name, values| Arc::from(sql.fill(&sql::call(name, values)));
-        Self { claim: text("operation_claim", 25), replace: text("operation_replace", 24), hide_keys }
+        Self {
+            claim: text("operation_claim", 25),
+            replace: text("operation_replace", 24),
+            named: settings.named_statements,
+            hide_keys: settings.hide_keys,
+        }
     }
 
     /// Claims the operation for `owner`, or says why not. Waits at most for `wait` for another transaction.
@@ -154,7 +159,7 @@ impl Claims {
         values: PgArguments,
         doing: &'static str,
     ) -> Result<Option<PgRow>, Stop> {
-        let query = sqlx::query_with(AssertSqlSafe(Arc::clone(text)), values);
+        let query = sqlx::query_with(AssertSqlSafe(Arc::clone(text)), values).persistent(self.named);
         query.fetch_optional(connection).await.map_err(|it| Stop::of(&it, doing))
     }
 }

@@ -4,6 +4,8 @@
 mod away;
 mod cut;
 mod encrypted;
+#[cfg(feature = "sqlx")]
+mod operations;
 mod rows;
 mod sample;
 #[expect(dead_code, reason = "the fixtures are for the other test binary")]

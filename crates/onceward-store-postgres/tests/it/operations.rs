@@ -1,0 +1,8 @@
+//! Key, effect and answer in one transaction: they are there together, once, or not at all.
+
+mod apart;
+mod lost;
+mod place;
+mod racing;
+mod simple;
+mod waiting;

@@ -1,0 +1,114 @@
+//! Many callers at once, under each isolation: one effect, and one answer for all.
+
+use std::sync::Arc;
+
+use onceward_store_postgres::operations::{
+    Isolation, OperationError, OperationSettings, Operations, Outcome, is_conflict,
+};
+use onceward_testkit::within;
+use sqlx::AssertSqlSafe;
+use tokio::task::JoinSet;
+
+use super::place::{Place, Told, attempt, waiting};
+
+const CALLERS: usize = 16;
+const LEVELS: [(Isolation, &str); 3] = [
+    (Isolation::ReadCommitted, "READ COMMITTED"),
+    (Isolation::RepeatableRead, "REPEATABLE READ"),
+    (Isolation::Serializable, "SERIALIZABLE"),
+];
+
+/// Of all that were told something one ran, and all have the same answer. Gives how many were told to come again.
+fn one_ran(told: Vec<Told>) -> usize {
+    let (mut answers, mut ran, mut busy) = (Vec::new(), 0, 0);
+    for it in told {
+        match it.unwrap() {
+            Outcome::Ran(answer) => {
+                ran += 1;
+                answers.push(answer);
+            }
+            Outcome::Replayed(answer) => answers.push(answer),
+            Outcome::Busy { .. } => busy += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ran, 1, "one ran");
+    assert!(answers.windows(2).all(|it| it[0] == it[1]), "{answers:?}");
+    busy
+}
+
+/// Callers of the owned form at one key, half of whom wait.
+async fn race(place: &Arc<Place>, isolation: Isolation) -> usize {
+    let operations = Operations::new(OperationSettings {
+        schema: Some(place.name.clone()),
+        isolation: Some(isolation),
+        conflicts_max: 1000,
+        ..OperationSettings::default()
+    });
+    let mut callers = JoinSet::new();
+    for nth in 0..CALLERS {
+        let (place, operations) = (Arc::clone(place), operations.clone());
+        callers.spawn(async move {
+            let attempt = if nth % 2 == 0 { waiting("a", 25_000) } else { attempt("a") };
+            operations.run(&place.pool, &attempt, |it| super::place::note(it, "done")).await
+        });
+    }
+    one_ran(within(callers.join_all()).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_callers_one_has_an_effect_under_each_isolation() {
+    for (isolation, _) in LEVELS {
+        let place = Arc::new(Place::new().await);
+        let busy = race(&place, isolation).await;
+        assert!(busy <= CALLERS / 2, "who waits is not sent away: {busy}");
+        assert_eq!((place.effects().await, place.records().await), (1, 1), "{isolation:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_callers_one_has_an_effect_without_the_advisory_lock_too() {
+    for (isolation, _) in LEVELS {
+        let place = Arc::new(Place::new().await);
+        place
+            .run(
+                "CREATE OR REPLACE FUNCTION SCHEMA.onceward_operation_lock_1(id bytea, wait_ms bigint) RETURNS boolean
+                 LANGUAGE sql AS 'SELECT true'",
+            )
+            .await;
+        race(&place, isolation).await;
+        assert_eq!((place.effects().await, place.records().await), (1, 1), "{isolation:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_callers_within_bigger_transactions_one_has_an_effect_under_each_isolation() {
+    for (_, level) in LEVELS {
+        let place = Arc::new(Place::new().await);
+        let mut callers = JoinSet::new();
+        for nth in 0..CALLERS {
+            let place = Arc::clone(&place);
+            callers.spawn(async move {
+                loop {
+                    let begin = AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {level}"));
+                    let mut transaction = place.pool.begin_with(begin).await.unwrap();
+                    // A snapshot that is older than what the others commit.
+                    let sql = "SELECT count(*) FROM ledger";
+                    let seen: Result<i64, _> = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await;
+                    seen.unwrap();
+                    let attempt = if nth % 2 == 0 { waiting("a", 25_000) } else { attempt("a") };
+                    match place.within(&mut transaction, &attempt).await {
+                        Err(OperationError::Conflict(_)) => continue,
+                        Err(OperationError::Work(error)) if is_conflict(&error) => continue,
+                        told => match transaction.commit().await {
+                            Ok(()) => return told,
+                            Err(error) => assert!(is_conflict(&error), "{error}"),
+                        },
+                    }
+                }
+            });
+        }
+        one_ran(within(callers.join_all()).await);
+        assert_eq!((place.effects().await, place.records().await), (1, 1), "{level}");
+    }
+}
