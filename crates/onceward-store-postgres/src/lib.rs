@@ -38,7 +38,9 @@
 //! set back, leases and retention last longer; fences and revisions still grow for every record that is there.
 //!
 //! # Features
-//! None.
+//! | feature | adds |
+//! |---|---|
+//! | `sqlx` | the module `operations`: key, effect and answer in the caller's own `sqlx` transaction |
 
 mod batch;
 mod due;
