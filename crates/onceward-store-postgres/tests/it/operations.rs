@@ -3,6 +3,7 @@
 mod apart;
 mod lost;
 mod place;
+mod python;
 mod racing;
 mod simple;
 mod waiting;
