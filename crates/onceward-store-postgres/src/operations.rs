@@ -21,10 +21,12 @@
 //!     in_flight: InFlight::Reject,
 //! };
 //! let outcome = operations
-//!     .run(&pool, &attempt, async |connection| {
-//!         let sql = "INSERT INTO payments (cents, currency) VALUES (1200, 'EUR') RETURNING id";
-//!         let id: i64 = sqlx::query_scalar(sql).fetch_one(connection).await?;
-//!         Ok::<_, sqlx::Error>(Answer::new("payment", id.to_string()))
+//!     .run(&pool, &attempt, |connection| {
+//!         Work::new(async move {
+//!             let sql = "INSERT INTO payments (cents, currency) VALUES (1200, 'EUR') RETURNING id";
+//!             let id: i64 = sqlx::query_scalar(sql).fetch_one(connection).await?;
+//!             Ok::<_, sqlx::Error>(Answer::new("payment", id.to_string()))
+//!         })
 //!     })
 //!     .await?;
 //! match outcome {
@@ -185,7 +187,7 @@ impl Operations {
     /// it fails, it is undone, the key is free, and the transaction goes on. An error of SQL that it swallows, so that
     /// PostgreSQL will take no further statement, is met when its answer is to be kept, and undoes it as well.
     ///
-    /// Three round trips and those of `work` for a first run, three for a replay.
+    /// Four round trips and those of `work` for a first run, three for a replay.
     ///
     /// # Errors
     /// [`OperationError`]. Nothing of the operation stays in the transaction. After

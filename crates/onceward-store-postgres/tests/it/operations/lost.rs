@@ -128,25 +128,28 @@ async fn a_commit_that_never_arrived_was_none_and_the_work_runs_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_of_which_nothing_can_be_learnt_is_uncertain_and_the_next_call_tells() {
-    let cut = Cut::at_the_commit().await;
-    let gate = cut.close_gate().await;
-    let mut calling = cut.call(Duration::from_millis(100));
-    cut.place.until_waiting(1).await;
-    cut.wire.refuse(true);
-    cut.wire.cut();
-    let told = within(calling.join_next()).await.unwrap().unwrap();
-    assert!(
-        matches!(&told, Err(OperationError::Engine(error)) if error.kind() == ErrorKind::Uncertain),
-        "{told:?}"
-    );
-    cut.wire.refuse(false);
-    let mut again = cut.call(LONG);
-    let told = within(again.join_next()).await.unwrap().unwrap();
-    assert!(place::is_busy(&told), "the commit is still under way: {told:?}");
-    gate.rollback().await.unwrap();
-    eventually(async || cut.place.records().await == 1).await;
-    replayed(cut.place.owned(&attempt("a")).await);
-    assert_eq!((cut.place.effects().await, cut.calls.load(Ordering::SeqCst)), (1, 1));
+    // Nobody can be asked, or who is asked says that it is still under way.
+    for refuses in [true, false] {
+        let cut = Cut::at_the_commit().await;
+        let gate = cut.close_gate().await;
+        let mut calling = cut.call(Duration::from_millis(200));
+        cut.place.until_waiting(1).await;
+        cut.wire.refuse(refuses);
+        cut.wire.cut();
+        let told = within(calling.join_next()).await.unwrap().unwrap();
+        assert!(
+            matches!(&told, Err(OperationError::Engine(error)) if error.kind() == ErrorKind::Uncertain),
+            "{told:?}"
+        );
+        cut.wire.refuse(false);
+        let mut again = cut.call(LONG);
+        let told = within(again.join_next()).await.unwrap().unwrap();
+        assert!(place::is_busy(&told), "the commit is still under way: {told:?}");
+        gate.rollback().await.unwrap();
+        eventually(async || cut.place.records().await == 1).await;
+        replayed(cut.place.owned(&attempt("a")).await);
+        assert_eq!((cut.place.effects().await, cut.calls.load(Ordering::SeqCst)), (1, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,3 +112,30 @@ async fn of_many_callers_within_bigger_transactions_one_has_an_effect_under_each
         assert_eq!((place.effects().await, place.records().await), (1, 1), "{level}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_keys_of_their_own_all_run_under_each_isolation() {
+    const EACH: usize = 10;
+    for (isolation, _) in LEVELS {
+        let place = Arc::new(Place::new().await);
+        let operations = Operations::new(OperationSettings {
+            schema: Some(place.name.clone()),
+            isolation: Some(isolation),
+            ..OperationSettings::default()
+        });
+        let mut callers = JoinSet::new();
+        for caller in 0..CALLERS {
+            let (place, operations) = (Arc::clone(&place), operations.clone());
+            callers.spawn(async move {
+                for nth in 0..EACH {
+                    let attempt = attempt(&format!("{caller}-{nth}"));
+                    let told = operations.run(&place.pool, &attempt, |it| super::place::note(it, "done")).await;
+                    super::place::ran(told);
+                }
+            });
+        }
+        within(callers.join_all()).await;
+        let all = i64::try_from(CALLERS * EACH).unwrap();
+        assert_eq!((place.effects().await, place.records().await), (all, all), "{isolation:?}");
+    }
+}
