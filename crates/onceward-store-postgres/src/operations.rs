@@ -86,7 +86,7 @@ pub struct OperationSettings {
     /// The isolation of the transactions that [`Operations::run`] begins. Default: the one that the server, the database or
     /// the role has.
     pub isolation: Option<Isolation>,
-    /// How often [`Operations::run`] begins again after it met another transaction. Default 20.
+    /// How often [`Operations::run`] begins again after it met another transaction. Default 50.
     pub conflicts_max: u32,
     /// For how long [`Operations::run`] tries to find out what became of a commit whose answer was lost. Default 30 s.
     pub patience: Duration,
@@ -150,7 +150,7 @@ impl Default for OperationSettings {
         Self {
             schema: None,
             isolation: None,
-            conflicts_max: 20,
+            conflicts_max: 50,
             patience: Duration::from_secs(30),
             named_statements: true,
             hide_keys: None,

@@ -19,6 +19,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// The longest that one statement waits for a commit whose answer was lost.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long one waits at least where the lock may be that of the try before: a server says that it refuses a commit before it
+/// has let go of it.
+const OWN_WAIT: Duration = Duration::from_millis(200);
+
 /// How one transaction ended.
 enum Ended<E> {
     /// As it should.
@@ -33,6 +37,8 @@ enum Ended<E> {
 struct Trying {
     owner: Owner,
     started: Instant,
+    /// Whether there was a try before, which the server may still be undoing.
+    again: bool,
     /// Since when it is not known what became of a commit, and what was met then.
     unsure: Option<(Instant, Error)>,
 }
@@ -61,7 +67,7 @@ impl Operations {
         mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, 'env, E>,
     ) -> Result<Outcome, OperationError<E>> {
         attempt.policy.check()?;
-        let mut trying = Trying { owner: new_owner()?, started: Instant::now(), unsure: None };
+        let mut trying = Trying { owner: new_owner()?, started: Instant::now(), again: false, unsure: None };
         let (mut conflicts, mut tries) = (0, 0);
         loop {
             match self.once(pool, attempt, &mut trying, &mut work).await {
@@ -114,6 +120,8 @@ impl Operations {
             (None, InFlight::Reject) => Duration::ZERO,
             (None, InFlight::Wait(max)) => max.saturating_sub(trying.started.elapsed()),
         };
+        let wait = if trying.again { wait.max(OWN_WAIT) } else { wait };
+        trying.again = true;
         let record = match self.claims.begin(&mut transaction, attempt, trying.owner, wait).await {
             Ok(Begun::Run(record)) => record,
             Ok(Begun::Told { outcome, by }) => {
@@ -121,22 +129,18 @@ impl Operations {
                 let _ = transaction.rollback().await;
                 return Ended::Told { outcome, by };
             }
-            Err(stop) => return Ended::Not(stop.into()),
+            Err(stop) => return undone(transaction, stop.into()).await,
         };
         // The key was vacant: what was committed before, if anything, was not this.
         trying.unsure = None;
         match work(&mut transaction).await {
             Ok(answer) => {
                 if let Err(stop) = self.claims.complete(&mut transaction, &record, &answer).await {
-                    return Ended::Not(stop.into());
+                    return undone(transaction, stop.into()).await;
                 }
                 commit(transaction, answer).await
             }
-            Err(error) => {
-                // What cannot be undone now, because the connection is gone, is not committed either.
-                let _ = transaction.rollback().await;
-                Ended::Not(OperationError::Work(error))
-            }
+            Err(error) => undone(transaction, OperationError::Work(error)).await,
         }
     }
 
@@ -148,6 +152,13 @@ impl Operations {
             Some(Isolation::Serializable) => pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await,
         }
     }
+}
+
+/// Rolls back, and waits for it: until then its lock is in the way of the next try.
+async fn undone<E>(transaction: Transaction<'static, Postgres>, error: OperationError<E>) -> Ended<E> {
+    // What cannot be undone now, because the connection is gone, is not committed either.
+    let _ = transaction.rollback().await;
+    Ended::Not(error)
 }
 
 async fn commit<E>(transaction: Transaction<'static, Postgres>, answer: Answer) -> Ended<E> {

@@ -1,6 +1,7 @@
 //! Many callers at once, under each isolation: one effect, and one answer for all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onceward_store_postgres::operations::{
     Isolation, OperationError, OperationSettings, Operations, Outcome, is_conflict,
@@ -76,7 +77,8 @@ async fn of_many_callers_one_has_an_effect_without_the_advisory_lock_too() {
                  LANGUAGE sql AS 'SELECT true'",
             )
             .await;
-        race(&place, isolation).await;
+        let busy = race(&place, isolation).await;
+        assert_eq!(busy, 0, "everybody waits for the row, and then sees it");
         assert_eq!((place.effects().await, place.records().await), (1, 1), "{isolation:?}");
     }
 }
@@ -123,19 +125,25 @@ async fn callers_with_keys_of_their_own_all_run_under_each_isolation() {
             isolation: Some(isolation),
             ..OperationSettings::default()
         });
-        let mut callers = JoinSet::new();
+        let (mut callers, calls) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         for caller in 0..CALLERS {
-            let (place, operations) = (Arc::clone(&place), operations.clone());
+            let (place, operations, calls) = (Arc::clone(&place), operations.clone(), Arc::clone(&calls));
             callers.spawn(async move {
                 for nth in 0..EACH {
                     let attempt = attempt(&format!("{caller}-{nth}"));
-                    let told = operations.run(&place.pool, &attempt, |it| super::place::note(it, "done")).await;
-                    super::place::ran(told);
+                    let told = operations.run(&place.pool, &attempt, |it| {
+                        calls.fetch_add(1, Ordering::SeqCst);
+                        super::place::note(it, "done")
+                    });
+                    super::place::ran(told.await);
                 }
             });
         }
         within(callers.join_all()).await;
         let all = i64::try_from(CALLERS * EACH).unwrap();
         assert_eq!((place.effects().await, place.records().await), (all, all), "{isolation:?}");
+        if isolation != Isolation::Serializable {
+            assert_eq!(calls.load(Ordering::SeqCst), CALLERS * EACH, "nobody is in another's way");
+        }
     }
 }

@@ -271,18 +271,18 @@ async fn a_pooler_in_transaction_mode_may_sit_in_between() {
     let place = Place::new().await;
     let pooler = PgBouncer::start(Postgres::shared(), "transaction");
     let options: sqlx::postgres::PgConnectOptions = pooler.url().parse().unwrap();
-    // It keeps neither named statements nor settings that it does not know.
-    let options = options.extra_float_digits(None);
-    let pool = sqlx::PgPool::connect_with(options).await.unwrap();
+    // It keeps no settings that it does not know. Two clients of it share a session.
+    let client = async || sqlx::PgPool::connect_with(options.clone().extra_float_digits(None)).await.unwrap();
+    let (one, two) = (client().await, client().await);
     let name = &place.name;
     let operations = Operations::new(OperationSettings {
         schema: Some(name.clone()),
         named_statements: false,
         ..OperationSettings::default()
     });
-    let run = async || {
+    let run = async |pool: &sqlx::PgPool| {
         operations
-            .run(&pool, &attempt("a"), |it| {
+            .run(pool, &attempt("a"), |it| {
                 Work::new(async move {
                     let sql = format!("INSERT INTO {name}.ledger (what) VALUES ('done')");
                     sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).execute(it).await?;
@@ -291,6 +291,7 @@ async fn a_pooler_in_transaction_mode_may_sit_in_between() {
             })
             .await
     };
-    assert_eq!(ran(run().await), replayed(run().await));
+    let first = ran(run(&one).await);
+    assert_eq!(replayed(run(&two).await), first);
     assert_eq!(place.effects().await, 1);
 }

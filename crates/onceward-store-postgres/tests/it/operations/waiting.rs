@@ -39,6 +39,9 @@ async fn a_duplicate_that_waits_gets_the_answer_after_the_commit_and_runs_after_
                 }
                 let mut transaction = place.begin().await;
                 let told = place.within(&mut transaction, &waiting("a", 25_000)).await;
+                let limit = sqlx::query_scalar("SHOW lock_timeout").fetch_one(&mut *transaction).await;
+                let limit: String = limit.unwrap();
+                assert_eq!(limit, "0", "the caller's own limit is as it was");
                 transaction.commit().await.unwrap();
                 told
             });
