@@ -38,14 +38,17 @@ fn one_ran(told: Vec<Told>) -> usize {
     busy
 }
 
-/// Callers of the owned form at one key, half of whom wait.
-async fn race(place: &Arc<Place>, isolation: Isolation) -> usize {
+/// Callers of the owned form at one key, half of whom would rather be told than wait. They set out together, when a
+/// transaction that was before them all, and behind which so many of them wait, is rolled back.
+async fn race(place: &Arc<Place>, isolation: Isolation, wait: usize) -> usize {
     let operations = Operations::new(OperationSettings {
         schema: Some(place.name.clone()),
         isolation: Some(isolation),
         conflicts_max: 1000,
         ..OperationSettings::default()
     });
+    let mut before = place.begin().await;
+    super::place::ran(place.within(&mut before, &attempt("a")).await);
     let mut callers = JoinSet::new();
     for nth in 0..CALLERS {
         let (place, operations) = (Arc::clone(place), operations.clone());
@@ -54,6 +57,8 @@ async fn race(place: &Arc<Place>, isolation: Isolation) -> usize {
             operations.run(&place.pool, &attempt, |it| super::place::note(it, "done")).await
         });
     }
+    place.until_waiting(i64::try_from(wait).unwrap()).await;
+    before.rollback().await.unwrap();
     one_ran(within(callers.join_all()).await)
 }
 
@@ -61,7 +66,7 @@ async fn race(place: &Arc<Place>, isolation: Isolation) -> usize {
 async fn of_many_callers_one_has_an_effect_under_each_isolation() {
     for (isolation, _) in LEVELS {
         let place = Arc::new(Place::new().await);
-        let busy = race(&place, isolation).await;
+        let busy = race(&place, isolation, CALLERS / 2).await;
         assert!(busy <= CALLERS / 2, "who waits is not sent away: {busy}");
         assert_eq!((place.effects().await, place.records().await), (1, 1), "{isolation:?}");
     }
@@ -77,7 +82,7 @@ async fn of_many_callers_one_has_an_effect_without_the_advisory_lock_too() {
                  LANGUAGE sql AS 'SELECT true'",
             )
             .await;
-        let busy = race(&place, isolation).await;
+        let busy = race(&place, isolation, CALLERS).await;
         assert_eq!(busy, 0, "everybody waits for the row, and then sees it");
         assert_eq!((place.effects().await, place.records().await), (1, 1), "{isolation:?}");
     }
