@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
-use crate::key::{Principal, RecordId, parse_hex, write_hex};
+use crate::key::{Principal, RecordId, Scope, parse_hex, write_hex};
 use crate::policy::Policy;
 
 mod answer;
@@ -130,6 +130,33 @@ pub struct Listing {
     pub path: String,
     /// The key as sent, or its hash where the settings say so.
     pub key: String,
+}
+
+/// The longest host and path that a listing shows, in bytes. Identity is the hash of the whole.
+const LISTED_BYTES_MAX: usize = 1024;
+
+impl Listing {
+    /// What is listed of an operation in `scope`: long texts are cut, with a mark. `key` is the key as sent, or what
+    /// is to be shown in its place.
+    #[must_use]
+    pub fn of(scope: &Scope, key: String) -> Self {
+        Self {
+            principal: scope.principal,
+            kind: scope.kind.clone(),
+            host: listed(&scope.host),
+            path: listed(&scope.path),
+            key,
+        }
+    }
+}
+
+/// A text as listings show it: whole, or cut with a mark.
+fn listed(text: &str) -> String {
+    if text.len() <= LISTED_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = (0..=LISTED_BYTES_MAX).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 impl fmt::Debug for Listing {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onceward_core::store::{Insert, Loaded, Put, Replace};
-use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Timestamp};
+use onceward_core::{Error, ErrorKind, RecordId, Result, Revision};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
@@ -14,8 +14,9 @@ use crate::link::Link;
 use crate::puts::{self, Values};
 use crate::queue::{Ask, Reply};
 use crate::replicas;
-use crate::row::{self, Columns};
+use crate::row;
 use crate::sql::Sql;
+use crate::told::{Told, now, strange, told};
 
 /// The longest pause before a statement that met another transaction is repeated.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -61,7 +62,7 @@ impl Call<'_> {
                 let puts: Vec<_> = wanted.iter().map(|(id, put, _)| (*id, &**put)).collect();
                 let ids: Vec<_> = puts.iter().map(|it| it.0).collect();
                 let text = Arc::clone(&self.sql.insert);
-                self.ask_shown(&text, &puts::inserts(&puts, &ids)).await
+                self.ask_shown(&text, &puts::values(puts::inserts(&puts, &ids))).await
             };
             match asked {
                 Ok(rows) => {
@@ -108,7 +109,7 @@ impl Call<'_> {
             let ids: Vec<_> = puts.iter().map(|it| it.0).collect();
             let seen: Vec<_> = wanted.iter().map(|it| it.1).collect();
             let text = Arc::clone(&self.sql.replace);
-            self.ask_shown(&text, &puts::replaces(&puts, &ids, &seen)).await
+            self.ask_shown(&text, &puts::values(puts::replaces(&puts, &ids, &seen))).await
         };
         match asked {
             Ok(rows) => {
@@ -139,7 +140,7 @@ impl Call<'_> {
         }
         let ids: Vec<_> = wanted.iter().map(|it| it.0).collect();
         let text = Arc::clone(&self.sql.load);
-        match self.ask_shown(&text, &puts::ids(&ids)).await {
+        match self.ask_shown(&text, &puts::values(vec![puts::ids(&ids)])).await {
             Ok(rows) => {
                 let mut rows = placed(&rows);
                 for (place, (_, reply)) in (1..).zip(wanted) {
@@ -210,26 +211,6 @@ fn placed(rows: &[Row]) -> HashMap<i64, &Row> {
     rows.iter().filter_map(|it| Some((it.try_get(0).ok()?, it))).collect()
 }
 
-fn now(row: &Row) -> Option<Timestamp> {
-    Columns::from(row, 1).time()
-}
-
-/// What a statement says about one call.
-struct Told {
-    now: Timestamp,
-    kept: Option<Arc<Record>>,
-    /// What is there where nothing was kept.
-    found: Option<Arc<Record>>,
-}
-
-fn told(row: &Row, id: RecordId, put: &Put) -> Result<Told> {
-    let now = now(row).ok_or_else(|| strange("read the server's clock"))?;
-    match row::stamps(row, 2) {
-        Some(stamps) => Ok(Told { now, kept: Some(Arc::new(stamps.on(id, put))), found: None }),
-        None => Ok(Told { now, kept: None, found: row::record(row, 2 + row::STAMPS)? }),
-    }
-}
-
 /// `None` where it was neither kept nor found.
 fn inserted(row: &Row, id: RecordId, put: &Put) -> Option<Result<Insert>> {
     let Told { now, kept, found } = match told(row, id, put) {
@@ -251,10 +232,4 @@ fn replaced(row: &Row, id: RecordId, put: &Put) -> Result<Replace> {
         None if now > put.not_after => Replace::Late(now),
         None => Replace::Lost(found, now),
     })
-}
-
-/// An answer that no statement of ours gives.
-fn strange(doing: &'static str) -> Error {
-    let cause = Cause("the server answered something else than it was asked".to_owned());
-    Error::new(ErrorKind::Uncertain, doing).caused_by(cause)
 }

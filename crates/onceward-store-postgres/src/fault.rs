@@ -58,11 +58,15 @@ impl Fault {
     pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
         let cause = Cause::of(error);
         let Some(said) = error.as_db_error() else { return Self::Lost(cause) };
-        let code = said.code().code();
+        let goes_on = matches!(said.parsed_severity(), Some(Severity::Error));
+        Self::said(said.code().code(), goes_on, cause)
+    }
+
+    /// From what the server said, and whether its connection goes on.
+    pub(crate) fn said(code: &str, goes_on: bool, cause: Cause) -> Self {
         // A server that ends the connection, or a pooler that lost its server, may have committed before. The system's
         // own troubles are not trusted either.
-        let unsure = !matches!(said.parsed_severity(), Some(Severity::Error))
-            || ["08", "57P", "58", "XX", "40003"].iter().any(|it| code.starts_with(it));
+        let unsure = !goes_on || ["08", "57P", "58", "XX", "40003"].iter().any(|it| code.starts_with(it));
         if unsure {
             return Self::Lost(cause);
         }

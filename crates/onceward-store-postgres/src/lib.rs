@@ -40,7 +40,9 @@
 //! set back, leases and retention last longer; fences and revisions still grow for every record that is there.
 //!
 //! # Features
-//! None.
+//! | feature | adds |
+//! |---|---|
+//! | `sqlx` | the module `operations`: key, effect and answer in the caller's own `sqlx` transaction |
 
 mod batch;
 mod dial;
@@ -48,6 +50,8 @@ mod due;
 mod fault;
 mod link;
 mod list;
+#[cfg(feature = "sqlx")]
+pub mod operations;
 mod puts;
 mod queue;
 mod replicas;
@@ -58,6 +62,7 @@ mod sql;
 mod store;
 mod sweep;
 mod tls;
+mod told;
 mod worker;
 
 pub use crate::settings::{PostgresSettings, SettingsError, Tls};

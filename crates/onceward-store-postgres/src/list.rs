@@ -37,7 +37,7 @@ pub(crate) async fn list(
         })?;
         page.now = look.now;
         let mut shown = 0;
-        for row in rows.iter().filter(|it| row::is_there(it, BEFORE)) {
+        for row in rows.iter().filter(|it| row::is_there(*it, BEFORE)) {
             shown += 1;
             let Some(id) = row::id(row, BEFORE) else { continue };
             match row::record(row, BEFORE) {
@@ -79,10 +79,10 @@ struct Look {
 impl Look {
     fn read(row: &Row) -> Option<Self> {
         let mut it = Columns::from(row, 0);
-        let (now, looked) = (it.time()?, it.take()?);
-        let last: Option<&[u8]> = it.take()?;
+        let (now, looked) = (it.time()?, it.long()?);
+        let last = it.bytes_or_null()?;
         let last = last.and_then(|it| it.try_into().ok()).map(|it| Cursor(RecordId::from_bytes(it)));
-        Some(Self { now, looked, last, wanted: it.take()? })
+        Some(Self { now, looked, last, wanted: it.long()? })
     }
 }
 

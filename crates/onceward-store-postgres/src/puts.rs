@@ -1,7 +1,7 @@
 //! What is asked for, as the arrays that one statement takes.
 
 use onceward_core::store::Put;
-use onceward_core::{Error, ErrorKind, RecordId, Result, Revision, State, Unresolved};
+use onceward_core::{Answer, Error, ErrorKind, RecordId, Result, Revision, State, Unresolved};
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::row::{length, millis};
@@ -41,60 +41,67 @@ pub(crate) fn bytes(put: &Put) -> usize {
     300 + answer + put.checkpoint.as_ref().map_or(0, bytes::Bytes::len) + texts.iter().sum::<usize>()
 }
 
-/// Collects one column.
-fn column<'a, T: ToSql + Sync + Send + 'a, I>(
-    values: &mut Values<'a>,
-    of: &[I],
-    kind: Type,
-    get: impl Fn(&I) -> T,
-) {
-    values.push((Box::new(of.iter().map(get).collect::<Vec<T>>()), kind));
+/// The values of one column, a row each: whatever driver sends them.
+#[derive(Debug)]
+pub(crate) enum Column<'a> {
+    Bytes(Vec<Option<&'a [u8]>>),
+    Texts(Vec<Option<&'a str>>),
+    Int4s(Vec<i32>),
+    Int8s(Vec<Option<i64>>),
+    Flags(Vec<bool>),
+}
+
+impl<'a> Column<'a> {
+    fn value(self) -> (Box<dyn ToSql + Sync + Send + 'a>, Type) {
+        match self {
+            Self::Bytes(it) => (Box::new(it), Type::BYTEA_ARRAY),
+            Self::Texts(it) => (Box::new(it), Type::TEXT_ARRAY),
+            Self::Int4s(it) => (Box::new(it), Type::INT4_ARRAY),
+            Self::Int8s(it) => (Box::new(it), Type::INT8_ARRAY),
+            Self::Flags(it) => (Box::new(it), Type::BOOL_ARRAY),
+        }
+    }
+}
+
+/// The columns as the store's own driver takes them.
+pub(crate) fn values(columns: Vec<Column<'_>>) -> Values<'_> {
+    columns.into_iter().map(Column::value).collect()
 }
 
 /// The 22 columns that `insert.sql` takes and `replace.sql` begins with.
-pub(crate) fn inserts<'a>(puts: &[(RecordId, &'a Put)], ids: &'a [RecordId]) -> Values<'a> {
-    let mut to = self::ids(ids);
-    let it = &mut to;
-    let state = |put: &'a Put| match &put.state {
-        State::Running => "running",
-        State::Abandoned { .. } => "abandoned",
-        State::Released => "released",
-        State::Done(_) => "done",
-        State::Tombstone => "tombstone",
-    };
-    let reason = |put: &'a Put| match &put.state {
-        State::Abandoned { reason } => Some(reason.as_str()),
-        State::Running | State::Released | State::Done(_) | State::Tombstone => None,
-    };
-    let answer = |put: &'a Put| match &put.state {
-        State::Done(answer) => Some(answer),
-        State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => None,
-    };
-    column(it, puts, Type::BYTEA_ARRAY, |(_, put)| put.grant.as_ref().map(|it| &it.owner.as_bytes()[..]));
-    column(it, puts, Type::INT4_ARRAY, |(_, put)| i32::from(put.rules));
-    column(it, puts, Type::BYTEA_ARRAY, |(_, put)| put.fingerprint.as_ref().map(|it| &it.as_bytes()[..]));
-    column(it, puts, Type::BYTEA_ARRAY, |(_, put)| &put.listing.principal.as_bytes()[..]);
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| put.listing.kind.as_str());
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| put.listing.host.as_str());
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| put.listing.path.as_str());
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| put.listing.key.as_str());
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| state(put));
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| reason(put));
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| answer(put).map(|it| &*it.kind));
-    column(it, puts, Type::BYTEA_ARRAY, |(_, put)| answer(put).map(|it| &it.stored().0[..]));
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| answer(put).and_then(|it| it.stored().1).map(i64::from));
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| length(put.policy.lease));
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| length(put.policy.run_max));
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| length(put.policy.retention));
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| length(put.policy.tombstone));
-    column(it, puts, Type::TEXT_ARRAY, |(_, put)| match put.policy.unresolved {
-        Unresolved::Hold => "hold",
-        Unresolved::Rerun => "rerun",
-    });
-    column(it, puts, Type::BYTEA_ARRAY, |(_, put)| put.checkpoint.as_deref());
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| put.wake_after.map(length));
-    column(it, puts, Type::INT8_ARRAY, |(_, put)| millis(put.not_after));
-    to
+pub(crate) fn inserts<'a>(puts: &[(RecordId, &'a Put)], ids: &'a [RecordId]) -> Vec<Column<'a>> {
+    let bytes =
+        |get: fn(&'a Put) -> Option<&'a [u8]>| Column::Bytes(puts.iter().map(|it| get(it.1)).collect());
+    let texts =
+        |get: fn(&'a Put) -> Option<&'a str>| Column::Texts(puts.iter().map(|it| get(it.1)).collect());
+    let int8s = |get: fn(&'a Put) -> Option<i64>| Column::Int8s(puts.iter().map(|it| get(it.1)).collect());
+    vec![
+        self::ids(ids),
+        bytes(|put| put.grant.as_ref().map(|it| &it.owner.as_bytes()[..])),
+        Column::Int4s(puts.iter().map(|it| i32::from(it.1.rules)).collect()),
+        bytes(|put| put.fingerprint.as_ref().map(|it| &it.as_bytes()[..])),
+        bytes(|put| Some(&put.listing.principal.as_bytes()[..])),
+        texts(|put| Some(&put.listing.kind)),
+        texts(|put| Some(&put.listing.host)),
+        texts(|put| Some(&put.listing.path)),
+        texts(|put| Some(&put.listing.key)),
+        texts(|put| Some(state(put))),
+        texts(reason),
+        texts(|put| answer(put).map(|it| &*it.kind)),
+        bytes(|put| answer(put).map(|it| &it.stored().0[..])),
+        int8s(|put| answer(put).and_then(|it| it.stored().1).map(i64::from)),
+        int8s(|put| Some(length(put.policy.lease))),
+        int8s(|put| Some(length(put.policy.run_max))),
+        int8s(|put| Some(length(put.policy.retention))),
+        int8s(|put| Some(length(put.policy.tombstone))),
+        texts(|put| match put.policy.unresolved {
+            Unresolved::Hold => Some("hold"),
+            Unresolved::Rerun => Some("rerun"),
+        }),
+        bytes(|put| put.checkpoint.as_deref()),
+        int8s(|put| put.wake_after.map(length)),
+        int8s(|put| Some(millis(put.not_after))),
+    ]
 }
 
 /// The 24 columns that `replace.sql` takes.
@@ -102,24 +109,57 @@ pub(crate) fn replaces<'a>(
     puts: &[(RecordId, &'a Put)],
     ids: &'a [RecordId],
     seen: &[Revision],
-) -> Values<'a> {
+) -> Vec<Column<'a>> {
     let mut to = inserts(puts, ids);
-    // No row has a negative revision: one that no column can hold was never told.
-    column(&mut to, seen, Type::INT8_ARRAY, |it| i64::try_from(it.0).unwrap_or(-1));
-    column(&mut to, puts, Type::BOOL_ARRAY, |(_, put)| put.grant.is_some_and(|it| it.new_life));
+    to.push(Column::Int8s(seen.iter().map(|it| Some(number(*it))).collect()));
+    to.push(Column::Flags(puts.iter().map(|it| is_new_life(it.1)).collect()));
     to
 }
 
 /// The column of ids.
-pub(crate) fn ids(ids: &[RecordId]) -> Values<'_> {
-    vec![(Box::new(ids.iter().map(|it| &it.as_bytes()[..]).collect::<Vec<_>>()), Type::BYTEA_ARRAY)]
+pub(crate) fn ids(ids: &[RecordId]) -> Column<'_> {
+    Column::Bytes(ids.iter().map(|it| Some(&it.as_bytes()[..])).collect())
+}
+
+/// A revision as its column has it. No row has a negative one: one that no column can hold was never told.
+pub(crate) fn number(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(-1)
+}
+
+/// Whether a new life of the record begins.
+pub(crate) fn is_new_life(put: &Put) -> bool {
+    put.grant.is_some_and(|it| it.new_life)
+}
+
+fn state(put: &Put) -> &str {
+    match &put.state {
+        State::Running => "running",
+        State::Abandoned { .. } => "abandoned",
+        State::Released => "released",
+        State::Done(_) => "done",
+        State::Tombstone => "tombstone",
+    }
+}
+
+fn reason(put: &Put) -> Option<&str> {
+    match &put.state {
+        State::Abandoned { reason } => Some(reason),
+        State::Running | State::Released | State::Done(_) | State::Tombstone => None,
+    }
+}
+
+fn answer(put: &Put) -> Option<&Answer> {
+    match &put.state {
+        State::Done(answer) => Some(answer),
+        State::Running | State::Abandoned { .. } | State::Released | State::Tombstone => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use onceward_core::{Answer, Listing};
+    use onceward_core::Listing;
 
     use super::*;
 

@@ -11,7 +11,6 @@ use onceward_core::{
     Result, Revision, State, Timestamp, Unresolved,
 };
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
 
 use crate::sql::FORMAT;
 
@@ -25,44 +24,82 @@ pub(crate) fn length(pause: Duration) -> i64 {
     i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Takes columns from the left.
-pub(crate) struct Columns<'a> {
-    row: &'a Row,
+/// A row of whatever driver. `None` is a column of another type; within, `None` is null.
+pub(crate) trait Cells {
+    fn int2(&self, at: usize) -> Option<Option<i16>>;
+    fn int4(&self, at: usize) -> Option<Option<i32>>;
+    fn int8(&self, at: usize) -> Option<Option<i64>>;
+    fn text(&self, at: usize) -> Option<Option<&str>>;
+    fn bytes(&self, at: usize) -> Option<Option<&[u8]>>;
+}
+
+impl Cells for Row {
+    fn int2(&self, at: usize) -> Option<Option<i16>> {
+        self.try_get(at).ok()
+    }
+    fn int4(&self, at: usize) -> Option<Option<i32>> {
+        self.try_get(at).ok()
+    }
+    fn int8(&self, at: usize) -> Option<Option<i64>> {
+        self.try_get(at).ok()
+    }
+    fn text(&self, at: usize) -> Option<Option<&str>> {
+        self.try_get(at).ok()
+    }
+    fn bytes(&self, at: usize) -> Option<Option<&[u8]>> {
+        self.try_get(at).ok()
+    }
+}
+
+/// Takes columns from the left. `None` where one is of another type, or null where that cannot be.
+pub(crate) struct Columns<'a, R> {
+    row: &'a R,
     next: usize,
 }
 
-impl<'a> Columns<'a> {
+impl<'a, R: Cells> Columns<'a, R> {
     /// Begins at column `first`.
-    pub(crate) fn from(row: &'a Row, first: usize) -> Self {
+    pub(crate) fn from(row: &'a R, first: usize) -> Self {
         Self { row, next: first }
     }
 
-    /// The next column; `None` where it is not of that type, or null and that type cannot be.
-    pub(crate) fn take<T: FromSql<'a>>(&mut self) -> Option<T> {
+    fn take<T>(&mut self, get: impl FnOnce(&'a R, usize) -> T) -> T {
         self.next += 1;
-        self.row.try_get(self.next - 1).ok()
+        get(self.row, self.next - 1)
+    }
+
+    pub(crate) fn long(&mut self) -> Option<i64> {
+        self.take(R::int8)?
+    }
+
+    pub(crate) fn bytes_or_null(&mut self) -> Option<Option<&'a [u8]>> {
+        self.take(R::bytes)
+    }
+
+    fn text_or_null(&mut self) -> Option<Option<String>> {
+        self.take(R::text).map(|it| it.map(str::to_owned))
     }
 
     fn unsigned(&mut self) -> Option<u64> {
-        u64::try_from(self.take::<i64>()?).ok()
+        u64::try_from(self.long()?).ok()
     }
 
     pub(crate) fn time(&mut self) -> Option<Timestamp> {
-        self.take::<i64>().and_then(time)
+        self.long().and_then(time)
     }
 
     fn pause(&mut self) -> Option<Duration> {
-        let millis = self.take::<i64>()?;
+        let millis = self.long()?;
         let millis = if millis == i64::MAX { u64::MAX } else { u64::try_from(millis).ok()? };
         Some(Duration::from_millis(millis))
     }
 
     fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take::<&[u8]>()?.try_into().ok()
+        self.bytes_or_null()??.try_into().ok()
     }
 
     fn text(&mut self) -> Option<String> {
-        self.take()
+        self.text_or_null()?
     }
 }
 
@@ -77,7 +114,7 @@ fn time(millis: i64) -> Option<Timestamp> {
 pub(crate) const STAMPS: usize = 11;
 
 /// What a statement stamped, in the columns from `first` on; `None` where nothing was kept.
-pub(crate) fn stamps(row: &Row, first: usize) -> Option<Stamps> {
+pub(crate) fn stamps(row: &impl Cells, first: usize) -> Option<Stamps> {
     let mut it = Columns::from(row, first);
     Some(Stamps {
         revision: Revision(it.unsigned()?),
@@ -94,44 +131,44 @@ pub(crate) fn stamps(row: &Row, first: usize) -> Option<Stamps> {
     })
 }
 
-fn wake_at(it: &mut Columns<'_>) -> Option<Option<Timestamp>> {
-    match it.take::<Option<i64>>()? {
+fn wake_at(it: &mut Columns<'_, impl Cells>) -> Option<Option<Timestamp>> {
+    match it.take(Cells::int8)? {
         None => Some(None),
         Some(millis) => time(millis).map(Some),
     }
 }
 
 /// The id in the column `first`; `None` where there is no row, or none with an id.
-pub(crate) fn id(row: &Row, first: usize) -> Option<RecordId> {
+pub(crate) fn id(row: &impl Cells, first: usize) -> Option<RecordId> {
     Columns::from(row, first).fixed().map(RecordId::from_bytes)
 }
 
 /// Whether there is a row from the column `first` on.
-pub(crate) fn is_there(row: &Row, first: usize) -> bool {
-    !matches!(row.try_get::<_, Option<&[u8]>>(first), Ok(None))
+pub(crate) fn is_there(row: &impl Cells, first: usize) -> bool {
+    !matches!(row.bytes(first), Some(None))
 }
 
 /// The record in the columns from `first` on; `None` where there is no row.
 ///
 /// # Errors
 /// `Corrupt`: it is of a format or rule version that this build does not know, or its columns do not fit together.
-pub(crate) fn record(row: &Row, first: usize) -> Result<Option<Arc<Record>>> {
+pub(crate) fn record(row: &impl Cells, first: usize) -> Result<Option<Arc<Record>>> {
     if !is_there(row, first) {
         return Ok(None);
     }
-    let doing = match row.try_get::<_, i16>(first + 1) {
-        Ok(FORMAT) => "read a stored record: its columns do not fit together",
-        Ok(_) | Err(_) => "read a stored record: its format version is unknown to this build",
+    let doing = match row.int2(first + 1) {
+        Some(Some(FORMAT)) => "read a stored record: its columns do not fit together",
+        Some(_) | None => "read a stored record: its format version is unknown to this build",
     };
     let read = read(Columns::from(row, first)).map(|it| Some(Arc::new(it)));
     read.ok_or_else(|| Error::new(ErrorKind::Corrupt, doing))
 }
 
-fn read(mut it: Columns<'_>) -> Option<Record> {
+fn read(mut it: Columns<'_, impl Cells>) -> Option<Record> {
     let id = RecordId::from_bytes(it.fixed()?);
-    it.take::<i16>().filter(|it| *it == FORMAT)?;
-    let rules = u16::try_from(it.take::<i32>()?).ok().filter(|it| (1..=RULES).contains(it))?;
-    let state: &str = it.take()?;
+    it.take(Cells::int2)?.filter(|it| *it == FORMAT)?;
+    let rules = u16::try_from(it.take(Cells::int4)??).ok().filter(|it| (1..=RULES).contains(it))?;
+    let state = it.take(Cells::text)??;
     let revision = Revision(it.unsigned()?);
     let fence = Fence(it.unsigned()?);
     let owner = Owner::from_bytes(it.fixed()?);
@@ -144,7 +181,7 @@ fn read(mut it: Columns<'_>) -> Option<Record> {
         run_max: it.pause()?,
         retention: it.pause()?,
         tombstone: it.pause()?,
-        unresolved: match it.take::<&str>()? {
+        unresolved: match it.take(Cells::text)?? {
             "hold" => Unresolved::Hold,
             "rerun" => Unresolved::Rerun,
             _ => return None,
@@ -157,15 +194,15 @@ fn read(mut it: Columns<'_>) -> Option<Record> {
         path: it.text()?,
         key: it.text()?,
     };
-    let fingerprint = match it.take::<Option<&[u8]>>()? {
+    let fingerprint = match it.bytes_or_null()? {
         None => None,
         Some(bytes) => Some(Fingerprint::from_bytes(bytes.try_into().ok()?)),
     };
-    let reason: Option<String> = it.take()?;
-    let answer_kind: Option<String> = it.take()?;
-    let answer: Option<&[u8]> = it.take()?;
-    let answer_len: Option<i64> = it.take()?;
-    let checkpoint = it.take::<Option<&[u8]>>()?.map(Bytes::copy_from_slice);
+    let reason = it.text_or_null()?;
+    let answer_kind = it.text_or_null()?;
+    let answer = it.bytes_or_null()?;
+    let answer_len = it.take(Cells::int8)?;
+    let checkpoint = it.bytes_or_null()?.map(Bytes::copy_from_slice);
     let state = match state {
         "running" => State::Running,
         "abandoned" => State::Abandoned { reason: reason? },

@@ -9,11 +9,21 @@ use crate::settings::PostgresSettings;
 use crate::sql::Sql;
 use crate::store::OpenError;
 
+/// A step, and the oldest build that works with the tables after it, by the last step that it knows.
+struct Step {
+    text: &'static str,
+    needs: i32,
+}
+
 /// Every step, in order. A step that was released never changes.
-const STEPS: [&str; 2] = [include_str!("schema/0001_records.sql"), include_str!("schema/0003_waits.sql")];
+const STEPS: [Step; 3] = [
+    Step { text: include_str!("schema/0001_records.sql"), needs: 1 },
+    Step { text: include_str!("schema/0002_operations.sql"), needs: 1 },
+    Step { text: include_str!("schema/0003_waits.sql"), needs: 1 },
+];
 
 /// The number of the last step.
-pub(crate) const KNOWN: i32 = 2;
+pub(crate) const KNOWN: i32 = 3;
 
 /// Whoever makes or updates tables holds this lock for the length of the transaction: "onceward" in ASCII.
 const LOCK: i64 = 0x6f6e_6365_7761_7264;
@@ -69,22 +79,41 @@ fn text_of(row: &tokio_postgres::Row, column: usize) -> Option<String> {
     row.try_get(column).ok()
 }
 
-/// Which step the tables are at; 0 where there are none.
-pub(crate) async fn version(link: &mut Link, sql: &Sql, deadline: Instant) -> Result<i32, OpenError> {
-    let text = sql.fill("SELECT coalesce(max(version), 0) FROM {schema}");
+/// Which step the tables are at, and which one a build must know to work with them; both 0 where there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) at: i32,
+    pub(crate) needs: i32,
+}
+
+/// Looks at which step the tables are.
+pub(crate) async fn version(link: &mut Link, sql: &Sql, deadline: Instant) -> Result<Version, OpenError> {
+    // A step that does not say what it needs needs itself. The first one did not even have the column.
+    let text = sql.fill(
+        "SELECT coalesce(max(version), 0), coalesce(max(coalesce((to_jsonb(s) ->> 'needs')::integer, version)), 0) \
+         FROM {schema} s",
+    );
+    let none = Version { at: 0, needs: 0 };
     match link.rows(&text, &Vec::new(), deadline).await {
-        Ok(rows) => Ok(rows.first().and_then(|it| it.try_get(0).ok()).unwrap_or(0)),
-        Err(fault) if fault.is_of_absence() => Ok(0),
+        Ok(rows) => {
+            let read = |it: &tokio_postgres::Row| {
+                Some(Version { at: it.try_get(0).ok()?, needs: it.try_get(1).ok()? })
+            };
+            Ok(rows.first().and_then(read).unwrap_or(none))
+        }
+        Err(fault) if fault.is_of_absence() => Ok(none),
         Err(fault) => Err(unreachable(&fault)),
     }
 }
 
-/// Looks whether the tables are those of this build.
-pub(crate) fn judge(found: i32) -> Result<bool, OpenError> {
-    if found > KNOWN {
-        return Err(OpenError::Newer { found, known: KNOWN });
+/// Whether the tables are such that this build can work with them; `false` where they are to be made or updated. Those of a
+/// newer build are good as long as its steps say so: old and new builds then work side by side, and an old one can be
+/// started again.
+pub(crate) fn judge(found: Version) -> Result<bool, OpenError> {
+    if found.needs > KNOWN {
+        return Err(OpenError::Newer { found: found.at, known: KNOWN });
     }
-    Ok(found == KNOWN)
+    Ok(found.at >= KNOWN)
 }
 
 /// Makes and updates the tables: all steps in one transaction, sent as one message, so that a pooler keeps it together in
@@ -121,14 +150,15 @@ fn script(sql: &Sql) -> String {
         "BEGIN ISOLATION LEVEL READ COMMITTED;\n\
          SELECT pg_advisory_xact_lock({LOCK});\n\
          CREATE TABLE IF NOT EXISTS {{schema}} \
-         (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());\n"
+         (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());\n\
+         ALTER TABLE {{schema}} ADD COLUMN IF NOT EXISTS needs integer;\n"
     );
-    for (number, step) in (1..).zip(STEPS) {
+    for (number, Step { text: step, needs }) in (1..).zip(STEPS) {
         text.push_str(&format!(
             "DO $onceward$ BEGIN\n\
              IF NOT EXISTS (SELECT FROM {{schema}} WHERE version = {number}) THEN\n\
              {step}\n\
-             INSERT INTO {{schema}} (version) VALUES ({number});\n\
+             INSERT INTO {{schema}} (version, needs) VALUES ({number}, {needs});\n\
              END IF;\nEND $onceward$;\n"
         ));
     }
@@ -177,9 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_a_newer_build_are_refused() {
-        assert!(matches!(judge(0), Ok(false)));
-        assert!(matches!(judge(KNOWN), Ok(true)));
-        assert!(matches!(judge(KNOWN + 1), Err(OpenError::Newer { .. })));
+    fn tables_of_a_newer_build_are_used_while_they_allow_it_and_refused_else() {
+        let judged = |at, needs| judge(Version { at, needs });
+        assert!(matches!(judged(0, 0), Ok(false)));
+        assert!(matches!(judged(KNOWN - 1, 1), Ok(false)));
+        assert!(matches!(judged(KNOWN, 1), Ok(true)));
+        assert!(matches!(judged(KNOWN + 1, KNOWN), Ok(true)));
+        assert!(matches!(judged(KNOWN + 1, KNOWN + 1), Err(OpenError::Newer { .. })));
     }
 }

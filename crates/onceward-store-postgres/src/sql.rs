@@ -43,6 +43,14 @@ const LOAD: &str = include_str!("sql/load.sql");
 /// What the server says when a claim waited for another transaction until it was too late. Nothing is written then.
 pub(crate) const TOO_LATE: &str = "OW001";
 
+/// What sweeps one table.
+#[derive(Debug)]
+pub(crate) struct Sweeping {
+    pub(crate) expired: Arc<str>,
+    pub(crate) remove: Arc<str>,
+    pub(crate) tombstone: Arc<str>,
+}
+
 /// The texts for one schema.
 #[derive(Debug)]
 pub(crate) struct Sql {
@@ -54,9 +62,8 @@ pub(crate) struct Sql {
     pub(crate) due_lease: Arc<str>,
     pub(crate) due_wake: Arc<str>,
     pub(crate) list: Arc<str>,
-    pub(crate) expired: Arc<str>,
-    pub(crate) remove: Arc<str>,
-    pub(crate) tombstone: Arc<str>,
+    /// What sweeps the records, and what the operations that commit with theirs.
+    pub(crate) sweeping: [Sweeping; 2],
     pub(crate) check: Arc<str>,
 }
 
@@ -66,15 +73,20 @@ impl Sql {
         let prefix = schema.map_or_else(String::new, |it| format!("{}.", quoted(it)));
         let text = |template: &str| Arc::from(fill(&prefix, template));
         Self {
-            insert: text(&call("insert", 22)),
-            replace: text(&call("replace", 24)),
-            load: text(&call("load", 1)),
+            insert: text(&shown("insert", 22)),
+            replace: text(&shown("replace", 24)),
+            load: text(&shown("load", 1)),
             due_lease: text(include_str!("sql/due_lease.sql")),
             due_wake: text(include_str!("sql/due_wake.sql")),
             list: text(include_str!("sql/list.sql")),
-            expired: text(include_str!("sql/expired.sql")),
-            remove: text(include_str!("sql/remove.sql")),
-            tombstone: text(include_str!("sql/tombstone.sql")),
+            sweeping: ["{records}", "{operations}"].map(|table| {
+                let text = |template: &str| text(&template.replace("{records}", table));
+                Sweeping {
+                    expired: text(include_str!("sql/expired.sql")),
+                    remove: text(include_str!("sql/remove.sql")),
+                    tombstone: text(include_str!("sql/tombstone.sql")),
+                }
+            }),
             check: text("SELECT count(*) FROM (SELECT 1 FROM {records} LIMIT 1) AS one"),
             prefix,
         }
@@ -87,15 +99,23 @@ impl Sql {
 }
 
 /// The call of a function of so many values.
-fn call(name: &str, values: usize) -> String {
+pub(crate) fn call(name: &str, values: usize) -> String {
     let values: Vec<_> = (1..=values).map(|it| format!("${it}")).collect();
-    format!("SELECT *, {WHO} FROM {{{name}}}({})", values.join(", "))
+    format!("SELECT * FROM {{{name}}}({})", values.join(", "))
+}
+
+/// The same, and who carried it out.
+fn shown(name: &str, values: usize) -> String {
+    call(name, values).replace("SELECT *", &format!("SELECT *, {WHO}"))
 }
 
 fn fill(prefix: &str, template: &str) -> String {
     // Names of outputs that are no columns' names, so that a text means the columns.
     let outputs: Vec<_> = OUTPUTS.split(", ").map(|it| format!("o_{it}")).collect();
+    let of_operations = |text: &str| text.trim_end().replace("{records}", "{operations}");
     template
+        .replace("{text_of_operation_insert}", &of_operations(INSERT))
+        .replace("{text_of_operation_replace}", &of_operations(REPLACE))
         .replace("{text_of_insert}", INSERT.trim_end())
         .replace("{text_of_replace}", REPLACE.trim_end())
         .replace("{text_of_load}", LOAD.trim_end())
@@ -106,6 +126,11 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{replace_1}", &format!("{prefix}onceward_replace_1"))
         .replace("{replace}", &format!("{prefix}onceward_replace_2"))
         .replace("{load}", &format!("{prefix}onceward_load_1"))
+        .replace("{operation_lock}", &format!("{prefix}onceward_operation_lock_1"))
+        .replace("{operation_claim}", &format!("{prefix}onceward_operation_claim_1"))
+        .replace("{operation_insert}", &format!("{prefix}onceward_operation_insert_1"))
+        .replace("{operation_replace}", &format!("{prefix}onceward_operation_replace_1"))
+        .replace("{operations}", &format!("{prefix}onceward_operations"))
         .replace("{outputs}", &outputs.join(", "))
         .replace("{by_index}", BY_INDEX)
         .replace("{bounded}", BOUNDED)
@@ -129,13 +154,17 @@ mod tests {
     #[test]
     fn a_schema_stands_before_every_table_and_nothing_stays_unfilled() {
         let sql = Sql::new(Some("od\"d"));
-        for text in
-            [&sql.insert, &sql.replace, &sql.load, &sql.list, &sql.expired, &sql.remove, &sql.tombstone]
-        {
+        let [records, operations] = &sql.sweeping;
+        let of_sweeping = [records, operations].map(|it| [&it.expired, &it.remove, &it.tombstone]);
+        let others = [&sql.insert, &sql.replace, &sql.load, &sql.list];
+        for text in of_sweeping.into_iter().flatten().chain(others) {
             assert!(text.contains("\"od\"\"d\".onceward_"), "{text}");
             assert!(!text.contains('{') && !text.contains('}'), "{text}");
         }
-        assert!(sql.expired.contains(NO_CARGO) && !sql.expired.contains(CARGO));
+        assert!(records.expired.contains(NO_CARGO) && !records.expired.contains(CARGO));
+        assert!(
+            records.remove.contains("onceward_records") && !operations.remove.contains("onceward_records")
+        );
         assert_eq!(&*Sql::new(None).fill("{schema}"), "onceward_schema");
     }
 }

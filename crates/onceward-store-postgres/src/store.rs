@@ -79,7 +79,7 @@ pub enum OpenError {
         /// The step of this build.
         known: i32,
     },
-    /// A newer build changed the tables.
+    /// A newer build changed the tables in a way that this one cannot work with.
     #[error(
         "the tables are at step {found}, which a newer build made; this build knows step {known}: update it"
     )]
@@ -139,7 +139,7 @@ async fn connect(
         return Ok((link, server));
     }
     if !settings.migrate {
-        return Err(OpenError::NotMigrated { found, known: schema::KNOWN });
+        return Err(OpenError::NotMigrated { found: found.at, known: schema::KNOWN });
     }
     schema::migrate(&mut link, settings, deadline).await?;
     let found = schema::version(&mut link, sql, deadline).await?;

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use crate::due::Behind;
 use crate::puts::Values;
 use crate::row::{self, millis};
+use crate::sql::Sweeping;
 use crate::store::PostgresStore;
 
 /// How many records one statement changes.
@@ -17,30 +18,42 @@ const STEP: usize = 128;
 /// How many statements look further than `limit` where rows cannot be read.
 const EXTRA_LOOKS: usize = 8;
 
-/// Core says what is over; two statements change it where it is still what was looked at. A row that cannot be read is
-/// passed over, and one that somebody else works on is left to him.
+/// Both tables, each with at least half of the looks, so that neither waits for the other to be done.
 pub(crate) async fn sweep(store: &PostgresStore, limit: usize) -> Result<Swept> {
+    let [records, operations] = &store.sql.sweeping;
+    let (first, looked) = sweep_table(store, operations, limit.div_ceil(2)).await?;
+    let (second, _) = sweep_table(store, records, limit - looked).await?;
+    Ok(Swept {
+        tombstones: first.tombstones + second.tombstones,
+        removed: first.removed + second.removed,
+        more: first.more || second.more,
+    })
+}
+
+/// Core says what is over; two statements change it where it is still what was looked at. A row that cannot be read is
+/// passed over, and one that somebody else works on is left to him. Gives at how many it looked, too.
+async fn sweep_table(store: &PostgresStore, sql: &Sweeping, limit: usize) -> Result<(Swept, usize)> {
     let (mut swept, mut looked, mut behind) = (Swept::default(), 0, Behind::start());
     let mut extra = 0;
     while looked < limit {
         let step = (limit - looked).min(STEP);
-        let rows = store.read(&store.sql.expired, behind.values(step)).await?;
+        let rows = store.read(&sql.expired, behind.values(step)).await?;
         let (over, read) = judge(&rows, &mut behind);
         looked += read;
-        swept.removed += change(store, &store.sql.remove, over.removals()).await?;
-        swept.tombstones += change(store, &store.sql.tombstone, over.tombstones()).await?;
+        swept.removed += change(store, &sql.remove, over.removals()).await?;
+        swept.tombstones += change(store, &sql.tombstone, over.tombstones()).await?;
         if rows.len() < step {
-            return Ok(swept);
+            return Ok((swept, looked));
         }
         if read < rows.len() {
             extra += 1;
             if extra > EXTRA_LOOKS {
-                return Ok(swept);
+                return Ok((swept, looked));
             }
         }
     }
     swept.more = true;
-    Ok(swept)
+    Ok((swept, looked))
 }
 
 /// What is to go, and what is to take its place.

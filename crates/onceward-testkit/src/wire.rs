@@ -28,6 +28,8 @@ struct State {
     cuts: u64,
     refuses: bool,
     clogged: [bool; 2],
+    /// How many connections have bytes that are stuck.
+    stuck: [u32; 2],
     delay: Duration,
     /// How many answers are still to be lost.
     losses: u32,
@@ -48,8 +50,15 @@ impl Wire {
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
-        let state =
-            State { server, cuts: 0, refuses: false, clogged: [false; 2], delay: Duration::ZERO, losses: 0 };
+        let state = State {
+            server,
+            cuts: 0,
+            refuses: false,
+            clogged: [false; 2],
+            delay: Duration::ZERO,
+            losses: 0,
+            stuck: [0; 2],
+        };
         let state = watch::Sender::new(state);
         let mut carriers = JoinSet::new();
         carriers.spawn(accept(listener, state.clone()));
@@ -70,7 +79,7 @@ impl Wire {
 
     /// Resets every connection that there is. New ones work.
     pub fn cut(&self) {
-        self.state.send_modify(|it| it.cuts += 1);
+        self.state.send_modify(|it| (it.cuts, it.stuck) = (it.cuts + 1, [0; 2]));
     }
 
     /// Whether new connections are closed at once.
@@ -81,6 +90,15 @@ impl Wire {
     /// Whether bytes that go this way get stuck. Nothing is lost and nobody is told, as on a half-open connection.
     pub fn clog(&self, way: Way, clogged: bool) {
         self.state.send_modify(|it| it.clogged[way as usize] = clogged);
+    }
+
+    /// Waits until bytes are stuck that go this way: their sender believes that they arrive.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn until_stuck(&self, way: Way) {
+        // The wire has a sender of its own.
+        let _ = self.state.subscribe().wait_for(|it| it.stuck[way as usize] > 0).await;
     }
 
     /// How long bytes take, each way.
@@ -137,7 +155,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     state: &watch::Sender<State>,
 ) -> io::Result<()> {
-    let mut changes = state.subscribe();
+    let (mut changes, cuts) = (state.subscribe(), state.borrow().cuts);
     let mut bytes = vec![0; 1 << 16];
     loop {
         let len = from.read(&mut bytes).await?;
@@ -157,8 +175,16 @@ async fn pump(
         if delay > Duration::ZERO {
             tokio::time::sleep(delay).await;
         }
-        // The wire outlives what it carries.
-        let _ = changes.wait_for(|it| !it.clogged[way as usize]).await;
+        if state.borrow().clogged[way as usize] {
+            state.send_modify(|it| it.stuck[way as usize] += 1);
+            // The wire outlives what it carries.
+            let _ = changes.wait_for(|it| !it.clogged[way as usize]).await;
+            state.send_modify(|it| it.stuck[way as usize] = it.stuck[way as usize].saturating_sub(1));
+            // What was stuck when it was cut never arrives, though it be unclogged at once.
+            if state.borrow().cuts != cuts {
+                return Ok(());
+            }
+        }
         to.write_all(&bytes[..len]).await?;
     }
 }
@@ -243,6 +269,7 @@ mod tests {
         assert_eq!(within(client.read_u8()).await.unwrap(), b'x');
         wire.clog(Way::There, true);
         client.write_all(b"x").await.unwrap();
+        within(wire.until_stuck(Way::There)).await;
         assert_eq!(*heard.borrow(), 1);
         wire.clog(Way::There, false);
         assert_eq!(within(client.read_u8()).await.unwrap(), b'x');

@@ -30,6 +30,7 @@
 //! |---|---|
 //! | `embedded` (default) | `open("embedded:./data")` |
 //! | `postgres` | `open("postgres://…")` |
+//! | `postgres-transactions` | `postgres::operations`: key, effect and answer in your own `sqlx` transaction |
 //! | `redis` | `open("redis://…")` and `open("redis-cluster://…")` |
 //! | `http` | the tower layer, as the module `http` |
 //! | `mutants` | nothing: only for builds that are broken on purpose, never in a release |

@@ -20,9 +20,6 @@ use crate::transition::{Asked, Claiming, Next};
 /// How long a caller is asked to wait before it asks for a running operation again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest host and path that a listing shows, in bytes. Identity is the hash of the whole.
-const LISTED_BYTES_MAX: usize = 1024;
-
 /// An attempt that is about to be made.
 #[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
@@ -123,30 +120,14 @@ impl Engine {
 
     /// What a listing shows for a key where it hides keys.
     pub(crate) async fn listed_key(&self, key: &str) -> Result<String> {
-        Ok(self.hasher().await?.principal("listed key", key.as_bytes()).to_string())
+        Ok(self.hasher().await?.listed_key(key))
     }
 
     async fn listing(&self, attempt: &Attempt) -> Result<Listing> {
         let key = attempt.key.as_str();
         let key = if self.hides_keys() { self.listed_key(key).await? } else { key.to_owned() };
-        let scope = &attempt.scope;
-        Ok(Listing {
-            principal: scope.principal,
-            kind: scope.kind.clone(),
-            host: listed(&scope.host),
-            path: listed(&scope.path),
-            key,
-        })
+        Ok(Listing::of(&attempt.scope, key))
     }
-}
-
-/// A text as listings show it: whole, or cut with a mark.
-fn listed(text: &str) -> String {
-    if text.len() <= LISTED_BYTES_MAX {
-        return text.to_owned();
-    }
-    let end = (0..=LISTED_BYTES_MAX).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
-    format!("{}…", &text[..end])
 }
 
 impl Inner {

@@ -5,6 +5,8 @@ mod away;
 mod blocked;
 mod cut;
 mod encrypted;
+#[cfg(feature = "sqlx")]
+mod operations;
 mod replicas;
 mod rows;
 mod sample;

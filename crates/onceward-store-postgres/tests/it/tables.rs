@@ -1,12 +1,14 @@
 //! The tables: made once by however many, by a role with few rights, and never by a build that does not know them.
 
+use std::sync::Arc;
+
 use onceward_core::store::Store;
 use onceward_store_postgres::{OpenError, PostgresSettings, PostgresStore, migrate};
 use onceward_testkit::server::{PgBouncer, Postgres};
 use onceward_testkit::within;
 use tokio::task::JoinSet;
 
-use crate::sample::{id, inserted, place};
+use crate::sample::{completion, id, inserted, place, swapped};
 use crate::support::{self, open};
 
 fn settings(url: &str) -> PostgresSettings {
@@ -62,6 +64,51 @@ async fn tables_of_a_newer_build_are_refused_and_left_alone() {
     let error = refused(&url).await;
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
     assert!(migrate(&settings(&url)).await.is_err());
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_build_that_say_so_are_used_and_left_alone() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let record = inserted(&open(&url).await, id(1)).await;
+    support::run(server, &format!("INSERT INTO {name}.onceward_schema (version, needs) VALUES (99, 1)"))
+        .await;
+    for url in [format!("{url}&migrate=off"), url] {
+        assert_eq!(open(&url).await.load(id(1)).await.unwrap().record, Some(Arc::clone(&record)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_the_first_step_are_updated_beside_a_store_that_is_open() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let store = open(&url).await;
+    // As the first builds made them: they had no such column.
+    let record = inserted(&store, id(1)).await;
+    let functions = [
+        "operation_claim_1",
+        "operation_lock_1",
+        "operation_insert_1",
+        "operation_replace_1",
+        "insert_2",
+        "replace_2",
+    ];
+    let functions = functions.map(|it| format!("{name}.onceward_{it}")).join(", ");
+    let sql = format!(
+        "DROP FUNCTION {functions}; DROP TABLE {name}.onceward_operations;
+         DELETE FROM {name}.onceward_schema WHERE version > 1;
+         ALTER TABLE {name}.onceward_schema DROP COLUMN needs"
+    );
+    support::run(server, &sql).await;
+    assert!(matches!(
+        refused(&format!("{url}&migrate=off")).await,
+        OpenError::NotMigrated { found: 1, known: 3 }
+    ));
+    let newer = open(&url).await;
+    assert_eq!(newer.load(id(1)).await.unwrap().record, Some(record));
+    newer.sweep(10).await.unwrap();
+    let record = inserted(&store, id(2)).await;
+    swapped(&newer, &record, &completion(&record)).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,9 @@
+//! Key, effect and answer in one transaction: they are there together, once, or not at all.
+
+mod apart;
+mod lost;
+mod place;
+mod python;
+mod racing;
+mod simple;
+mod waiting;
