@@ -19,7 +19,7 @@ use onceward_bench::cell::Cell;
 use onceward_bench::page::Page;
 use onceward_bench::{Result, conclude, machine, until_told_to_end};
 use stores::place::{Kind, Place};
-use stores::rows::{self, Row};
+use stores::rows::{self, By, Row, What};
 
 /// How far is each store from its floor?
 ///
@@ -43,6 +43,12 @@ struct Args {
     /// Only these stores: memory, embedded, postgres, redis, redis-everysec
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
+    /// Only these calls: pair, claim, replay
+    #[arg(long, value_delimiter = ',')]
+    what: Vec<What>,
+    /// Only these callers: program, bare, store
+    #[arg(long, value_delimiter = ',')]
+    by: Vec<By>,
     /// Numbers of connections to the gateway over each store; 0 leaves the gateway out
     #[arg(long, value_delimiter = ',', default_values_t = [64])]
     connections: Vec<u32>,
@@ -78,6 +84,7 @@ async fn run(args: Args) -> Result<bool> {
 /// Measures every row in every round, and once for a second before it counts.
 async fn rounds(places: &[Place], callers: u32, args: &Args) -> Result<Vec<(Row, Cell)>> {
     let rows = places.iter().enumerate().flat_map(|(place, it)| Row::all(place, it));
+    let rows = rows.filter(|it| it.is_wanted(&args.what, &args.by));
     let mut cells: Vec<(Row, Cell)> = rows.map(|it| (it, Cell::default())).collect();
     for (row, _) in &cells {
         row.measure(&places[row.place], callers, Duration::from_secs(1)).await?;

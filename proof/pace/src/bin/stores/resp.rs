@@ -92,11 +92,10 @@ pub(crate) fn encode(words: &[Vec<u8>]) -> Vec<u8> {
 /// # Errors
 /// It says that nothing was kept.
 pub(crate) fn kept(bytes: &[u8]) -> Result<Option<(usize, Vec<u8>)>> {
-    const KEPT: &[u8] = b"*2\r\n:1\r\n";
-    let Some(rest) = bytes.strip_prefix(KEPT) else {
-        return if KEPT.starts_with(bytes) { Ok(None) } else { Err("the server kept nothing".into()) };
-    };
-    let Some((length, line)) = number(rest, b'$') else { return Ok(None) };
+    if bytes.first().is_some_and(|it| *it != b'$') {
+        return Err("the server kept nothing".into());
+    }
+    let Some((length, line)) = number(bytes, b'$') else { return Ok(None) };
     let Some(text) = line.get(..length).filter(|_| line.len() >= length + 2) else { return Ok(None) };
     let revision = text.split(|it| *it == b' ').nth(1).ok_or("the line has no revision")?;
     Ok(Some((bytes.len() - line.len() + length + 2, revision.to_vec())))
@@ -118,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_revision_of_what_was_kept_is_found_and_a_refusal_is_an_error() {
-        let answer = b"*2\r\n:1\r\n$9\r\n1 77 77 x\r\n";
+        let answer = b"$9\r\n1 77 77 x\r\n";
         assert_eq!(kept(answer).unwrap(), Some((answer.len(), b"77".to_vec())));
         assert!((0..answer.len()).all(|it| kept(&answer[..it]).unwrap().is_none()));
         assert!(kept(b"*3\r\n:0\r\n:5\r\n").is_err() && kept(b"-OOM x\r\n").is_err());

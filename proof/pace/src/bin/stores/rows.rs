@@ -2,33 +2,35 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use onceward_bench::Result;
 use onceward_bench::cell::{Cell, Sample};
-use onceward_bench::measure::Spent;
+use onceward_bench::cpu::{self, Machine};
+use onceward_bench::load::Seen;
 use onceward_bench::report::aligned;
 
 use crate::stores::callers;
 use crate::stores::place::{Floor, Kind, Place};
 
 /// What callers do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum What {
-    /// A claim of a new key and its completion.
+    /// A claim of a new key and its completion
     Pair,
-    /// A claim alone.
+    /// A claim alone
     Claim,
-    /// A claim that finds a stored answer.
+    /// A claim that finds a stored answer
     Replay,
 }
 
 /// Who does it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum By {
-    /// What the store cannot be faster than: another program with the same calls.
-    Other,
-    /// A bare client of ours, where that program cannot express the calls; or beside it, so that the two can be compared.
+    /// Another program with the same calls
+    Program,
+    /// A bare client of ours, where that program cannot express the calls; or beside it, so that the two can be compared
     Bare,
-    /// The store.
+    /// The store
     Store,
 }
 
@@ -48,51 +50,82 @@ impl Row {
         use {By::*, What::*};
         let rows: &[(What, By)] = match of.floor {
             None => &[(Pair, Store), (Replay, Store)],
-            Some(Floor::File(_)) => &[(Pair, Other), (Pair, Store), (Replay, Store)],
-            Some(Floor::Pgbench(_)) => &[(Pair, Other), (Pair, Store), (Replay, Other), (Replay, Store)],
+            Some(Floor::File(_)) => &[(Pair, Program), (Pair, Store), (Replay, Store)],
+            Some(Floor::Pgbench(_)) => &[(Pair, Program), (Pair, Store), (Replay, Program), (Replay, Store)],
             Some(Floor::Redis(_)) => &[
                 (Pair, Bare),
                 (Pair, Store),
-                (Claim, Other),
+                (Claim, Program),
                 (Claim, Bare),
                 (Claim, Store),
-                (Replay, Other),
+                (Replay, Program),
                 (Replay, Store),
             ],
         };
         rows.iter().map(|(what, by)| Self { place, kind: of.kind, what: *what, by: *by }).collect()
     }
 
+    /// Whether it is among those asked for; none is named where all are.
+    pub(crate) fn is_wanted(&self, what: &[What], by: &[By]) -> bool {
+        (what.is_empty() || what.contains(&self.what)) && (by.is_empty() || by.contains(&self.by))
+    }
+
     /// One measurement.
     pub(crate) async fn measure(&self, place: &Place, callers: u32, length: Duration) -> Result<Sample> {
-        let (own, server) = (std::process::id(), place.server.pid());
         let store = place.opened().await?;
-        let before = Spent::now(Some(own), server)?;
+        let before = Spent::now(place)?;
         let seen = match (self.by, &place.floor) {
             (By::Store, _) => callers::through(&store, self.what, callers, length).await?,
             (_, Some(Floor::File(floor))) => callers::to_file(floor, callers, length).await?,
             (_, Some(Floor::Pgbench(floor))) => floor.measure(self.what, callers, length).await?,
             (By::Bare, Some(Floor::Redis(floor))) => floor.bare(self.what, callers, length).await?,
-            (By::Other, Some(Floor::Redis(floor))) => floor.benchmark(self.what, callers, length).await?,
+            (By::Program, Some(Floor::Redis(floor))) => floor.benchmark(self.what, callers, length).await?,
             (_, None) => return Err("there is no floor".into()),
         };
-        Ok(Spent::now(Some(own), server)?.since(before, seen))
+        Ok(Spent::now(place)?.since(&before, seen))
     }
 
     fn name(&self) -> &'static str {
         match (self.by, self.kind) {
             (By::Store, _) => "store",
             (By::Bare, _) => "bare client",
-            (By::Other, Kind::Postgres) => "pgbench",
-            (By::Other, Kind::Redis | Kind::RedisEverysec) => "redis-benchmark",
-            (By::Other, Kind::Memory | Kind::Embedded) => "file",
+            (By::Program, Kind::Postgres) => "pgbench",
+            (By::Program, Kind::Redis | Kind::RedisEverysec) => "redis-benchmark",
+            (By::Program, Kind::Memory | Kind::Embedded) => "file",
         }
     }
 
     /// What it is measured by: the other program, else the bare client.
     fn base(&self, all: &[(Self, Cell)]) -> Option<usize> {
         let of = |by| all.iter().position(|it| it.0 == Self { by, ..*self });
-        [By::Other, By::Bare].into_iter().filter(|it| *it != self.by).find_map(of)
+        [By::Program, By::Bare].into_iter().filter(|it| *it != self.by).find_map(of)
+    }
+}
+
+/// Processor time so far: of this process and all its children, servers included; of the server; of the machine.
+struct Spent {
+    all: u64,
+    server: u64,
+    machine: Machine,
+}
+
+impl Spent {
+    fn now(place: &Place) -> Result<Self> {
+        let server = place.server.pid().map_or(Ok(0), cpu::of_tree)?;
+        Ok(Self { all: cpu::of_all(std::process::id())?, server, machine: Machine::now()? })
+    }
+
+    fn since(&self, before: &Self, seen: Seen) -> Sample {
+        let of = |it: fn(&Self) -> u64| it(self).saturating_sub(it(before)) as f64;
+        let cores = std::thread::available_parallelism().map_or(1.0, |it| it.get() as f64);
+        let others = of(|it| it.machine.busy + it.machine.steal) - of(|it| it.all);
+        Sample {
+            seen,
+            cpu_us: of(|it| it.all) / seen.requests as f64,
+            upstream_us: of(|it| it.server) / seen.requests as f64,
+            generator_us: 0.0,
+            others: others.max(0.0) / (cores * seen.took_us as f64),
+        }
     }
 }
 
@@ -115,13 +148,13 @@ pub(crate) fn table(rows: &[(Row, Cell)]) -> String {
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     for (row, cell) in rows {
         // The floor itself is compared with nothing.
-        let base = if row.by == By::Other { None } else { row.base(rows).map(|it| &rows[it].1) };
+        let base = if row.by == By::Program { None } else { row.base(rows).map(|it| &rows[it].1) };
         let ratio = |of: fn(&Sample) -> f64| base.and_then(|it| cell.ratio(it, of));
         let [rate, quartiles] = ratio(|it| it.seen.rate()).map_or_else(Default::default, |it| {
             [format!("{:.2}", it[1]), format!("{:.2}–{:.2}", it[0], it[2])]
         });
         let latency = ratio(|it| it.seen.p50_us).map_or_else(String::new, |it| format!("{:.2}", it[1]));
-        let own = cell.median(|it| it.cpu_us + it.generator_us);
+        let all = cell.median(|it| it.cpu_us);
         let server = cell.median(|it| it.upstream_us);
         lines.push(vec![
             row.kind.name().to_owned(),
@@ -133,9 +166,8 @@ pub(crate) fn table(rows: &[(Row, Cell)]) -> String {
             format!("{:.3}", cell.median(|it| it.seen.p50_us) / 1e3),
             latency,
             format!("{:.3}", cell.median(|it| it.seen.p99_us) / 1e3),
-            format!("{own:.1}"),
+            format!("{all:.1}"),
             if server > 0.0 { format!("{server:.1}") } else { String::new() },
-            // What a PostgreSQL server takes stands there, too: its processes come and go.
             format!("{:.0} %", cell.median(|it| it.others) * 100.0),
         ]);
     }
