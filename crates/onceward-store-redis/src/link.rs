@@ -1,6 +1,6 @@
 //! A connection to one server, kept up in the background, and calls over it.
 //!
-//! All callers share one connection. Their calls are sent in the order in which they come, as many at once as the
+//! Many callers share it. Their calls are sent in the order in which they come, as many at once as the
 //! socket takes, and answered in that order; so a lone call is sent at once, and calls gather while the socket is busy.
 //! A caller that leaves does not disturb the others: its answer is received and dropped.
 
@@ -110,6 +110,11 @@ impl Link {
 
     pub(crate) fn address(&self) -> &Address {
         &self.shared.address
+    }
+
+    /// Whether calls can be sent, as far as is known.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&*self.shared.state(), State::Up(_))
     }
 
     /// What is known of the server; `None` while it is away.

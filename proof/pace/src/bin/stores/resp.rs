@@ -8,39 +8,35 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// A listener that carries one connection on to a server, and keeps what the client says.
+/// A listener that carries connections on to a server, and keeps what the clients say.
 #[derive(Debug)]
 pub(crate) struct Ear {
     pub(crate) address: SocketAddr,
-    heard: Arc<Mutex<Vec<u8>>>,
+    heard: Arc<Mutex<Heard>>,
     _carriers: JoinSet<Result<()>>,
+}
+
+/// What was said on each connection, and on which of them last.
+#[derive(Debug, Default)]
+struct Heard {
+    connections: Vec<Vec<u8>>,
+    last: usize,
 }
 
 impl Ear {
     pub(crate) async fn before(port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let (address, heard) = (listener.local_addr()?, Arc::<Mutex<Vec<u8>>>::default());
+        let (address, heard) = (listener.local_addr()?, Arc::<Mutex<Heard>>::default());
         let (to, mut carriers) = (Arc::clone(&heard), JoinSet::new());
         carriers.spawn(async move {
-            let (mut client, _) = listener.accept().await?;
-            let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-                (client.split(), server.split());
-            let there = async {
-                let mut some = vec![0; 1 << 16];
-                loop {
-                    let length = from_client.read(&mut some).await?;
-                    if length == 0 {
-                        return Result::Ok(());
-                    }
-                    to.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&some[..length]);
-                    to_server.write_all(&some[..length]).await?;
-                }
-            };
-            tokio::select! {
-                ended = there => ended,
-                ended = copy(&mut from_server, &mut to_client) => Ok(ended.map(drop)?),
+            let mut connections = JoinSet::new();
+            for number in 0.. {
+                let (client, _) = listener.accept().await?;
+                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+                to.lock().unwrap_or_else(PoisonError::into_inner).connections.push(Vec::new());
+                connections.spawn(carry(client, server, number, Arc::clone(&to)));
             }
+            Ok(())
         });
         Ok(Self { address, heard, _carriers: carriers })
     }
@@ -48,11 +44,41 @@ impl Ear {
     /// The last command that was said, in its words.
     pub(crate) fn last(&self) -> Result<Vec<Vec<u8>>> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut rest, mut last) = (&heard[..], None);
+        let said = heard.connections.get(heard.last).ok_or("the store did not connect")?;
+        let (mut rest, mut last) = (&said[..], None);
         while let Some((words, behind)) = command(rest) {
             (last, rest) = (Some(words), behind);
         }
         Ok(last.ok_or("the store said nothing")?)
+    }
+}
+
+async fn carry(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    number: usize,
+    to: Arc<Mutex<Heard>>,
+) -> Result<()> {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.split(), server.split());
+    let there = async {
+        let mut some = vec![0; 1 << 16];
+        loop {
+            let length = from_client.read(&mut some).await?;
+            if length == 0 {
+                return Result::Ok(());
+            }
+            {
+                let mut heard = to.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.last = number;
+                heard.connections[number].extend_from_slice(&some[..length]);
+            }
+            to_server.write_all(&some[..length]).await?;
+        }
+    };
+    tokio::select! {
+        ended = there => ended,
+        ended = copy(&mut from_server, &mut to_client) => Ok(ended.map(drop)?),
     }
 }
 
