@@ -30,8 +30,9 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
         }
         "store" => measure("onceward-pace", name, rest),
         "stores" => {
-            let gateway = ["--package", "onceward-cli", "--package", "onceward-bench", "--bins"];
-            cargo(&[&["build", "--release", "--locked"][..], &gateway].concat())?;
+            let build = ["build", "--release", "--locked", "--package"];
+            cargo(&[&build[..], &["onceward-cli", "--features", "postgres,redis"]].concat())?;
+            cargo(&[&build[..], &["onceward-bench", "--bin", "gateway"]].concat())?;
             measure("onceward-pace", name, rest)
         }
         "scale" => {
