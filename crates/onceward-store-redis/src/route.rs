@@ -3,7 +3,7 @@
 //! A Cluster says of every call that it belongs elsewhere, if it does, and has then done nothing: the map is asked for
 //! again and the call repeated. The same when a node is away: another one may have taken its place.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -36,6 +36,8 @@ pub(crate) struct Route {
     map: Mutex<Arc<Map>>,
     /// When the map was asked for last. Who asks holds it.
     asked: tokio::sync::Mutex<Instant>,
+    /// Why nothing may be sent any more, if so.
+    closed: OnceLock<String>,
 }
 
 /// Who has which slots. A server of its own has all of them.
@@ -59,7 +61,7 @@ impl Route {
         let map = Map { nodes: nodes.into_iter().map(Arc::new).collect(), ranges };
         let places = Semaphore::new(settings.max_queue);
         let asked = tokio::sync::Mutex::new(Instant::now());
-        Ok(Self { places, map: Mutex::new(Arc::new(map)), asked, dialer })
+        Ok(Self { places, map: Mutex::new(Arc::new(map)), asked, closed: OnceLock::new(), dialer })
     }
 
     pub(crate) fn scripts(&self) -> &Scripts {
@@ -69,6 +71,12 @@ impl Route {
     /// What is known of the servers that are there.
     pub(crate) fn facts(&self) -> Vec<Arc<Facts>> {
         self.map().nodes.iter().filter_map(|it| it.facts()).collect()
+    }
+
+    /// Sends nothing from now on, for this reason.
+    pub(crate) fn close(&self, cause: String) {
+        // The first reason is as good as any.
+        let _ = self.closed.set(cause);
     }
 
     /// Runs a script on the server that has `bucket`.
@@ -83,6 +91,9 @@ impl Route {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Value> {
+        if let Some(cause) = self.closed.get() {
+            return Err(fault::away(cause));
+        }
         let deadline = Instant::now() + self.dialer.settings.call_timeout;
         let _place = self.place(deadline).await?;
         let time = self.dialer.settings.time.as_ref().map(|it| (it.0)().as_millis().to_string());

@@ -131,3 +131,23 @@ async fn a_server_that_comes_to_drop_records_or_to_be_less_durable_is_given_up_u
         eventually(async || store.check().await.is_ok()).await;
     }
 }
+
+#[tokio::test]
+async fn a_store_that_was_emptied_keeps_its_buckets_or_is_left_by_whoever_had_others() {
+    let server = RedisServer::start();
+    let before = open(&server, "?buckets=16").await;
+    server.cli(&["FLUSHALL"]);
+    before.sweep(1).await.unwrap();
+    // Whoever comes after a sweep divides records as those who are there.
+    let after = open(&server, "").await;
+    let kept = inserted(&before, id(77), &claim()).await;
+    assert_eq!(after.load(id(77)).await.unwrap().record, Some(kept));
+
+    server.cli(&["FLUSHALL"]);
+    let others = open(&server, "?buckets=64").await;
+    assert_eq!(before.sweep(1).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let error = before.insert(id(77), &claim()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(crate::sample::said(&error).contains("64 buckets, not 16"), "{}", crate::sample::said(&error));
+    inserted(&others, id(77), &claim()).await;
+}
