@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use onceward_core::{ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -57,8 +57,7 @@ impl Route {
             let node = settings.servers.first().cloned().ok_or_else(none)?;
             vec![Range { first: 0, last: SLOTS - 1, node }]
         };
-        let nodes = try_join_all(addresses(&ranges).iter().map(|it| Node::open(&dialer, it))).await?;
-        let map = Map { nodes: nodes.into_iter().map(Arc::new).collect(), ranges };
+        let map = Map { nodes: open_all(&dialer, &addresses(&ranges)).await?, ranges };
         let places = Semaphore::new(settings.max_queue);
         let asked = tokio::sync::Mutex::new(Instant::now());
         Ok(Self { places, map: Mutex::new(Arc::new(map)), asked, closed: OnceLock::new(), dialer })
@@ -71,6 +70,11 @@ impl Route {
     /// What is known of the servers that are there.
     pub(crate) fn facts(&self) -> Vec<Arc<Facts>> {
         self.map().nodes.iter().filter_map(|it| it.facts()).collect()
+    }
+
+    /// Whether every server is known to be durable.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.map().nodes.iter().all(|it| it.facts().is_some_and(|it| it.durable))
     }
 
     /// Sends nothing from now on, for this reason.
@@ -209,6 +213,29 @@ impl Map {
         let range = self.ranges.iter().find(|it| (it.first..=it.last).contains(&slot));
         let node = range.and_then(|it| self.nodes.iter().find(|node| *node.address() == it.node));
         node.map(|it| &**it).ok_or_else(|| fault::away("no node of the Cluster has the slot"))
+    }
+}
+
+/// Connects to all nodes. In a Cluster some may be away: what the others have can be used meanwhile.
+///
+/// # Errors
+/// Nobody is there, or one of them may not be used.
+async fn open_all(dialer: &Arc<Dialer>, addresses: &[Address]) -> Result<Vec<Arc<Node>>, OpenError> {
+    let opened = join_all(addresses.iter().map(|it| Node::open(dialer, it))).await;
+    let (mut nodes, mut away) = (Vec::new(), None);
+    for (opened, address) in opened.into_iter().zip(addresses) {
+        nodes.push(Arc::new(match opened {
+            Ok(node) => node,
+            Err(error) if dialer.settings.cluster && !error.is_final() => {
+                away = Some(error);
+                Node::start(dialer, address)
+            }
+            Err(error) => return Err(error),
+        }));
+    }
+    match away {
+        Some(error) if nodes.iter().all(|it| it.facts().is_none()) => Err(error),
+        Some(_) | None => Ok(nodes),
     }
 }
 

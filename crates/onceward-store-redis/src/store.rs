@@ -53,7 +53,7 @@ impl RedisStore {
         }
         let meta = keys::meta(&prefix);
         let count = layout::agree(&route, &meta, wanted).await?;
-        let durable = !facts.is_empty() && facts.iter().all(|it| it.durable);
+        let durable = route.is_durable();
         Ok(Self { route, buckets: Buckets::new(&prefix, count), meta, durable })
     }
 
