@@ -43,21 +43,25 @@ end
 local wake = ARGV[11]
 if wake ~= 'n' and wake ~= '-' then wake = format('%d', time + wake) end
 
--- The indexes, and the record last: when a full server refuses, then the first of these, and nothing was written.
+-- Nothing is rolled back: so what adds to an index comes before what takes away from one, and the record comes last. An
+-- index that has too much is mended when it is looked at. A full server refuses the first write or none: what ends
+-- begins with one that it does not refuse.
 if not old_revision then redis.call('ZADD', KEYS[2], '0', ARGV[1]) end
-if state == 'r' and lease ~= '-' then
-  redis.call('ZADD', KEYS[3], lease, ARGV[1])
-elseif old_state == 'r' then
-  redis.call('ZREM', KEYS[3], ARGV[1])
+if ends ~= '-' then
+  if old_revision then redis.call('ZREM', KEYS[5], ARGV[1]) end
+  redis.call('ZADD', KEYS[5], ends, ARGV[1])
 end
 if wake ~= 'n' and wake ~= '-' then
   redis.call('ZADD', KEYS[4], wake, ARGV[1])
 elseif old_revision and old_wake ~= 'n' then
   redis.call('ZREM', KEYS[4], ARGV[1])
 end
-if ends ~= '-' then
-  redis.call('ZADD', KEYS[5], ends, ARGV[1])
-elseif old_revision and old_state ~= 'r' and old_state ~= 'a' then
+if state == 'r' and lease ~= '-' then
+  redis.call('ZADD', KEYS[3], lease, ARGV[1])
+elseif old_state == 'r' then
+  redis.call('ZREM', KEYS[3], ARGV[1])
+end
+if ends == '-' and old_revision and old_state ~= 'r' and old_state ~= 'a' then
   redis.call('ZREM', KEYS[5], ARGV[1])
 end
 local head = '1 ' .. revision .. ' ' .. fence .. ' ' .. owner .. ' ' .. attempt .. ' ' .. created .. ' ' .. run .. ' '
