@@ -13,13 +13,11 @@ const FORMAT: &str = "onceward 1 buckets ";
 /// server. Whoever opens the store then divides it otherwise, and two processes would look for one record in two places.
 /// The one that finds this out sends nothing any more.
 pub(crate) async fn confirm(route: &Route, key: &str, count: u16) {
-    match agree(route, key, Some(count)).await {
-        Err(error @ (OpenError::Buckets { .. } | OpenError::Layout { .. })) => {
-            tracing::error!(%error, "the Redis store was made anew in another form; restart this process");
-            route.close(format!("{error}; it was made anew meanwhile: restart this process"));
-        }
-        // Who is away is asked again next time.
-        Ok(_) | Err(_) => {}
+    // Who is away is asked again next time.
+    let told = agree(route, key, Some(count)).await;
+    if let Err(error @ (OpenError::Buckets { .. } | OpenError::Layout { .. })) = told {
+        tracing::error!(%error, "the Redis store was made anew in another form; restart this process");
+        route.close(format!("{error}; it was made anew meanwhile: restart this process"));
     }
 }
 

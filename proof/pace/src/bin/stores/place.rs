@@ -111,7 +111,7 @@ pub(crate) enum Floor {
     /// The same statements, one after the other.
     Pgbench(Pgbench),
     /// The same scripts, one after the other.
-    Redis(RedisFloor),
+    Redis(Box<RedisFloor>),
 }
 
 /// A store, its server and its floor. All of it ends with this.
@@ -144,7 +144,7 @@ impl Place {
             Server::Redis(redis) => {
                 let settings = RedisSettings::from_url(&server.url())?;
                 let floor = RedisFloor::learn(Arc::clone(redis), &settings).await?;
-                (Some(Arc::new(RedisStore::open(settings).await?)), Some(Floor::Redis(floor)))
+                (Some(Arc::new(RedisStore::open(settings).await?)), Some(Floor::Redis(Box::new(floor))))
             }
         };
         if let Some(store) = &store {
