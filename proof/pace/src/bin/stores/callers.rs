@@ -1,13 +1,13 @@
 //! Callers that take pairs, claims and replays through a store's own door, one after the other each.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use onceward_bench::Result;
 use onceward_bench::latency::Latencies;
 use onceward_bench::load::Seen;
 use onceward_core::store::{Insert, Replace, Store};
-use onceward_core::{Clock as _, RecordId, SystemClock};
+use onceward_core::{Answer, Clock as _, RecordId, SystemClock};
 use onceward_pace::floor::{Floor, Rows};
 use onceward_pace::made_up;
 use tokio::task::JoinSet;
@@ -29,6 +29,12 @@ pub(crate) fn stored_id(number: u32) -> RecordId {
     RecordId::from_bytes(bytes)
 }
 
+/// The same for all: what it takes to make one up and to pack it is no store's.
+fn answer() -> Answer {
+    static ANSWER: LazyLock<Answer> = LazyLock::new(made_up::answer);
+    ANSWER.clone()
+}
+
 /// Claims `id` and completes it.
 ///
 /// # Errors
@@ -38,7 +44,7 @@ pub(crate) async fn pair(store: &dyn Store, id: RecordId) -> Result<()> {
     let Insert::Kept(running) = store.insert(id, &claim).await? else {
         return Err("a new key was not kept".into());
     };
-    let done = made_up::completion(claim, made_up::answer());
+    let done = made_up::completion(claim, answer());
     match store.replace(id, running.revision, &done).await? {
         Replace::Kept(_) => Ok(()),
         Replace::Lost(..) | Replace::Late(_) => Err("a completion was not kept".into()),
@@ -70,7 +76,7 @@ async fn written(floor: &Floor) -> Result<()> {
     let (id, claim) = (made_up::id(), made_up::claim(format!("r00001-0-{}", fastrand::u32(..))));
     let running = claim.stamp(id, None, SystemClock.wall());
     floor.write(Rows::of(None, &running)).await?;
-    let done = made_up::completion(claim, made_up::answer());
+    let done = made_up::completion(claim, answer());
     floor.write(Rows::of(Some(&running), &done.stamp(id, Some(&running), SystemClock.wall()))).await
 }
 
