@@ -20,6 +20,21 @@ pub fn of_tree(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
+/// Processor time of a process, of its children and of all that they have waited for, in microseconds. A child that ends
+/// meanwhile is counted by whoever waits for it.
+///
+/// # Errors
+/// The process has ended.
+pub fn of_all(pid: u32) -> Result<u64> {
+    let mut sum: u64 = stat(&format!("/proc/{pid}/stat"))?.iter().sum();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|it| it.parse().ok());
+        sum += children.filter_map(|it| of_all(it).ok()).sum::<u64>();
+    }
+    Ok(sum)
+}
+
 /// Processor time of all children that this process has waited for, in microseconds.
 ///
 /// # Errors

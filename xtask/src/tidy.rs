@@ -30,7 +30,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-model", &["onceward-core"]),
     ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway", "onceward-testkit"]),
     ("onceward-crash", &["onceward-testkit"]),
-    ("onceward-pace", &["onceward-bench", "onceward-core", "onceward-http", "onceward-store-embedded"]),
+    (
+        "onceward-pace",
+        &[
+            "onceward-bench",
+            "onceward-core",
+            "onceward-http",
+            "onceward-store-embedded",
+            "onceward-store-postgres",
+            "onceward-store-redis",
+            "onceward-testkit",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

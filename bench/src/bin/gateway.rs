@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
-use gateway::stage::{Kind, Stage, Subject};
+use gateway::stage::{Kind, Named, Stage, Subject};
 use onceward_bench::args::Common;
 use onceward_bench::cell::Cell;
 use onceward_bench::load::Strength;
@@ -43,6 +43,9 @@ struct Args {
     /// Only these cells: direct, nginx, nginx-get, pass, pass-get, first, relaxed, replay
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
+    /// Another store to run `first` and `replay` over besides the embedded one; may be said again
+    #[arg(long = "store", value_name = "NAME=URL")]
+    stores: Vec<Named>,
     /// How many stored answers the replays take turns with
     #[arg(long, default_value_t = 1000)]
     keys: u32,
@@ -61,7 +64,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<bool> {
     let kinds = if args.only.is_empty() { Kind::EACH.to_vec() } else { args.only.clone() };
-    let mut stage = Stage::set(&args.common, args.peer.as_ref(), &kinds, args.keys).await?;
+    let mut stage = Stage::set(&args.common, args.peer.as_ref(), &kinds, &args.stores, args.keys).await?;
     let mut page = Page::begin(head(&args, &stage));
     let mut fine = true;
     for &connections in &args.connections {
@@ -72,7 +75,7 @@ async fn run(args: Args) -> Result<bool> {
         } else {
             let cells = rounds(&mut stage, strength, args.rounds).await?;
             fine &= cells.values().all(|it| it.failed.is_none());
-            format!("\n## {connections} connections\n\n{}", shown(&cells))
+            format!("\n## {connections} connections\n\n{}", shown(&stage, &cells))
         };
         page.add(&part);
     }
@@ -103,14 +106,15 @@ async fn rounds(stage: &mut Stage, strength: Strength, rounds: u32) -> Result<BT
     Ok(cells)
 }
 
-fn shown(cells: &BTreeMap<Subject, Cell>) -> String {
-    let row = |subject: &Subject, base: Option<Kind>| Row {
-        name: subject.name(),
+fn shown(stage: &Stage, cells: &BTreeMap<Subject, Cell>) -> String {
+    let row = |subject: &Subject, base: Option<Subject>| Row {
+        name: stage.name(subject),
         cell: &cells[subject],
-        base: base.and_then(|it| Some((it.name(), cells.get(&Subject::of(it))?))),
+        base: base.and_then(|it| Some((it.kind.name(), cells.get(&it)?))),
     };
-    let rows: Vec<Row<'_>> = cells.keys().map(|it| row(it, it.kind.base())).collect();
-    let duels: Vec<Row<'_>> = cells.keys().filter(|it| it.peer).map(|it| row(it, Some(it.kind))).collect();
+    let rows: Vec<Row<'_>> = cells.keys().map(|it| row(it, it.kind.base().map(Subject::of))).collect();
+    let this = |peer: &Subject| Some(Subject { peer: false, ..*peer });
+    let duels: Vec<Row<'_>> = cells.keys().filter(|it| it.peer).map(|it| row(it, this(it))).collect();
     let mut text = table(&rows);
     if !duels.is_empty() {
         let _ = write!(text, "\n{}", duel(&duels));

@@ -31,6 +31,9 @@ pub(crate) struct Courier {
     carrying: JoinHandle<()>,
 }
 
+/// The write for its own sake. A full server refuses to set anything unless something was taken away before it.
+const MARK: &str = "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], '1')";
+
 /// A call on its way.
 struct Order {
     by_hash: Cmd,
@@ -101,7 +104,7 @@ async fn deliver(link: &Link, batch: Vec<Order>, waiting: &Waiting, whole: bool)
     for order in &batch {
         commands.add_command(if whole { order.whole.clone() } else { order.by_hash.clone() });
     }
-    commands.cmd("SET").arg(&first.mark).arg(1);
+    commands.cmd("EVAL").arg(MARK).arg(1).arg(&first.mark);
     let has_waitaof = link.facts().is_some_and(|it| it.has_waitaof);
     let millis = waiting.wait.as_millis().to_string();
     if has_waitaof {

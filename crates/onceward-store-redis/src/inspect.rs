@@ -12,6 +12,9 @@ use crate::settings::{Durability, RedisSettings};
 /// The oldest version whose scripts and commands we use.
 const OLDEST: (u32, u32) = (6, 2);
 
+/// Stands for an `appendfsync always` that is none for as long as the server rewrites its file.
+const NOT_ON_REWRITE: &str = "always, but not on rewrite";
+
 /// What was found out about a server that may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -35,7 +38,12 @@ pub(crate) async fn inspect(
         about.push(told.map_err(|it| OpenError::Unknowable { cause: fault::describe(&it) })?);
     }
     let policy = config(connection, "maxmemory-policy").await;
-    let fsync = config(connection, "appendfsync").await;
+    let mut fsync = config(connection, "appendfsync").await;
+    if fsync.as_deref() == Some("always")
+        && config(connection, "no-appendfsync-on-rewrite").await.as_deref() == Some("yes")
+    {
+        fsync = Some(NOT_ON_REWRITE.to_owned());
+    }
     judge(&parse(&about.concat()), policy.as_deref(), fsync.as_deref(), settings)
 }
 
@@ -72,6 +80,11 @@ fn judge(
     }
     let costs = match (said("aof_enabled"), fsync) {
         (Some("1"), Some("always")) => None,
+        (Some("1"), Some(NOT_ON_REWRITE)) => Some(
+            "no-appendfsync-on-rewrite is yes: a crash of its machine while it rewrites its file may lose what it wrote \
+             meanwhile, and operations whose callers already have their answer can then run again; set \
+             `no-appendfsync-on-rewrite no`",
+        ),
         (Some("1"), Some("everysec")) => Some(
             "appendfsync is everysec: a crash of its machine may lose about the last second of writes, and operations \
              whose callers already have their answer can then run again",
@@ -148,6 +161,7 @@ mod tests {
             (GOOD, Some("always"), true),
             (GOOD, Some("everysec"), false),
             (GOOD, Some("no"), false),
+            (GOOD, Some(NOT_ON_REWRITE), false),
             (GOOD, None, false),
             (off.as_str(), Some("always"), false),
         ] {

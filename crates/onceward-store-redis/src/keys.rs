@@ -76,6 +76,11 @@ impl Buckets {
         &self.0[usize::from(u16::from_be_bytes([high, low])) % self.0.len()]
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u16 {
+        u16::try_from(self.0.len()).expect("they are numbered by 16 bits")
+    }
+
     pub(crate) fn all(&self) -> &[Bucket] {
         &self.0
     }

@@ -9,6 +9,18 @@ use crate::settings::BUCKETS;
 /// The format of the keys, of the line and of the indexes.
 const FORMAT: &str = "onceward 1 buckets ";
 
+/// Says again how many buckets the store has: what says so may be lost, to a failover or to somebody who emptied the
+/// server. Whoever opens the store then divides it otherwise, and two processes would look for one record in two places.
+/// The one that finds this out sends nothing any more.
+pub(crate) async fn confirm(route: &Route, key: &str, count: u16) {
+    // Who is away is asked again next time.
+    let told = agree(route, key, Some(count)).await;
+    if let Err(error @ (OpenError::Buckets { .. } | OpenError::Layout { .. })) = told {
+        tracing::error!(%error, "the Redis store was made anew in another form; restart this process");
+        route.close(format!("{error}; it was made anew meanwhile: restart this process"));
+    }
+}
+
 /// How many buckets the store has: as it says, or as it is told now that it is new.
 pub(crate) async fn agree(route: &Route, key: &str, wanted: Option<u16>) -> Result<u16, OpenError> {
     let mut make = Cmd::new();

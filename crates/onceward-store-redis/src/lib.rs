@@ -30,9 +30,10 @@
 //! buckets, beside the indexes that it stands in, all in one hash slot. Records that are not finished never expire;
 //! others expire a day after a sweep would have taken them, as a net behind it.
 //!
-//! All calls share one connection per server, in the order in which they come. A task keeps it up: it connects again
-//! with pauses that grow, asks an idle server whether it is there, and gives up one that answers nobody. While a server is
-//! away, its calls are refused at once. With `replicas=N`, calls gather on a second connection and wait together.
+//! Calls share four connections per server, those about one record the same one, in the order in which they come. A
+//! task keeps each up: it connects again with pauses that grow, asks an idle server whether it is there, and gives up
+//! one that answers nobody. While a server is away, its calls are refused at once. With `replicas=N`, calls gather on a
+//! connection of their own and wait together.
 //!
 //! # When the server fails
 //! A call that was sent and not answered is `Uncertain`; one that was not sent, or that the server refused, is

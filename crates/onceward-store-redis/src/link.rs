@@ -1,6 +1,6 @@
 //! A connection to one server, kept up in the background, and calls over it.
 //!
-//! All callers share one connection. Their calls are sent in the order in which they come, as many at once as the
+//! Many callers share it. Their calls are sent in the order in which they come, as many at once as the
 //! socket takes, and answered in that order; so a lone call is sent at once, and calls gather while the socket is busy.
 //! A caller that leaves does not disturb the others: its answer is received and dropped.
 
@@ -17,10 +17,10 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::fault;
-use crate::inspect::Facts;
+use crate::inspect::{Facts, inspect};
 use crate::open::OpenError;
 use crate::script::Script;
 use crate::settings::{Address, RedisSettings};
@@ -110,6 +110,11 @@ impl Link {
 
     pub(crate) fn address(&self) -> &Address {
         &self.shared.address
+    }
+
+    /// Whether calls can be sent, as far as is known.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&*self.shared.state(), State::Up(_))
     }
 
     /// What is known of the server; `None` while it is away.
@@ -233,6 +238,24 @@ impl Shared {
         *self.state() = State::Down(format!("{}: {cause}", self.address).into());
     }
 
+    /// Looks whether the server may still keep records: its settings can change while it runs.
+    async fn look_again(&self, up: &Up, limit: Duration) {
+        let mut connection = up.connection.clone();
+        match timeout(limit, inspect(&mut connection, &self.dialer.settings)).await {
+            Ok(Ok(facts)) if facts != *up.facts => {
+                warn_of_costs(&self.dialer.settings, &facts);
+                if let State::Up(now) = &mut *self.state()
+                    && now.number == up.number
+                {
+                    now.facts = Arc::new(facts);
+                }
+            }
+            // It says nothing of itself: whether it answers is found out elsewhere.
+            Ok(Ok(_) | Err(OpenError::Unknowable { .. })) | Err(_) => {}
+            Ok(Err(refused)) => self.suspect(up.number, &refused.to_string()),
+        }
+    }
+
     /// Takes the connection of this number out of use. Its calls that wait are not answered any more.
     fn suspect(&self, number: u64, cause: &str) {
         let mut state = self.state();
@@ -257,7 +280,7 @@ async fn tend(shared: Arc<Shared>, driver: Option<Driver>) {
 }
 
 /// Asks a server that was asked nothing for as long as a call may take whether it is still there: a connection that was
-/// cut without a word would otherwise be found out by somebody's call.
+/// cut without a word would otherwise be found out by somebody's call. And looks whether it is still set as it should be.
 async fn beat(shared: Arc<Shared>) {
     let pause = shared.dialer.settings.call_timeout.max(BEAT_MIN);
     let ping = redis::cmd("PING");
@@ -271,6 +294,7 @@ async fn beat(shared: Arc<Shared>) {
             let _ = shared.send(&ping, Instant::now() + pause).await;
         }
         seen = (up.number, up.answers.load(Ordering::Relaxed));
+        shared.look_again(&up, pause).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! One server: calls over one connection, and, where replicas are waited for, over another one in batches.
+//! One server: calls over a few connections, and, where replicas are waited for, over another one in batches.
 
 use std::sync::Arc;
 
@@ -13,6 +13,12 @@ use crate::open::OpenError;
 use crate::settings::Address;
 use crate::wire::Dialer;
 
+/// How many connections carry calls.
+///
+/// A server reads 16 KiB from each of its connections, carries out what they say, syncs its file once, and only then
+/// answers. Over one connection a sync would be shared by a score of calls, however many wait.
+const LANES: usize = 4;
+
 /// What a call needs of the replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -25,41 +31,49 @@ pub(crate) enum Needs {
 /// A server and the ways to it.
 #[derive(Debug)]
 pub(crate) struct Node {
-    link: Link,
+    lanes: [Link; LANES],
     courier: Option<Courier>,
 }
 
 impl Node {
     /// Connects.
     pub(crate) async fn open(dialer: &Arc<Dialer>, address: &Address) -> Result<Self, OpenError> {
-        let link = Link::open(Arc::clone(dialer), address.clone()).await?;
+        let link = || Link::open(Arc::clone(dialer), address.clone());
+        // The others are made once the first has shown that the server may be used.
+        let lanes = [link().await?, link().await?, link().await?, link().await?];
         let courier = if dialer.settings.replicas == 0 {
             None
         } else {
-            let waits = Link::open(Arc::clone(dialer), address.clone()).await?;
-            Some(Courier::start(waits, &dialer.settings))
+            Some(Courier::start(link().await?, &dialer.settings))
         };
-        Ok(Self { link, courier })
+        Ok(Self { lanes, courier })
     }
 
     /// Connects in the background.
     pub(crate) fn start(dialer: &Arc<Dialer>, address: &Address) -> Self {
         let link = || Link::start(Arc::clone(dialer), address.clone());
         let courier = (dialer.settings.replicas > 0).then(|| Courier::start(link(), &dialer.settings));
-        Self { link: link(), courier }
+        Self { lanes: std::array::from_fn(|_| link()), courier }
     }
 
     pub(crate) fn address(&self) -> &Address {
-        self.link.address()
+        self.link().address()
     }
 
     /// What is known of the server; `None` while it is away.
     pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
-        self.link.facts()
+        self.lanes.iter().find_map(Link::facts)
     }
 
     pub(crate) fn link(&self) -> &Link {
-        &self.link
+        &self.lanes[0]
+    }
+
+    /// The connection for the calls about a bucket: always the same, so that they stay in order, unless it is away and
+    /// another one is not.
+    fn lane(&self, bucket: &Bucket) -> &Link {
+        let own = &self.lanes[usize::from(bucket.number) % LANES];
+        if own.is_up() { own } else { self.lanes.iter().find(|it| it.is_up()).unwrap_or(own) }
     }
 
     /// Runs a script until `deadline`; the inner error is the server's.
@@ -76,7 +90,7 @@ impl Node {
     ) -> Result<Told> {
         match &self.courier {
             Some(courier) if needs == Needs::Replicas => courier.call(bucket, call, deadline).await,
-            Some(_) | None => self.link.call(call, deadline).await,
+            Some(_) | None => self.lane(bucket).call(call, deadline).await,
         }
     }
 }

@@ -60,10 +60,13 @@ impl Parts {
 }
 
 pub(crate) fn written(value: Value) -> Result<Written> {
+    let value = match value {
+        Value::BulkString(line) => return Ok(Written::Kept(line)),
+        other => other,
+    };
     let mut parts = Parts::of(value)?;
     match parts.number()? {
         0 => Ok(Written::Found(parts.time()?, parts.bytes()?)),
-        1 => Ok(Written::Kept(parts.needed()?.into())),
         2 => Ok(Written::Late(parts.time()?)),
         3 => Ok(Written::Broken),
         _ => Err(fault::misunderstood()),

@@ -4,10 +4,10 @@
 //! again and the call repeated. The same when a node is away: another one may have taken its place. Sentinels tell a map,
 //! too: one server that has everything.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use onceward_core::{ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -37,6 +37,8 @@ pub(crate) struct Route {
     map: Mutex<Arc<Map>>,
     /// When the map was asked for last. Who asks holds it.
     asked: tokio::sync::Mutex<Instant>,
+    /// Why nothing may be sent any more, if so.
+    closed: OnceLock<String>,
 }
 
 /// Who has which slots. A server of its own has all of them.
@@ -56,11 +58,10 @@ impl Route {
             let node = settings.servers.first().cloned().ok_or_else(none)?;
             vec![Range { first: 0, last: SLOTS - 1, node }]
         };
-        let nodes = try_join_all(addresses(&ranges).iter().map(|it| Node::open(&dialer, it))).await?;
-        let map = Map { nodes: nodes.into_iter().map(Arc::new).collect(), ranges };
+        let map = Map { nodes: open_all(&dialer, &addresses(&ranges)).await?, ranges };
         let places = Semaphore::new(settings.max_queue);
         let asked = tokio::sync::Mutex::new(Instant::now());
-        Ok(Self { places, map: Mutex::new(Arc::new(map)), asked, dialer })
+        Ok(Self { places, map: Mutex::new(Arc::new(map)), asked, closed: OnceLock::new(), dialer })
     }
 
     pub(crate) fn scripts(&self) -> &Scripts {
@@ -70,6 +71,17 @@ impl Route {
     /// What is known of the servers that are there.
     pub(crate) fn facts(&self) -> Vec<Arc<Facts>> {
         self.map().nodes.iter().filter_map(|it| it.facts()).collect()
+    }
+
+    /// Whether every server is known to be durable.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.map().nodes.iter().all(|it| it.facts().is_some_and(|it| it.durable))
+    }
+
+    /// Sends nothing from now on, for this reason.
+    pub(crate) fn close(&self, cause: String) {
+        // The first reason is as good as any.
+        let _ = self.closed.set(cause);
     }
 
     /// Runs a script on the server that has `bucket`.
@@ -84,6 +96,9 @@ impl Route {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Value> {
+        if let Some(cause) = self.closed.get() {
+            return Err(fault::away(cause));
+        }
         let deadline = Instant::now() + self.dialer.settings.call_timeout;
         let _place = self.place(deadline).await?;
         let time = self.dialer.settings.time.as_ref().map(|it| (it.0)().as_millis().to_string());
@@ -204,6 +219,29 @@ impl Map {
         let range = self.ranges.iter().find(|it| (it.first..=it.last).contains(&slot));
         let node = range.and_then(|it| self.nodes.iter().find(|node| *node.address() == it.node));
         node.map(|it| &**it).ok_or_else(|| fault::away("no node of the Cluster has the slot"))
+    }
+}
+
+/// Connects to all nodes. In a Cluster some may be away: what the others have can be used meanwhile.
+///
+/// # Errors
+/// Nobody is there, or one of them may not be used.
+async fn open_all(dialer: &Arc<Dialer>, addresses: &[Address]) -> Result<Vec<Arc<Node>>, OpenError> {
+    let opened = join_all(addresses.iter().map(|it| Node::open(dialer, it))).await;
+    let (mut nodes, mut away) = (Vec::new(), None);
+    for (opened, address) in opened.into_iter().zip(addresses) {
+        nodes.push(Arc::new(match opened {
+            Ok(node) => node,
+            Err(error) if dialer.settings.cluster && !error.is_final() => {
+                away = Some(error);
+                Node::start(dialer, address)
+            }
+            Err(error) => return Err(error),
+        }));
+    }
+    match away {
+        Some(error) if nodes.iter().all(|it| it.facts().is_none()) => Err(error),
+        Some(_) | None => Ok(nodes),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The server-side scripts: one for each promise, each known to the server by its hash.
 //!
-//! A script is its clock, the two parts that describe a stored record, and its own file. Tests exchange the clock and
-//! nothing else.
+//! A script is its clock, what it shares with others, and its own file. Tests exchange the clock and nothing else.
 
 use std::fmt;
 
@@ -43,21 +42,20 @@ impl Scripts {
             None => include_str!("scripts/clock.lua"),
             Some(_) => include_str!("scripts/clock_given.lua"),
         };
-        let record = include_str!("scripts/record.lua");
-        let keep = include_str!("scripts/keep.lua");
         let settle = SETTLE.as_millis();
         let numbers = format!("local SETTLE, NET = {settle}, {}\n", settle + SLACK_MS);
-        let reads = |own| script([clock, "", "", "", own]);
-        let writes = |own| script([clock, &numbers, record, "", own]);
-        let keeps = |own| script([clock, &numbers, record, keep, own]);
+        let line = include_str!("scripts/line.lua");
+        let reads = |own| script(&[clock, own]);
+        let keeps = |own| script(&[clock, line, &numbers, own, include_str!("scripts/keep.lua")]);
+        let tidies = |own| script(&[clock, line, &numbers, include_str!("scripts/record.lua"), own]);
         Self {
             insert: keeps(include_str!("scripts/insert.lua")),
             replace: keeps(include_str!("scripts/replace.lua")),
             load: reads(include_str!("scripts/load.lua")),
             due: reads(include_str!("scripts/due.lua")),
             scan: reads(include_str!("scripts/scan.lua")),
-            expire: writes(include_str!("scripts/expire.lua")),
-            mend: writes(include_str!("scripts/mend.lua")),
+            expire: tidies(include_str!("scripts/expire.lua")),
+            mend: tidies(include_str!("scripts/mend.lua")),
         }
     }
 
@@ -66,7 +64,7 @@ impl Scripts {
     }
 }
 
-fn script(parts: [&str; 5]) -> Script {
+fn script(parts: &[&str]) -> Script {
     let source = parts.concat();
     let hash = redis::Script::new(&source).get_hash().to_owned();
     Script { source, hash }

@@ -30,6 +30,7 @@ use crate::wire::Dialer;
 pub struct RedisStore {
     pub(crate) route: Route,
     pub(crate) buckets: Buckets,
+    meta: String,
     durable: bool,
 }
 
@@ -50,9 +51,10 @@ impl RedisStore {
         if let Some(first) = facts.iter().find(|it| it.costs.is_some()) {
             warn_of_costs(&dialer.settings, first);
         }
-        let count = layout::agree(&route, &keys::meta(&prefix), wanted).await?;
-        let durable = !facts.is_empty() && facts.iter().all(|it| it.durable);
-        Ok(Self { route, buckets: Buckets::new(&prefix, count), durable })
+        let meta = keys::meta(&prefix);
+        let count = layout::agree(&route, &meta, wanted).await?;
+        let durable = route.is_durable();
+        Ok(Self { route, buckets: Buckets::new(&prefix, count), meta, durable })
     }
 
     /// The version that the server says it has; `None` while it is away.
@@ -162,6 +164,7 @@ impl Store for RedisStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept> {
+        layout::confirm(&self.route, &self.meta, self.buckets.count()).await;
         self.sweep_some(limit).await
     }
 

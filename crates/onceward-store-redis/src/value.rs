@@ -2,7 +2,7 @@
 //!
 //! The bytes are what [`encode`] makes of the record as its caller put it, with times of zero; they carry a format
 //! version and a checksum. The line stands before them because a script must read it, and overrides what they say of
-//! it. `scripts/record.lua` describes it.
+//! it. `scripts/line.lua` describes it.
 
 use std::fmt::Write as _;
 use std::str::{FromStr, SplitAsciiWhitespace};

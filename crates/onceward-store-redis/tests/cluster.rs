@@ -221,6 +221,32 @@ async fn a_node_that_is_away_holds_up_nobody_on_the_others() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_opens_while_a_node_is_away() {
+    let mut cluster = RedisCluster::start(false);
+    let slot: usize = cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", "{onceward}:meta"]).parse().unwrap();
+    // Not the one that says how the store is laid out.
+    let away = if slot < 16_384 / 3 { 1 } else { 0 };
+    cluster.nodes[away].kill();
+    let store = open(&cluster, "?call_timeout=2s").await;
+    assert!(!store.traits().durable, "nobody knows what the one that is away is set to");
+    let (mut kept, mut refused) = (0, 0);
+    for number in 0..64 {
+        match store.insert(id(number), &claim_of(number.into())).await {
+            Ok(_) => kept += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", sample::said(&error));
+                refused += 1;
+            }
+        }
+    }
+    assert!(kept > 10 && refused > 10, "{kept} kept, {refused} refused");
+    cluster.nodes[away].start_again();
+    for number in 64..128 {
+        eventually(async || store.insert(id(number), &claim_of(number.into())).await.is_ok()).await;
+    }
+}
+
 #[tokio::test]
 async fn the_scheme_must_say_what_the_server_is() {
     let cluster = RedisCluster::start(false);

@@ -49,7 +49,7 @@ pub(crate) async fn measure(stage: &mut Stage, strength: Strength, rounds: u32) 
             let mine = cell.median(|it| it.seen.p50_us) / 1e3;
             let over = |base: Kind| p50(base).map_or(String::new(), |it| format!("{:+.3}", mine - it));
             lines.push(vec![
-                subject.name(),
+                stage.name(subject),
                 format!("{mine:.3}"),
                 format!("{:.3}", cell.median(|it| it.seen.p99_us) / 1e3),
                 over(Kind::Nginx),
@@ -57,7 +57,7 @@ pub(crate) async fn measure(stage: &mut Stage, strength: Strength, rounds: u32) 
             ]);
             continue;
         };
-        lines.push(vec![subject.name(), format!("FAILED: {why}")]);
+        lines.push(vec![stage.name(subject), format!("FAILED: {why}")]);
     }
     let mut text = format!(
         "\n## A lone caller\n\n{}\nMedian fdatasync after an append of {APPENDED} bytes: {sync:.3} ms.",

@@ -73,28 +73,46 @@ impl Kind {
         }
     }
 
+    /// Whether its speed depends on the store.
+    fn asks_a_store(self) -> bool {
+        matches!(self, Self::First | Self::Replay)
+    }
+
     /// Whether it goes through the gateway.
     fn is_ours(self) -> bool {
         !matches!(self, Self::Direct | Self::Nginx | Self::NginxGet)
     }
 }
 
-/// A cell: what is measured, and of which build.
+/// A store to measure the gateway over, besides the embedded one: `NAME=URL`.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    name: String,
+    url: String,
+}
+
+impl std::str::FromStr for Named {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let (name, url) = text.split_once('=').ok_or("write NAME=URL")?;
+        Ok(Self { name: name.to_owned(), url: url.to_owned() })
+    }
+}
+
+/// A cell: what is measured, of which build, and over which of its stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
+    /// 0 is the embedded store, the others follow.
+    pub(crate) store: usize,
     pub(crate) peer: bool,
 }
 
 impl Subject {
-    /// That of the build that is not the peer.
+    /// That of the build that is not the peer, over the embedded store.
     pub(crate) fn of(kind: Kind) -> Self {
-        Self { kind, peer: false }
-    }
-
-    /// Its name in the table.
-    pub(crate) fn name(&self) -> String {
-        format!("{}{}", self.kind.name(), if self.peer { " (peer)" } else { "" })
+        Self { kind, store: 0, peer: false }
     }
 }
 
@@ -103,6 +121,8 @@ impl Subject {
 struct Build {
     durable: Gateway,
     relaxed: Option<Gateway>,
+    /// Over the other stores.
+    others: Vec<Gateway>,
     access_log: &'static str,
 }
 
@@ -110,6 +130,7 @@ struct Build {
 #[derive(Debug)]
 pub(crate) struct Stage {
     kinds: Vec<Kind>,
+    stores: Vec<Named>,
     upstream: Nginx,
     proxy: Nginx,
     build: Build,
@@ -124,28 +145,39 @@ impl Stage {
         common: &Common,
         peer: Option<&PathBuf>,
         kinds: &[Kind],
+        stores: &[Named],
         keys: u32,
     ) -> Result<Self> {
         let upstream = Nginx::start(Role::Answering).await?;
         let proxy = Nginx::start(Role::Proxy(upstream.address)).await?;
-        let build = Build::start(common, kinds, upstream.address, keys).await?;
+        let build = Build::start(common, kinds, stores, upstream.address, keys).await?;
         let peer = match peer {
             None => None,
             Some(binary) => {
                 let common = Common { binary: binary.clone(), ..common.clone() };
-                Some(Build::start(&common, kinds, upstream.address, keys).await?)
+                Some(Build::start(&common, kinds, stores, upstream.address, keys).await?)
             }
         };
-        Ok(Self { kinds: kinds.to_vec(), upstream, proxy, build, peer, keys, run: 0 })
+        let (kinds, stores) = (kinds.to_vec(), stores.to_vec());
+        Ok(Self { kinds, stores, upstream, proxy, build, peer, keys, run: 0 })
     }
 
     /// All cells, in the order of the table.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let builds = |kind: &Kind| if self.peer.is_some() && kind.is_ours() { 2 } else { 1 };
+        let stores = |kind: &Kind| if kind.asks_a_store() { 1 + self.stores.len() } else { 1 };
         let of = |kind: &Kind| {
-            (0..builds(kind)).map(|it| Subject { kind: *kind, peer: it == 1 }).collect::<Vec<_>>()
+            let all = (0..stores(kind)).flat_map(|store| (0..builds(kind)).map(move |it| (store, it == 1)));
+            all.map(|(store, peer)| Subject { kind: *kind, store, peer }).collect::<Vec<_>>()
         };
         self.kinds.iter().flat_map(of).collect()
+    }
+
+    /// The name of a cell in the table.
+    pub(crate) fn name(&self, subject: &Subject) -> String {
+        let store = subject.store.checked_sub(1).and_then(|it| self.stores.get(it));
+        let store = store.map_or_else(String::new, |it| format!(" {}", it.name));
+        format!("{}{store}{}", subject.kind.name(), if subject.peer { " (peer)" } else { "" })
     }
 
     /// A folder on the disk that holds the stores.
@@ -178,7 +210,7 @@ impl Stage {
     /// Ends the gateways as an operator would.
     pub(crate) async fn end(self) -> Result<()> {
         for build in [Some(self.build), self.peer].into_iter().flatten() {
-            for gateway in [Some(build.durable), build.relaxed].into_iter().flatten() {
+            for gateway in [Some(build.durable), build.relaxed].into_iter().flatten().chain(build.others) {
                 gateway.stop().await?;
             }
         }
@@ -192,7 +224,10 @@ impl Stage {
             Kind::Direct => return Ok(Target::Upstream(self.upstream.address)),
             Kind::Nginx | Kind::NginxGet => return Ok(Target::Other(self.proxy.address, self.proxy.pid())),
             Kind::Relaxed => build.relaxed.as_ref().ok_or("no relaxed gateway was started")?,
-            Kind::Pass | Kind::PassGet | Kind::First | Kind::Replay => &build.durable,
+            Kind::Pass | Kind::PassGet | Kind::First | Kind::Replay => {
+                let other = subject.store.checked_sub(1).and_then(|it| build.others.get(it));
+                other.unwrap_or(&build.durable)
+            }
         };
         let outcome = match subject.kind {
             Kind::Pass | Kind::PassGet => "pass_through",
@@ -204,7 +239,13 @@ impl Stage {
 }
 
 impl Build {
-    async fn start(common: &Common, kinds: &[Kind], upstream: SocketAddr, keys: u32) -> Result<Self> {
+    async fn start(
+        common: &Common,
+        kinds: &[Kind],
+        stores: &[Named],
+        upstream: SocketAddr,
+        keys: u32,
+    ) -> Result<Self> {
         let (settings, access_log) = quiet(common)?;
         let urls = [format!("http://{upstream}")];
         let durable = Gateway::start(common, &settings, &urls).await?;
@@ -213,10 +254,16 @@ impl Build {
         } else {
             None
         };
-        if kinds.contains(&Kind::Replay) {
-            store(durable.address, keys).await?;
+        let mut others = Vec::new();
+        for it in stores {
+            others.push(Gateway::start_on(&it.url, common, &settings, &urls).await?);
         }
-        Ok(Self { durable, relaxed, access_log })
+        if kinds.contains(&Kind::Replay) {
+            for gateway in [&durable].into_iter().chain(&others) {
+                store(gateway.address, keys).await?;
+            }
+        }
+        Ok(Self { durable, relaxed, others, access_log })
     }
 }
 

@@ -1,3 +1,2 @@
 -- KEYS: 1 an index of times. ARGV: 1 how many at most. Gives {time, {id, time, …}}, earliest first.
-local time = now()
-return {time, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', time), 'WITHSCORES', 'LIMIT', 0, ARGV[1])}
+return {time, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', time), 'WITHSCORES', 'LIMIT', 0, ARGV[1])}

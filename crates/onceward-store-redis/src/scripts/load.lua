@@ -1,2 +1,2 @@
 -- Gives {time, what is there or nil}.
-return {now(), redis.call('GET', KEYS[1])}
+return {time, redis.call('GET', KEYS[1])}

@@ -6,11 +6,11 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 -- First taken away, then added: a full server does not refuse that.
 for index = 3, 5 do redis.call('ZREM', KEYS[index], ARGV[1]) end
-redis.call('ZADD', KEYS[2], 0, ARGV[1])
+redis.call('ZADD', KEYS[2], '0', ARGV[1])
 -- What is no record at all, like a list, may not even be looked at.
-local head = ARGV[2] == '0' and parse(redis.call('GETRANGE', KEYS[1], 0, HEAD_BYTES))
-if not head then return 0 end
-place(KEYS[3], head.state == 'r' and ms(head.lease) or NEVER, false)
-place(KEYS[4], head.wake == 'n' and NEVER or ms(head.wake), false)
-place(KEYS[5], expires(head.state, ms(head.answer), ms(head.gone)), false)
+local line = ARGV[2] == '0' and head()
+if not line then return 0 end
+if line.state == 'r' then place(KEYS[3], ms(line.lease)) end
+if line.wake ~= 'n' then place(KEYS[4], ms(line.wake)) end
+place(KEYS[5], expires(line.state, ms(line.answer), ms(line.gone)))
 return 1

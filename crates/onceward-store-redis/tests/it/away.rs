@@ -286,3 +286,25 @@ async fn more_calls_than_places_wait_for_their_turn() {
     server.resume();
     answers(&store).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_hangs_up_leaves_its_records_to_the_others() {
+    let server = RedisServer::start();
+    let store = open(&server, "").await;
+    let connections = || {
+        let all = server.cli(&["CLIENT", "LIST", "TYPE", "normal"]);
+        let ours = all.lines().filter(|it| !it.contains("cmd=client"));
+        ours.filter_map(|it| it.strip_prefix("id=")?.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let first = connections();
+    assert_eq!(first.len(), 4);
+    // Those that are there stay, and no other one can be made.
+    server.cli(&["CONFIG", "SET", "requirepass", "x"]);
+    server.cli(&["-a", "x", "CLIENT", "KILL", "ID", &first[2]]);
+    for round in 0..4 {
+        eventually(async || store.insert(id(round), &claim()).await.is_ok()).await;
+    }
+    for number in 10..40 {
+        inserted(&store, id(number), &claim()).await;
+    }
+}

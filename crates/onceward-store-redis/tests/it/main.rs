@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests: a step that fails ends them")]
 
 mod away;
+mod halves;
 mod history;
 mod indexes;
 mod open;

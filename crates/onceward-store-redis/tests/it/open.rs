@@ -1,9 +1,9 @@
 //! Opening: what is refused, what is only said, and what every process must agree on.
 
-use onceward_core::Store as _;
+use onceward_core::{ErrorKind, Store as _};
 use onceward_store_redis::{OpenError, RedisSettings, RedisStore};
 use onceward_testkit::server::{RedisServer, free_port};
-use onceward_testkit::within;
+use onceward_testkit::{eventually, within};
 
 use crate::sample::{claim, id, inserted, open, settings};
 
@@ -102,4 +102,52 @@ async fn prefixes_and_databases_keep_stores_apart() {
     inserted(&open(&server, "").await, id(1), &claim()).await;
     inserted(&open(&server, "?prefix=shop").await, id(1), &claim()).await;
     inserted(&open(&server, "/1").await, id(1), &claim()).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_synced_while_it_is_rewritten_is_not_durable() {
+    let server = RedisServer::start_with(&[("no-appendfsync-on-rewrite", "yes")]);
+    assert!(!open(&server, "").await.traits().durable);
+    let said = refused(&format!("{}?durability=durable", server.url())).await;
+    assert!(said.contains("`no-appendfsync-on-rewrite no`"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_to_drop_records_or_to_be_less_durable_is_given_up_until_it_is_set_right() {
+    let server = RedisServer::start();
+    let store = open(&server, "?durability=durable&call_timeout=400ms&wait=100ms").await;
+    for (name, bad, good, says) in [
+        ("maxmemory-policy", "allkeys-lru", "noeviction", "maxmemory-policy noeviction"),
+        ("appendfsync", "everysec", "always", "appendfsync always"),
+    ] {
+        server.cli(&["CONFIG", "SET", name, bad]);
+        eventually(async || {
+            store.insert(id(1), &claim()).await.is_err_and(|it| {
+                it.kind() == ErrorKind::Unavailable && crate::sample::said(&it).contains(says)
+            })
+        })
+        .await;
+        server.cli(&["CONFIG", "SET", name, good]);
+        eventually(async || store.check().await.is_ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_emptied_keeps_its_buckets_or_is_left_by_whoever_had_others() {
+    let server = RedisServer::start();
+    let before = open(&server, "?buckets=16").await;
+    server.cli(&["FLUSHALL"]);
+    before.sweep(1).await.unwrap();
+    // Whoever comes after a sweep divides records as those who are there.
+    let after = open(&server, "").await;
+    let kept = inserted(&before, id(77), &claim()).await;
+    assert_eq!(after.load(id(77)).await.unwrap().record, Some(kept));
+
+    server.cli(&["FLUSHALL"]);
+    let others = open(&server, "?buckets=64").await;
+    assert_eq!(before.sweep(1).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let error = before.insert(id(77), &claim()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(crate::sample::said(&error).contains("64 buckets, not 16"), "{}", crate::sample::said(&error));
+    inserted(&others, id(77), &claim()).await;
 }

@@ -96,3 +96,15 @@ async fn a_server_that_dies_while_calls_wait_leaves_none_without_an_answer() {
     let _replica = RedisServer::start_replica(&primary);
     eventually(async || store.check().await.is_ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_still_tells_what_its_replicas_have() {
+    let primary = RedisServer::start();
+    let _replica = RedisServer::start_replica(&primary);
+    let store = open(&primary, "?replicas=1&wait=4s").await;
+    let record = inserted(&store, id(1), &claim()).await;
+    primary.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(store.insert(id(2), &claim()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let done = swapped(&store, &record, &completion(&record)).await;
+    assert_eq!(stored(&store, id(1)).await, Some(done));
+}

@@ -53,9 +53,19 @@ impl Postgres {
     /// As it does.
     #[must_use]
     pub fn start_with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
+        Self::start_in(&memory(), settings, files)
+    }
+
+    /// The same with its data in a new folder in `parent`, which the user of the server must be able to enter: on a
+    /// disk, a sync costs what it costs.
+    ///
+    /// # Panics
+    /// As it does.
+    #[must_use]
+    pub fn start_in(parent: &Path, settings: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let owner = Owner::of_servers();
         let bin = newest_bin();
-        let folder = owner.folder("onceward-postgres-");
+        let folder = owner.folder(parent, "onceward-postgres-");
         let data = folder.join("data");
         let template = template(&owner, &bin);
         let copied = owner.command("cp").arg("-a").arg(&template).arg(&data).status();
@@ -96,6 +106,16 @@ impl Postgres {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// One of PostgreSQL's own programs, to be run against this server as user `onceward`.
+    #[must_use]
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "onceward"])
+            .stdin(Stdio::null());
+        command
     }
 
     /// Where `user` finds the database `postgres`.
@@ -139,9 +159,7 @@ impl Postgres {
     /// When it fails.
     #[must_use]
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let mut command = Command::new(self.bin.join(program));
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "onceward"]).args(arguments);
-        let ran = command.stdin(Stdio::null()).output().expect("the program can be started");
+        let ran = self.program(program).args(arguments).output().expect("the program can be started");
         let said = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "{program} {arguments:?}: {said}");
         String::from_utf8_lossy(&ran.stdout).into_owned()
@@ -204,7 +222,7 @@ impl PgBouncer {
     #[must_use]
     pub fn start(server: &Postgres, mode: &str) -> Self {
         let owner = Owner::of_servers();
-        let folder = owner.folder("onceward-pgbouncer-");
+        let folder = owner.folder(&memory(), "onceward-pgbouncer-");
         std::fs::write(folder.join("users"), "\"onceward\" \"\"\n").expect("a file can be written");
         let mut it = Self { owner, folder, port: 0, server: Mutex::new(None) };
         for _ in 0..TRIES {

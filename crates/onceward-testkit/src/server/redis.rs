@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,7 +42,16 @@ impl RedisServer {
     /// When `redis-server` is missing, or does not answer within 20 s.
     #[must_use]
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        let mut folder = tempfile::tempdir_in(super::memory()).expect("a folder can be made");
+        Self::start_in(&super::memory(), settings)
+    }
+
+    /// The same with its files in a new folder in `parent`: on a disk, a sync costs what it costs.
+    ///
+    /// # Panics
+    /// When `redis-server` is missing, or does not answer within 20 s.
+    #[must_use]
+    pub fn start_in(parent: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut folder = tempfile::tempdir_in(parent).expect("a folder can be made");
         let mut settings: Vec<_> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         for _ in 0..TRIES {
@@ -80,6 +89,12 @@ impl RedisServer {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// The URL of its first database.

@@ -6,8 +6,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::memory;
-
 /// Does what each line of its input says, and answers each with a line. The end of the input, which also comes when the
 /// test is killed, ends the program and removes the folder.
 const KEEPER: &str = r#"folder=$1 end=$2; shift 2; pid=
@@ -113,10 +111,9 @@ impl Owner {
         }
     }
 
-    /// A new folder of this user. The keeper removes it.
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
-        let folder =
-            tempfile::Builder::new().prefix(name).tempdir_in(memory()).expect("a folder can be made");
+    /// A new folder of this user in `parent`. The keeper removes it.
+    pub(super) fn folder(&self, parent: &Path, name: &str) -> PathBuf {
+        let folder = tempfile::Builder::new().prefix(name).tempdir_in(parent).expect("a folder can be made");
         self.gets(folder.path());
         folder.keep()
     }

@@ -1,0 +1,5 @@
+-- How a record is stored: one line that scripts read, then bytes that they never look at.
+--   format revision fence owner attempt created run_until updated lease_until answer_until gone_until wake_at state
+-- Times are milliseconds; '-' is never. Without a wake-up time there is 'n'. States: r(unning) a(bandoned)
+-- f(reed) d(one) t(ombstone). Numbers stay below 2^53, where Lua counts exactly, until the year 2248.
+-- KEYS: 1 the record, 2 every id, 3 leases, 4 wake-up times, 5 ends. All are in one hash slot.
