@@ -5,6 +5,7 @@ use std::time::Duration;
 use onceward_core::{Clock as _, SystemClock};
 
 use super::Postgres;
+use crate::server::memory;
 use crate::server::watched::Owner;
 
 /// How long a standby may take until it follows.
@@ -122,7 +123,7 @@ impl PostgresPair {
 /// A copy of `primary` that follows it.
 fn standby_of(primary: &Postgres, settings: &[(&str, &str)]) -> Postgres {
     let (owner, bin) = (Owner::of_servers(), primary.bin.clone());
-    let folder = owner.folder("onceward-postgres-");
+    let folder = owner.folder(&memory(), "onceward-postgres-");
     let mut copy = owner.command(bin.join("pg_basebackup"));
     copy.args(["--checkpoint=fast", "--no-sync", "--wal-method=fetch", "--dbname", &conninfo(primary)]);
     let copied = copy.arg("--pgdata").arg(folder.join("data")).current_dir(&folder).output();
