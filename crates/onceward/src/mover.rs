@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt as _};
 use onceward_core::moving::{self, Standing};
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
@@ -16,6 +17,9 @@ const BUDGET: Duration = Duration::from_secs(30);
 
 /// How many records of the old store a round of upkeep looks at.
 const STEP: usize = 256;
+
+/// How many of them are moved at once: each takes several round trips.
+const AT_ONCE: usize = 64;
 
 /// How far the clock of the new store may be behind that of the old one. What was swept from the old store a moment ago may
 /// have had a fence that high.
@@ -159,17 +163,18 @@ impl MovingStore {
             unreadable: u64::try_from(page.unreadable.len()).unwrap_or(u64::MAX),
             ..Moved::default()
         };
-        for record in &page.records {
-            if matches!(moving::judge(record, page.now), Ok(Standing::Free | Standing::Moved)) {
-                continue;
-            }
-            match self.cross(record.id, None).await {
+        let stays = |it: &Record| matches!(moving::judge(it, page.now), Ok(Standing::Free | Standing::Moved));
+        let to_move: Vec<_> = page.records.iter().filter(|it| !stays(it)).map(|it| it.id).collect();
+        let mut crossed = stream::iter(to_move).map(|id| self.cross(id, None)).buffer_unordered(AT_ONCE);
+        while let Some(crossed) = crossed.next().await {
+            match crossed {
                 Ok(Crossed::There) => found.moved += 1,
                 Ok(Crossed::Running(..)) => found.running += 1,
                 Err(error) if error.kind() == ErrorKind::Corrupt => found.unreadable += 1,
                 Err(error) => return Err(error),
             }
         }
+        drop(crossed);
         let mut walk = self.walk();
         walk.cursor = page.next;
         walk.found.add(found);
