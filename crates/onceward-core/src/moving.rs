@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::policy::{Policy, Unresolved};
-use crate::record::{Record, State, Timestamp, encode, next_stamp};
+use crate::record::{Listing, Owner, Record, State, Timestamp, encode, next_stamp};
 use crate::store::{Grant, Put};
 
 /// Why a record that was moved is unresolved where it was.
@@ -66,17 +66,40 @@ pub fn taken(claim: &Put) -> Put {
     marked(Put { grant: None, wake_after: None, not_after: Timestamp::MAX, ..claim.clone() }, None)
 }
 
-/// What freezes `found`: it cannot change any more, and carries itself.
+/// What freezes `found`: it cannot change any more, and carries itself. Under `rerun` somebody else may run in the new
+/// store from now on, so its holder is locked out, as if that had happened here. Under `hold` its answer may still come.
 #[must_use]
 pub fn frozen(found: &Record) -> Put {
     let copy = Bytes::from(encode::encode(found));
-    marked(Put::keep(found, Timestamp::MAX), Some(copy))
+    let is_unfinished = matches!(found.state, State::Running | State::Abandoned { .. });
+    let may_be_overtaken = is_unfinished && found.policy.unresolved == Unresolved::Rerun;
+    let put = Put { grant: may_be_overtaken.then_some(NO_HOLDER), ..Put::keep(found, Timestamp::MAX) };
+    marked(put, Some(copy))
 }
 
-/// What says of `found` that the new store has it, or may have it: a record that is frozen, or that stands for nothing.
+/// What says of `found` that the new store has it, or may have it: a record that is frozen, or that stands for nothing. Who
+/// held one that stands for nothing is locked out, as the next claim would do.
 #[must_use]
 pub fn moved(found: &Record) -> Put {
-    marked(Put::keep(found, Timestamp::MAX), None)
+    let is_frozen = matches!(found.state, State::Abandoned { .. });
+    let put = Put { grant: (!is_frozen).then_some(NO_HOLDER), ..Put::keep(found, Timestamp::MAX) };
+    marked(put, None)
+}
+
+/// Takes a record from its holder and gives it to nobody.
+const NO_HOLDER: Grant = Grant { owner: Owner::NOBODY, new_life: false };
+
+/// What a store keeps beside `hash_key`, its own, while and after its records are moved away. No listing shows it.
+#[must_use]
+pub fn leaving(hash_key: &Record) -> Put {
+    let listing = Listing { key: "moved away".into(), ..Listing::clone(&hash_key.listing) };
+    marked(Put { listing: Arc::new(listing), ..Put::keep(hash_key, Timestamp::MAX) }, None)
+}
+
+/// Whether what a store has under the name of [`leaving`] says that its records are moved away.
+#[must_use]
+pub fn leaves(found: &Record) -> bool {
+    matches!(judge(found, Timestamp::ZERO), Ok(Standing::Moved))
 }
 
 /// It is unresolved here for ever, whatever its claim allowed.

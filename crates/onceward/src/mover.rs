@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use onceward_core::moving::{self, Standing};
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
+use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp, transition};
 
 /// How often one call looks at a record that others change all the time.
 const TRIES: usize = 16;
@@ -41,9 +41,12 @@ pub enum MoveError {
         /// How much.
         behind: Duration,
     },
-    /// Both URLs are one.
+    /// Both URLs are one store, however they are written.
     #[error("the old store and the new one are the same")]
     Same,
+    /// What was moved away from a store cannot come back to it: there it is marked as moved.
+    #[error("records were moved away from the new store before: move into an empty store")]
+    MovedAway,
     /// There is nothing to move.
     #[error(
         "the old store holds nothing, no gateway ever used it: check that its URL, relative paths included, is the one that \
@@ -59,7 +62,7 @@ impl MoveError {
     /// Whether no waiting cures it.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::OtherSecret | Self::Same | Self::Empty => true,
+            Self::OtherSecret | Self::Same | Self::MovedAway | Self::Empty => true,
             Self::ClockBehind { .. } | Self::Store(_) => false,
         }
     }
@@ -70,9 +73,10 @@ impl MoveError {
 pub struct Moved {
     /// Records that were moved now.
     pub moved: u64,
-    /// Records that stay for now, because their holders are at work.
+    /// Records that stay for now, because their holders are at work, or because the new store's clock is behind their
+    /// fences.
     pub running: u64,
-    /// Records that could not be read. They are left as they are.
+    /// Records that could not be read, or that the new store does not take. They are not in the new store.
     pub unreadable: u64,
 }
 
@@ -122,6 +126,12 @@ enum Crossed {
     There,
     /// Still in the old one, with the time on the clock of the new one.
     Running(Arc<Record>, Timestamp),
+    /// Still in the old one, since its fence is ahead of the new one's clock.
+    Ahead,
+}
+
+fn is_ahead() -> Error {
+    Error::new(ErrorKind::Unavailable, "move the record: the new store's clock is behind")
 }
 
 impl MovingStore {
@@ -132,13 +142,17 @@ impl MovingStore {
     /// [`MoveError`] says what to change. The new store has the hash key, or nothing.
     pub async fn begin(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<Self, MoveError> {
         let secret = RecordId::reserved("hash key");
-        let there = to.load(secret).await?.now;
+        let Loaded { record: known, now: there } = to.load(secret).await?;
         let here = from.load(secret).await?;
         let behind = there.until(here.now);
         if behind > BEHIND_MAX {
             return Err(MoveError::ClockBehind { behind });
         }
         let Some(record) = here.record else { return Err(MoveError::Empty) };
+        if known.is_some_and(|it| it.state != record.state) {
+            return Err(MoveError::OtherSecret);
+        }
+        leave(&*from, &*to, &record).await?;
         let put = Put { grant: None, ..moving::brought(&record, here.now, there.after(BUDGET)) };
         match to.insert(secret, &put).await? {
             Insert::Kept(_) => {}
@@ -169,13 +183,20 @@ impl MovingStore {
         while let Some(crossed) = crossed.next().await {
             match crossed {
                 Ok(Crossed::There) => found.moved += 1,
-                Ok(Crossed::Running(..)) => found.running += 1,
-                Err(error) if error.kind() == ErrorKind::Corrupt => found.unreadable += 1,
+                Ok(Crossed::Running(..) | Crossed::Ahead) => found.running += 1,
+                // One that cannot be moved is not in the way of all behind it.
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => {
+                    found.unreadable += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
         drop(crossed);
         let mut walk = self.walk();
+        if walk.cursor != cursor {
+            // Another call went on from the same place.
+            return Ok((found, None));
+        }
         walk.cursor = page.next;
         walk.found.add(found);
         let ended = page.next.is_none().then(|| std::mem::take(&mut walk.found));
@@ -218,11 +239,10 @@ impl MovingStore {
                 let record = moving::on_the_clock_of(&found, here, now);
                 return Ok(Crossed::Running(Arc::new(record), now));
             }
-            if !moving::fences_grow(&found, now) {
-                return Err(Error::new(
-                    ErrorKind::Unavailable,
-                    "move the record: the new store's clock is behind",
-                ));
+            // A frozen record was perhaps taken from its holder, by which its own fence grew. Nobody has that one.
+            let last_held = if let Standing::Frozen(copy) = &standing { copy.as_ref() } else { &*found };
+            if !moving::fences_grow(last_held, now) {
+                return Ok(Crossed::Ahead);
             }
             if let Standing::Frozen(copy) = standing
                 && !self.bring(id, &copy, here, now.after(BUDGET)).await?
@@ -271,6 +291,41 @@ impl MovingStore {
     }
 }
 
+/// Notes in `from` that its records are moved away, and makes sure that `to` is not such a store: what it marked as moved
+/// would be taken for what it has.
+async fn leave(from: &dyn Store, to: &dyn Store, hash_key: &Record) -> Result<(), MoveError> {
+    let note = RecordId::reserved("moved away");
+    let leaves = |shown: &Option<Arc<Record>>| shown.as_ref().is_some_and(|it| moving::leaves(it));
+    if leaves(&to.load(note).await?.record) {
+        return Err(MoveError::MovedAway);
+    }
+    let noted = match from.insert(note, &moving::leaving(hash_key)).await? {
+        Insert::Kept(noted) => noted,
+        Insert::Found(found, _) if moving::leaves(&found) => found,
+        Insert::Found(found, _) => {
+            match from.replace(note, found.revision, &moving::leaving(hash_key)).await? {
+                Replace::Kept(noted) => noted,
+                Replace::Lost(..) | Replace::Late(_) => return Err(not_noted().into()),
+            }
+        }
+        Insert::Late(_) => return Err(not_noted().into()),
+    };
+    let shown = to.load(note).await?.record;
+    if !leaves(&shown) {
+        return Ok(());
+    }
+    if shown != Some(Arc::clone(&noted)) {
+        return Err(MoveError::MovedAway);
+    }
+    // It was noted just now, of a store that nobody leaves.
+    from.replace(note, noted.revision, &transition::released(&noted, Timestamp::MAX)).await?;
+    Err(MoveError::Same)
+}
+
+fn not_noted() -> Error {
+    Error::new(ErrorKind::Unavailable, "note that records are moved away")
+}
+
 /// Nothing of what was asked for was written, whatever became of the record's move.
 fn not_asked_yet(error: Error) -> Error {
     match error.kind() {
@@ -284,10 +339,12 @@ fn not_asked_yet(error: Error) -> Error {
 #[async_trait]
 impl Store for MovingStore {
     async fn insert(&self, id: RecordId, put: &Put) -> Result<Insert> {
-        if id != self.secret
-            && let Crossed::Running(record, now) = self.cross(id, Some(put)).await.map_err(not_asked_yet)?
-        {
-            return Ok(Insert::Found(record, now));
+        if id != self.secret {
+            match self.cross(id, Some(put)).await.map_err(not_asked_yet)? {
+                Crossed::There => {}
+                Crossed::Running(record, now) => return Ok(Insert::Found(record, now)),
+                Crossed::Ahead => return Err(is_ahead()),
+            }
         }
         self.to.insert(id, put).await
     }
@@ -297,10 +354,12 @@ impl Store for MovingStore {
     }
 
     async fn load(&self, id: RecordId) -> Result<Loaded> {
-        if id != self.secret
-            && let Crossed::Running(record, now) = self.cross(id, None).await?
-        {
-            return Ok(Loaded { record: Some(record), now });
+        if id != self.secret {
+            match self.cross(id, None).await? {
+                Crossed::There => {}
+                Crossed::Running(record, now) => return Ok(Loaded { record: Some(record), now }),
+                Crossed::Ahead => return Err(is_ahead()),
+            }
         }
         self.to.load(id).await
     }

@@ -88,7 +88,6 @@ fn a_frozen_record_carries_itself_until_it_was_moved_and_nobody_may_run_it_meanw
             "another request under the key is a misuse as ever"
         );
     }
-    assert_eq!((marked.owner, marked.fence), (found.owner, found.fence), "its holder is known");
     let damaged = Record { checkpoint: Some("x".into()), ..stopped };
     assert_eq!(judge(&damaged, HERE).unwrap_err().kind(), crate::ErrorKind::Corrupt);
 }
@@ -159,4 +158,48 @@ fn a_record_is_shown_on_the_other_clock() {
     assert_eq!(shown.created.until(THERE), Duration::from_secs(10));
     assert_eq!(shown.answer_until, Timestamp::MAX);
     assert_eq!(Record { created: found.created, ..on_the_clock_of(&shown, THERE, HERE) }, found);
+}
+
+#[test]
+fn whose_key_another_one_may_have_is_locked_out() {
+    use crate::decide::{Finish, Loss, judge_loss};
+
+    let rerun = Policy { unresolved: Unresolved::Rerun, ..Policy::default() };
+    let hold = Policy::default();
+    for (state, policy, is_locked_out) in [
+        (State::Running, rerun, true),
+        (abandoned(), rerun, true),
+        (State::Running, hold, false),
+        (abandoned(), hold, false),
+        (State::Released, hold, true),
+        (State::Tombstone, keeps(1, 1), true),
+    ] {
+        let found = record(state, policy);
+        let stops = |standing| matches!(standing, Standing::Free);
+        let put = if stops(judge(&found, HERE).unwrap()) { moved(&found) } else { frozen(&found) };
+        let marked = put.stamp(ID, Some(&found), HERE);
+        let last = moved(&marked).stamp(ID, Some(&marked), HERE);
+        for shown in [&marked, &last] {
+            let lost = judge_loss(&found, Finish::Complete, Some(shown)) == Loss::Lost;
+            assert_eq!(lost, is_locked_out, "{found:?} {shown:?}");
+        }
+    }
+    // An answer that is there may be stored once more: its holder does not know that it is.
+    let found = record(done(), keeps(20, 30));
+    let marked = frozen(&found).stamp(ID, Some(&found), HERE);
+    assert_eq!((marked.owner, marked.fence), (found.owner, found.fence));
+}
+
+#[test]
+fn a_store_that_is_left_says_so_for_ever_and_in_no_listing() {
+    let hash_key = record(done(), keeps(20, 30));
+    let kind = crate::store::browse::RESERVED_KIND.into();
+    let hash_key =
+        Record { listing: Arc::new(Listing { kind, ..Listing::clone(&hash_key.listing) }), ..hash_key };
+    let note = leaving(&hash_key).stamp(ID, None, HERE);
+    assert!(leaves(&note) && !leaves(&hash_key));
+    assert!(note.agenda().next().is_none(), "it waits for nothing, and no sweep drops it");
+    assert!(!crate::store::Filter::default().matches(&note, HERE));
+    let freed = crate::transition::released(&note, Timestamp::MAX).stamp(ID, Some(&note), HERE);
+    assert!(!leaves(&freed));
 }

@@ -88,7 +88,12 @@ impl Claims {
                 return Ok(busy());
             };
             match claiming.heard(asked) {
-                Next::Run { record, .. } => return Ok(Begun::Run(record)),
+                Next::Run { record, by_this_call: true } => return Ok(Begun::Run(record)),
+                // A claim of this call's own that is committed without an answer: its work has committed by itself, and is
+                // not run once more.
+                Next::Run { record, by_this_call: false } => {
+                    return Ok(Begun::Told { outcome: Outcome::Unresolved, by: Some(record.owner) });
+                }
                 Next::Again | Next::Late => {}
                 Next::Busy => return Ok(busy()),
                 Next::Told(decision, found, _) => {

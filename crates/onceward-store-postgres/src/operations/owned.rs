@@ -41,6 +41,8 @@ struct Trying {
     again: bool,
     /// Since when it is not known what became of a commit, and what was met then.
     unsure: Option<(Instant, Error)>,
+    /// When the answer to a commit was lost for the first time. One that is always lost ends the call, too.
+    first_lost: Option<Instant>,
 }
 
 impl Operations {
@@ -67,7 +69,13 @@ impl Operations {
         mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, 'env, E>,
     ) -> Result<Outcome, OperationError<E>> {
         attempt.policy.check()?;
-        let mut trying = Trying { owner: new_owner()?, started: Instant::now(), again: false, unsure: None };
+        let mut trying = Trying {
+            owner: new_owner()?,
+            started: Instant::now(),
+            again: false,
+            unsure: None,
+            first_lost: None,
+        };
         let (mut conflicts, mut tries) = (0, 0);
         loop {
             match self.once(pool, attempt, &mut trying, &mut work).await {
@@ -76,7 +84,10 @@ impl Operations {
                 }
                 Ended::Told { outcome: Outcome::Busy { .. }, .. } if trying.unsure.is_some() => {}
                 Ended::Told { outcome, .. } => return Ok(outcome),
-                Ended::Unsure(error) => trying.unsure = Some((Instant::now(), error)),
+                Ended::Unsure(error) => {
+                    let since = *trying.first_lost.get_or_insert_with(Instant::now);
+                    trying.unsure = Some((since, error));
+                }
                 Ended::Not(OperationError::Engine(_)) if trying.unsure.is_some() => {}
                 Ended::Not(OperationError::Conflict(error)) => {
                     conflicts += 1;

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use onceward::store::memory::MemoryStore;
 use onceward::store::{Filter, Insert, Put};
 use onceward::{
-    Answer, Attempt, Begin, Engine, EngineSettings, ErrorKind, Fence, InFlight, Key, MoveError, Moved,
-    MovingStore, NoObserver, Policy, Principal, RecordId, Scope, State, Status, Store, Timestamp, Unresolved,
+    Answer, Attempt, Begin, Engine, EngineSettings, Error, ErrorKind, Fence, InFlight, Key, MoveError, Moved,
+    MovingStore, NoObserver, Policy, Principal, RecordId, Result, Scope, State, Status, Store, Timestamp,
+    Unresolved,
 };
 use onceward_testkit::conformance::Fixture;
 use onceward_testkit::{
-    FaultyStore, HandClock, Op, SeededEntropy, claim, completion, inserted, stored, swapped,
+    FaultyStore, HandClock, Op, SeededEntropy, Wrapped, Wrapper, claim, completion, inserted, stored, swapped,
 };
 use tokio::task::JoinSet;
 
@@ -301,4 +302,99 @@ async fn a_record_that_is_being_moved_does_not_change_where_it_was() {
     gate.open();
     let moved = moving.join_next().await.unwrap().unwrap().unwrap().record.unwrap();
     assert_eq!(moved.policy.unresolved, Unresolved::Rerun);
+}
+
+/// A holder at the old store, whose lease is over and whose work is done, under `rerun`.
+#[tokio::test]
+async fn a_holder_whose_operation_may_run_again_elsewhere_is_not_told_that_its_answer_stands() {
+    let world = World::new().await;
+    let (old, new) = (world.old(), world.new_one());
+    let policy = Policy { unresolved: Unresolved::Rerun, ..Policy::default() };
+    let attempt = Attempt { policy, ..pay(&old, "12.00 EUR").await };
+    let Begin::Run(late) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    world.clock.advance(Policy::default().lease);
+    let Begin::Run(permit) = new.begin(&attempt).await.unwrap() else { panic!("it may run again") };
+    let told = late.complete(Answer::new("text", "receipt 1")).await;
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Lost, "another one runs in the new store");
+    permit.complete(Answer::new("text", "receipt 2")).await.unwrap();
+    let Begin::Replay(answer) = new.begin(&attempt).await.unwrap() else { panic!("it was done") };
+    assert_eq!(text(&answer), "receipt 2");
+}
+
+#[tokio::test]
+async fn a_holder_from_whom_the_key_was_taken_does_not_get_it_back_by_the_move() {
+    let world = World::new().await;
+    let (old, new) = (world.old(), world.new_one());
+    let attempt = pay(&old, "12.00 EUR").await;
+    let Begin::Run(late) = old.begin(&attempt).await.unwrap() else { panic!("it is new") };
+    world.clock.advance(Policy::default().lease);
+    let held = stored(&*world.from, attempt.record_id()).await.unwrap();
+    let freed = Put { state: State::Released, fingerprint: None, ..Put::keep(&held, Timestamp::MAX) };
+    swapped(&*world.from, &held, &freed).await;
+    let Begin::Run(permit) = new.begin(&attempt).await.unwrap() else { panic!("an operator freed it") };
+    let told = late.complete(Answer::new("text", "receipt 1")).await;
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Lost, "the verdict stands");
+    permit.complete(Answer::new("text", "receipt 2")).await.unwrap();
+}
+
+/// A store that cannot keep one of the records, as PostgreSQL keeps no text with a NUL character in it.
+#[derive(Debug)]
+struct Picky(Arc<dyn Store>);
+
+#[async_trait]
+impl Wrapper for Picky {
+    fn inside(&self) -> &Arc<dyn Store> {
+        &self.0
+    }
+
+    async fn insert(&self, what: RecordId, put: &Put) -> Result<Insert> {
+        if what == id(2) {
+            return Err(Error::new(ErrorKind::Invalid, "keep such a text"));
+        }
+        self.0.insert(what, put).await
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_moved_is_in_the_way_of_no_other() {
+    let clock = HandClock::new();
+    let to = Arc::new(Wrapped(Picky(memory(&clock))));
+    clock.jump_wall(30_000);
+    let from = memory_in_use(&clock).await;
+    let both = MovingStore::begin(Arc::clone(&from), to).await.unwrap();
+    for number in [2, 3] {
+        inserted(&*from, id(number), &Put { state: State::Tombstone, ..claim(number) }).await;
+    }
+    clock.advance(31 * SECOND);
+    // Its fence is ahead of the new store's clock.
+    inserted(&*from, id(1), &Put { state: State::Tombstone, ..claim(1) }).await;
+    let walked = both.step(10).await.unwrap();
+    assert_eq!(walked.1, Some(Moved { moved: 1, running: 1, unreadable: 1 }));
+    assert_eq!(both.load(id(1)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(both.load(id(2)).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let walked = both.step(10).await.unwrap();
+    assert_eq!(walked.1, Some(Moved { moved: 0, running: 1, unreadable: 1 }));
+}
+
+#[tokio::test]
+async fn a_store_takes_nothing_from_itself_and_nothing_back() {
+    let world = World::new().await;
+    let held = inserted(&*world.from, id(1), &claim(1)).await;
+    let done = swapped(&*world.from, &held, &completion(&held, b"receipt")).await;
+    let refused = MovingStore::begin(Arc::clone(&world.to), Arc::clone(&world.from)).await;
+    assert!(matches!(refused, Err(MoveError::MovedAway)), "{refused:?}");
+    // By another name it is the same store.
+    for _ in 0..2 {
+        let refused = MovingStore::begin(Arc::clone(&world.to), Arc::clone(&world.to)).await;
+        assert!(matches!(refused, Err(MoveError::Same)), "{refused:?}");
+    }
+    // Which did it no harm: what was begun goes on, and so does what comes after it.
+    let both = MovingStore::begin(Arc::clone(&world.from), Arc::clone(&world.to)).await.unwrap();
+    assert_eq!(both.load(id(1)).await.unwrap().record.unwrap().state, done.state);
+    let third = memory(&world.clock);
+    world.clock.advance(SECOND);
+    let both = MovingStore::begin(Arc::clone(&world.to), third).await.unwrap();
+    assert_eq!(both.load(id(1)).await.unwrap().record.unwrap().state, done.state);
+    let refused = MovingStore::begin(Arc::clone(&world.from), Arc::clone(&world.to)).await;
+    assert!(matches!(refused, Err(MoveError::MovedAway)), "{refused:?}");
 }

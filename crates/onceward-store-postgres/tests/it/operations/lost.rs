@@ -153,6 +153,55 @@ async fn a_commit_of_which_nothing_can_be_learnt_is_uncertain_and_the_next_call_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commits_that_are_always_lost_end_the_call_when_its_patience_is_over() {
+    let place = Place::new().await;
+    // What the server says of its own troubles at the commit is not trusted: it may have committed.
+    place
+        .run(
+            "CREATE FUNCTION SCHEMA.trouble() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = 'XX000'; END $$",
+        )
+        .await;
+    place
+        .run(
+            "CREATE CONSTRAINT TRIGGER trouble AFTER INSERT ON SCHEMA.ledger DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION SCHEMA.trouble()",
+        )
+        .await;
+    let operations = Operations::new(OperationSettings {
+        schema: Some(place.name.clone()),
+        patience: Duration::from_millis(300),
+        ..OperationSettings::default()
+    });
+    let attempt = attempt("a");
+    let told = within(operations.run(&place.pool, &attempt, |it| note(it, "done"))).await;
+    let is_uncertain =
+        matches!(&told, Err(OperationError::Engine(error)) if error.kind() == ErrorKind::Uncertain);
+    assert!(is_uncertain, "{told:?}");
+    assert_eq!((place.effects().await, place.records().await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_commits_by_itself_and_meets_another_is_not_run_once_more() {
+    let place = Place::new().await;
+    let calls = AtomicU32::new(0);
+    let calls = &calls;
+    let attempt = attempt("a");
+    let told = place.operations.run(&place.pool, &attempt, |it| {
+        Work::new(async move {
+            calls.fetch_add(1, Ordering::SeqCst);
+            note(&mut *it, "done").await?;
+            sqlx::raw_sql("COMMIT").execute(&mut *it).await?;
+            let meets = "DO $$ BEGIN RAISE EXCEPTION 'met another' USING ERRCODE = '40001'; END $$";
+            sqlx::raw_sql(meets).execute(it).await?;
+            Ok::<_, sqlx::Error>(Answer::new("row", "never"))
+        })
+    });
+    assert_eq!(within(told).await.unwrap(), Outcome::Unresolved);
+    assert_eq!((calls.load(Ordering::SeqCst), place.effects().await), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_in_a_burst_leaves_one_effect_for_each_answer() {
     const CALLERS: usize = 12;
     const EACH: usize = 40;
