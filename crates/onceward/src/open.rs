@@ -81,7 +81,7 @@ enum Named {
     #[cfg(feature = "embedded")]
     Embedded(EmbeddedSettings),
     #[cfg(feature = "postgres")]
-    Postgres(PostgresSettings),
+    Postgres(Box<PostgresSettings>),
     #[cfg(feature = "redis")]
     Redis(RedisSettings),
 }
@@ -104,7 +104,9 @@ fn named(url: &str) -> Result<Named, OpenError> {
         #[cfg(feature = "embedded")]
         Some(("embedded", _)) => Ok(Named::Embedded(EmbeddedSettings::from_url(url)?)),
         #[cfg(feature = "postgres")]
-        Some(("postgres" | "postgresql", _)) => Ok(Named::Postgres(PostgresSettings::from_url(url)?)),
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Named::Postgres(Box::new(PostgresSettings::from_url(url)?)))
+        }
         #[cfg(feature = "redis")]
         Some((scheme, _)) if is_redis(scheme) => Ok(Named::Redis(RedisSettings::from_url(url)?)),
         _ => Err(no_store(url.split(':').next().unwrap_or_default())),
@@ -145,7 +147,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
             Ok(Arc::new(opening.await.expect("opening a store does not panic")?))
         }
         #[cfg(feature = "postgres")]
-        Named::Postgres(settings) => Ok(Arc::new(PostgresStore::open(settings).await?)),
+        Named::Postgres(settings) => Ok(Arc::new(PostgresStore::open(*settings).await?)),
         #[cfg(feature = "redis")]
         Named::Redis(settings) => Ok(Arc::new(RedisStore::open(settings).await?)),
     }
@@ -161,7 +163,7 @@ pub async fn open_to_look(url: &str) -> Result<Arc<dyn Store>, OpenError> {
         #[cfg(feature = "postgres")]
         Named::Postgres(mut settings) => {
             settings.migrate = false;
-            Ok(Arc::new(PostgresStore::open(settings).await?))
+            Ok(Arc::new(PostgresStore::open(*settings).await?))
         }
         _ => open(url).await,
     }
@@ -196,10 +198,6 @@ pub async fn open_mover(from: &str, to: &str) -> Result<MovingStore, OpenError> 
 ///
 /// # Errors
 /// [`OpenError`] says what to change. Nothing was changed.
-#[cfg_attr(
-    not(feature = "postgres"),
-    expect(clippy::unused_async, reason = "only a database has tables to make")
-)]
 pub async fn migrate(url: &str) -> Result<String, OpenError> {
     match named(url)? {
         #[cfg(feature = "postgres")]
@@ -342,7 +340,9 @@ fn opener(named: Named, clock: &Arc<dyn Clock>, must_be_left: bool) -> (Traits, 
             (Traits { name: "embedded", durable, shared: false }, Box::new(open))
         }
         #[cfg(feature = "postgres")]
-        Named::Postgres(settings) => shared("postgres", move || PostgresStore::open(settings.clone())),
+        Named::Postgres(settings) => {
+            shared("postgres", move || PostgresStore::open(PostgresSettings::clone(&settings)))
+        }
         #[cfg(feature = "redis")]
         Named::Redis(settings) => shared("redis", move || RedisStore::open(settings.clone())),
     }
