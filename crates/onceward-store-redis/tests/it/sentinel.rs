@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
-use onceward_core::store::Insert;
-use onceward_core::{ErrorKind, Store as _};
+use onceward_core::store::{Insert, Replace};
+use onceward_core::{ErrorKind, State, Store as _};
 use onceward_store_redis::{OpenError, RedisSettings, RedisStore};
 use onceward_testkit::server::RedisSentinels;
 use onceward_testkit::{eventually, within};
 use tokio::task::JoinSet;
 
-use crate::sample::{claim_of, completion, id, inserted, stored, swapped};
+use crate::sample::{claim_of, completion, id, inserted, stored};
 
 async fn opened(url: &str) -> Result<RedisStore, OpenError> {
     RedisStore::open(RedisSettings::from_url(url).expect("the URL is right")).await
@@ -52,9 +52,28 @@ async fn what_was_told_stands_after_each_failover_and_callers_go_on() {
         .await
         .unwrap();
         let other = opened(&url).await.unwrap();
-        let held = inserted(&other, id(60_000 + round), &claim_of(1)).await;
-        eventually(async || store.load(held.id).await.is_ok()).await;
-        swapped(&*store, &held, &completion(&held)).await;
+        // The replica may still be on its way: until it has come, nothing is certain.
+        let mut held = None;
+        eventually(async || {
+            if let Ok(Insert::Kept(it) | Insert::Found(it, _)) =
+                other.insert(id(60_000 + round), &claim_of(1)).await
+            {
+                held = Some(it);
+            }
+            held.is_some()
+        })
+        .await;
+        let held = held.unwrap();
+        eventually(async || {
+            let asked = store.replace(held.id, held.revision, &completion(&held)).await;
+            matches!(asked, Ok(Replace::Kept(_) | Replace::Lost(Some(_), _)))
+        })
+        .await;
+        eventually(async || {
+            let loaded = store.load(held.id).await.ok().and_then(|it| it.record);
+            loaded.is_some_and(|it| matches!(it.state, State::Done(_)))
+        })
+        .await;
     }
     over.store(true, Ordering::Relaxed);
     let told = within(callers.join_all()).await;
