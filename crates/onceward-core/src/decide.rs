@@ -1,9 +1,14 @@
 //! The rules: found record, attempt and the store's time in, decision out. No clock, no await, no store.
 
+use std::time::Duration;
+
 use crate::fingerprint::Fingerprint;
 use crate::mutant::{self, Mutant};
 use crate::policy::{Policy, Unresolved};
 use crate::record::{Answer, Owner, Record, Revision, State, Timestamp};
+
+/// How long a caller is asked to wait before it asks for a running operation again.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What an attempt brings to a decision.
 #[derive(Debug, Clone, Copy)]

@@ -22,6 +22,10 @@ use crate::policy::{Policy, Unresolved};
 use crate::record::{Listing, Owner, Record, State, Timestamp, encode, next_stamp};
 use crate::store::{Grant, Put};
 
+/// How far the clock of the new store may be behind that of the old one: what was swept from the old store a moment ago may
+/// have had a fence that high.
+pub const BEHIND_MAX: Duration = Duration::from_secs(60);
+
 /// Why a record that was moved is unresolved where it was.
 pub const MOVED: &str = "it was moved to another store: resolve it there";
 

@@ -75,8 +75,7 @@ impl Fault {
 
     /// Whether the same may succeed at once: it met another transaction, or waited for one until a limit had passed.
     pub(crate) fn met_another(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == TOO_LATE)
-            || self.is([&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED])
+        matches!(self, Self::Refused { code, .. } if code == TOO_LATE || is_conflict(code))
     }
 
     /// Whether the cause is one of the values, so that the others should be tried without it.
@@ -121,4 +120,9 @@ impl Fault {
     pub(crate) fn of_read(&self, doing: &'static str) -> Error {
         Error::new(ErrorKind::Unavailable, doing).caused_by(self.cause().clone())
     }
+}
+
+/// Whether the server says that two transactions met, and that this one had to give way.
+pub(crate) fn is_conflict(code: &str) -> bool {
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].iter().any(|it| it.code() == code)
 }

@@ -2,10 +2,9 @@
 //! outcome.
 //!
 //! ```no_run
-//! # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
-//! use onceward_core::{Answer, Attempt, Engine, InFlight, Key, Policy, Principal, Scope};
+//! # async fn example(pool: sqlx::PgPool, engine: onceward_core::Engine) -> Result<(), Box<dyn std::error::Error>> {
+//! use onceward_core::{Answer, Attempt, InFlight, Key, Policy, Principal, Scope};
 //! use onceward_store_postgres::operations::{Operations, Outcome, Work};
-//! # let engine: Engine = unimplemented!();
 //!
 //! let operations = Operations::default();
 //! let attempt = Attempt {

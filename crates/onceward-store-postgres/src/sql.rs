@@ -27,6 +27,14 @@ const OUTPUTS: &str = "id bytea, format smallint, rules integer, state text, rev
      unresolved text, principal bytea, kind text, host text, path text, key text, fingerprint bytea, reason text, \
      answer_kind text, answer bytea, answer_len bigint, checkpoint bytea";
 
+/// The types of what [`crate::puts`] sends of calls, in its order. As the outputs, they never change: functions of released
+/// steps have them.
+const PUT: &str = "bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[], text[], text[], text[], text[], \
+     bytea[], bigint[], bigint[], bigint[], bigint[], bigint[], text[], bytea[], bigint[], bigint[]";
+/// What a function tells of a call: its place, the time, the stamps of what was kept, and what was found.
+const TOLD: &str = "RETURNS TABLE (o1 bigint, o2 bigint, o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, \
+     o9 bigint, o10 bigint, o11 bigint, o12 bigint, o13 bigint, {outputs})";
+
 /// How a function plans: once, and by the index. What is off counts as very dear, and compiling dear plans would take longer
 /// than they do.
 const BY_INDEX: &str = "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off \
@@ -131,6 +139,8 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{operation_insert}", &format!("{prefix}onceward_operation_insert_1"))
         .replace("{operation_replace}", &format!("{prefix}onceward_operation_replace_1"))
         .replace("{operations}", &format!("{prefix}onceward_operations"))
+        .replace("{put}", PUT)
+        .replace("{told}", TOLD)
         .replace("{outputs}", &outputs.join(", "))
         .replace("{by_index}", BY_INDEX)
         .replace("{bounded}", BOUNDED)

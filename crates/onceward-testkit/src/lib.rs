@@ -42,6 +42,6 @@ pub use crate::entropy::SeededEntropy;
 pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
 pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};
-pub use crate::sample::{claim, claim_with_key, completion, inserted, stored, swapped};
+pub use crate::sample::{attempt, claim, claim_with_key, completion, inserted, stored, swapped};
 pub use crate::wire::{Way, Wire};
 pub use crate::wrapper::{Wrapped, Wrapper};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use onceward_core::store::{Grant, Insert, Put, Replace};
 use onceward_core::{
-    Answer, Fingerprint, Listing, Owner, Policy, Principal, Record, RecordId, State, Store, Timestamp,
+    Answer, Attempt, Fingerprint, InFlight, Key, Listing, Owner, Policy, Principal, Record, RecordId, Scope,
+    State, Store, Timestamp,
 };
 
 /// A claim, never too late, under the policy that is the default. Owner, principal, fingerprint and key are made of
@@ -33,6 +34,27 @@ pub fn claim_with_key(number: u8, key: String) -> Put {
         checkpoint: None,
         wake_after: None,
         not_after: Timestamp::MAX,
+    }
+}
+
+/// An attempt of nobody in particular at `POST shop.example/payments`, under the policy that is the default. Tests change the
+/// fields that they are about: `Attempt { policy, ..attempt("k-1", asked) }`.
+///
+/// # Panics
+/// When `key` is none.
+#[must_use]
+pub fn attempt(key: &str, fingerprint: Fingerprint) -> Attempt {
+    Attempt {
+        scope: Scope {
+            principal: Principal::ANONYMOUS,
+            kind: "POST".into(),
+            host: "shop.example".into(),
+            path: "/payments".into(),
+        },
+        key: Key::parse(key).expect("the test names a key"),
+        fingerprint,
+        policy: Policy::default(),
+        in_flight: InFlight::Reject,
     }
 }
 

@@ -7,7 +7,11 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use onceward_core::moving::{self, Standing};
 use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp, transition};
+use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
+
+mod start;
+
+pub use self::start::MoveError;
 
 /// How often one call looks at a record that others change all the time.
 const TRIES: usize = 16;
@@ -20,53 +24,6 @@ const STEP: usize = 256;
 
 /// How many of them are moved at once: each takes several round trips.
 const AT_ONCE: usize = 64;
-
-/// How far the clock of the new store may be behind that of the old one. What was swept from the old store a moment ago may
-/// have had a fence that high.
-const BEHIND_MAX: Duration = Duration::from_secs(60);
-
-/// Why records cannot be moved from one store to the other. Nothing was moved.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MoveError {
-    /// The keys of the two stores cannot be compared.
-    #[error(
-        "the new store has a hash key of its own, so it was in use before: the callers of the old store would be strangers \
-         there; move into an empty store"
-    )]
-    OtherSecret,
-    /// Fences would go back.
-    #[error("the clock of the new store is {behind:?} behind that of the old one: set it right, then move")]
-    ClockBehind {
-        /// How much.
-        behind: Duration,
-    },
-    /// Both URLs are one store, however they are written.
-    #[error("the old store and the new one are the same")]
-    Same,
-    /// What was moved away from a store cannot come back to it: there it is marked as moved.
-    #[error("records were moved away from the new store before: move into an empty store")]
-    MovedAway,
-    /// There is nothing to move.
-    #[error(
-        "the old store holds nothing, no gateway ever used it: check that its URL, relative paths included, is the one that \
-         was used"
-    )]
-    Empty,
-    /// One of the stores could not be asked.
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl MoveError {
-    /// Whether no waiting cures it.
-    pub(crate) fn is_final(&self) -> bool {
-        match self {
-            Self::OtherSecret | Self::Same | Self::MovedAway | Self::Empty => true,
-            Self::ClockBehind { .. } | Self::Store(_) => false,
-        }
-    }
-}
 
 /// What was found on one walk through the old store, or on a part of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -140,28 +97,11 @@ impl MovingStore {
     ///
     /// # Errors
     /// [`MoveError`] says what to change. The new store has the hash key, or nothing.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves what an error leaves; it may be begun again.
     pub async fn begin(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<Self, MoveError> {
-        let secret = RecordId::reserved("hash key");
-        let Loaded { record: known, now: there } = to.load(secret).await?;
-        let here = from.load(secret).await?;
-        let behind = there.until(here.now);
-        if behind > BEHIND_MAX {
-            return Err(MoveError::ClockBehind { behind });
-        }
-        let Some(record) = here.record else { return Err(MoveError::Empty) };
-        if known.is_some_and(|it| it.state != record.state) {
-            return Err(MoveError::OtherSecret);
-        }
-        leave(&*from, &*to, &record).await?;
-        let put = Put { grant: None, ..moving::brought(&record, here.now, there.after(BUDGET)) };
-        match to.insert(secret, &put).await? {
-            Insert::Kept(_) => {}
-            Insert::Found(found, _) if found.state == record.state => {}
-            Insert::Found(..) => return Err(MoveError::OtherSecret),
-            Insert::Late(_) => {
-                return Err(Error::new(ErrorKind::Unavailable, "keep the hash key in time").into());
-            }
-        }
+        let secret = start::same_secret(&*from, &*to).await?;
         Ok(Self { from, to, secret, walk: Mutex::default() })
     }
 
@@ -170,6 +110,9 @@ impl MovingStore {
     ///
     /// # Errors
     /// A store could not be asked. What was moved stays moved; the next call goes on at the same place.
+    ///
+    /// # Cancel safety
+    /// Dropping it is as an error: each record is where it was, or moved, or about to be by whoever looks at it next.
     pub async fn step(&self, limit: usize) -> Result<(Moved, Option<Moved>)> {
         let cursor = self.walk().cursor;
         let page = self.from.list(&Filter::default(), cursor, limit).await?;
@@ -289,41 +232,6 @@ impl MovingStore {
             tracing::info!(moved, running, unreadable, "went through the old store to move its records");
         }
     }
-}
-
-/// Notes in `from` that its records are moved away, and makes sure that `to` is not such a store: what it marked as moved
-/// would be taken for what it has.
-async fn leave(from: &dyn Store, to: &dyn Store, hash_key: &Record) -> Result<(), MoveError> {
-    let note = RecordId::reserved("moved away");
-    let leaves = |shown: &Option<Arc<Record>>| shown.as_ref().is_some_and(|it| moving::leaves(it));
-    if leaves(&to.load(note).await?.record) {
-        return Err(MoveError::MovedAway);
-    }
-    let noted = match from.insert(note, &moving::leaving(hash_key)).await? {
-        Insert::Kept(noted) => noted,
-        Insert::Found(found, _) if moving::leaves(&found) => found,
-        Insert::Found(found, _) => {
-            match from.replace(note, found.revision, &moving::leaving(hash_key)).await? {
-                Replace::Kept(noted) => noted,
-                Replace::Lost(..) | Replace::Late(_) => return Err(not_noted().into()),
-            }
-        }
-        Insert::Late(_) => return Err(not_noted().into()),
-    };
-    let shown = to.load(note).await?.record;
-    if !leaves(&shown) {
-        return Ok(());
-    }
-    if shown != Some(Arc::clone(&noted)) {
-        return Err(MoveError::MovedAway);
-    }
-    // It was noted just now, of a store that nobody leaves.
-    from.replace(note, noted.revision, &transition::released(&noted, Timestamp::MAX)).await?;
-    Err(MoveError::Same)
-}
-
-fn not_noted() -> Error {
-    Error::new(ErrorKind::Unavailable, "note that records are moved away")
 }
 
 /// Nothing of what was asked for was written, whatever became of the record's move.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::stray::Unsure;
 use super::{Attempt, Begin, Engine, Inner, back_off};
 use crate::cache::{Before, Hit};
-use crate::decide::{Claim, Decision};
+use crate::decide::{Claim, Decision, RETRY_AFTER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flight::Waiter;
@@ -16,9 +16,6 @@ use crate::policy::InFlight;
 use crate::record::{Listing, Record, Revision, Timestamp};
 use crate::store::{Insert, Put, Replace};
 use crate::transition::{Asked, Claiming, Next};
-
-/// How long a caller is asked to wait before it asks for a running operation again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An attempt that is about to be made.
 #[derive(Clone, Copy)]

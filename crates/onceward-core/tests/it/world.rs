@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use onceward_core::store::memory::MemoryStore;
 use onceward_core::{
-    Answer, Attempt, Begin, Engine, EngineSettings, InFlight, Key, NoObserver, Permit, Policy, Principal,
-    Record, RecordId, Scope, Store, Unresolved,
+    Answer, Attempt, Begin, Engine, EngineSettings, InFlight, NoObserver, Permit, Policy, Record, RecordId,
+    Store, Unresolved,
 };
-use onceward_testkit::{FaultyStore, HandClock, SeededEntropy, within};
+use onceward_testkit::{FaultyStore, HandClock, SeededEntropy, attempt, within};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -98,18 +98,7 @@ fn engine(store: &Arc<FaultyStore>, clock: &HandClock, seed: u64, settings: Engi
 
 /// Asks for `body` under `key`: lease 30 s, run 10 min, retention 24 h, tombstone 7 days, hold, reject.
 pub(crate) async fn ask(engine: &Engine, key: &str, body: &str) -> Attempt {
-    Attempt {
-        scope: Scope {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-        },
-        key: Key::parse(key).unwrap(),
-        fingerprint: engine.hasher().await.unwrap().fingerprint([body.as_bytes()]),
-        policy: Policy::default(),
-        in_flight: InFlight::Reject,
-    }
+    attempt(key, engine.hasher().await.unwrap().fingerprint([body.as_bytes()]))
 }
 
 pub(crate) async fn pay(engine: &Engine) -> Attempt {

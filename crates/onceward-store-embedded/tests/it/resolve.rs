@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use onceward_core::{
-    Answer, Attempt, Begin, Engine, Fingerprint, InFlight, Key, Operated, Policy, Principal, Scope,
-    Unresolved, Verdict,
-};
+use onceward_core::{Answer, Attempt, Begin, Engine, Fingerprint, Operated, Policy, Unresolved, Verdict};
 use onceward_store_embedded::repair;
 use onceward_testkit::HandClock;
 
@@ -14,18 +11,8 @@ use crate::sample::{Raw, open_at, settings};
 
 /// A caller who says that it may run again: nobody can tell whether it asks for the same.
 fn attempt(asked: u8) -> Attempt {
-    Attempt {
-        scope: Scope {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-        },
-        key: Key::parse("k").unwrap(),
-        fingerprint: Fingerprint::from_bytes([asked; 32]),
-        policy: Policy { unresolved: Unresolved::Rerun, ..Policy::default() },
-        in_flight: InFlight::Reject,
-    }
+    let policy = Policy { unresolved: Unresolved::Rerun, ..Policy::default() };
+    Attempt { policy, ..onceward_testkit::attempt("k", Fingerprint::from_bytes([asked; 32])) }
 }
 
 fn answer(text: &'static str) -> Answer {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::decide::{Claim, Decision};
+use onceward_core::decide::{Claim, Decision, RETRY_AFTER};
 use onceward_core::store::Put;
 use onceward_core::transition::{self, Asked, Claiming, Next};
 use onceward_core::{
@@ -20,8 +20,6 @@ use crate::row::length;
 use crate::sql::{self, Sql};
 use crate::told::{strange, told};
 
-/// How long a caller is asked to wait before it asks for a running operation again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often a claim asks again at once because what it saw has changed.
 const TRIES: usize = 100;
 /// The transaction is the limit: what its connection did not commit is undone.

@@ -6,7 +6,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgRow, PgSeverity};
 use sqlx::{Arguments as _, Row as _};
 
-use crate::fault::{Cause, Fault};
+use crate::fault::{self, Cause, Fault};
 use crate::puts::Column;
 use crate::row::Cells;
 
@@ -100,7 +100,7 @@ fn said<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a PgDatabaseError> 
 /// [`Operations::run_in`](super::Operations::run_in) rolls his transaction back and begins it again.
 #[must_use]
 pub fn is_conflict(error: &(dyn StdError + 'static)) -> bool {
-    said(error).is_some_and(|it| matches!(it.code(), "40001" | "40P01"))
+    said(error).is_some_and(|it| fault::is_conflict(it.code()))
 }
 
 #[cfg(test)]

@@ -58,29 +58,11 @@ COMMENT ON TABLE {records} IS 'What Onceward remembers of each operation: one ro
 -- The three statements of every operation, as functions: the server keeps their plans for as long as one of its
 -- connections lasts, whoever uses that connection through whatever pooler. A plan that is kept goes by the index, also
 -- where it was made while the table was small.
-CREATE FUNCTION {insert_1}(
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {insert_1}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
 {text_of_insert};
 END $function$;
 
-CREATE FUNCTION {replace_1}(
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[], bigint[], boolean[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {replace_1}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
 {text_of_replace};
 END $function$;
 

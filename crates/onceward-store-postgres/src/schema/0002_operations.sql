@@ -38,29 +38,11 @@ BEGIN
     END;
 END $function$;
 
-CREATE FUNCTION {operation_insert}(
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {operation_insert}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
 {text_of_operation_insert};
 END $function$;
 
-CREATE FUNCTION {operation_replace}(
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[], bigint[], boolean[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {operation_replace}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
 {text_of_operation_replace};
 END $function$;
 
@@ -68,15 +50,8 @@ END $function$;
 -- is null it inserts, else it swaps on that revision. Whoever can be told by what is committed waits for nobody.
 CREATE FUNCTION {operation_claim}(
     bigint, bigint, boolean,
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN
+    {put}
+) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN
     IF $2 IS NULL THEN
         RETURN QUERY
             SELECT 1::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,

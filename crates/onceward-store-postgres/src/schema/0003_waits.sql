@@ -3,16 +3,7 @@
 --
 -- A claim that waited was judged by the clock before the wait. So the clock is asked once more behind it: where a limit
 -- passed meanwhile nothing is written, and whoever asked asks again. That ends: what is too late by then is not tried.
-CREATE FUNCTION {insert}(
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$
+CREATE FUNCTION {insert}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$
 DECLARE
     began bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
     ended bigint;
@@ -24,15 +15,6 @@ BEGIN RETURN QUERY
     END IF;
 END $function$;
 
-CREATE FUNCTION {replace}(
-    bytea[], bytea[], integer[], bytea[], bytea[], text[], text[], text[],
-    text[], text[], text[], text[], bytea[], bigint[], bigint[], bigint[],
-    bigint[], bigint[], text[], bytea[], bigint[], bigint[], bigint[], boolean[]
-) RETURNS TABLE (
-    o1 bigint, o2 bigint,
-    o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, o9 bigint, o10 bigint, o11 bigint,
-    o12 bigint, o13 bigint,
-    {outputs}
-) LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {replace}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$ BEGIN RETURN QUERY
 {text_of_replace};
 END $function$;

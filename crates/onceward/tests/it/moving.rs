@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use onceward::store::memory::MemoryStore;
 use onceward::store::{Filter, Insert, Put};
 use onceward::{
-    Answer, Attempt, Begin, Engine, EngineSettings, Error, ErrorKind, Fence, InFlight, Key, MoveError, Moved,
-    MovingStore, NoObserver, Policy, Principal, RecordId, Result, Scope, State, Status, Store, Timestamp,
-    Unresolved,
+    Answer, Attempt, Begin, Engine, EngineSettings, Error, ErrorKind, Fence, MoveError, Moved, MovingStore,
+    NoObserver, Policy, RecordId, Result, State, Status, Store, Timestamp, Unresolved,
 };
 use onceward_testkit::conformance::Fixture;
 use onceward_testkit::{
-    FaultyStore, HandClock, Op, SeededEntropy, Wrapped, Wrapper, claim, completion, inserted, stored, swapped,
+    FaultyStore, HandClock, Op, SeededEntropy, Wrapped, Wrapper, attempt, claim, completion, inserted,
+    stored, swapped,
 };
 use tokio::task::JoinSet;
 
@@ -99,18 +99,7 @@ impl World {
 }
 
 async fn pay(engine: &Engine, body: &str) -> Attempt {
-    Attempt {
-        scope: Scope {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-        },
-        key: Key::parse("k-1").unwrap(),
-        fingerprint: engine.hasher().await.unwrap().fingerprint([body.as_bytes()]),
-        policy: Policy::default(),
-        in_flight: InFlight::Reject,
-    }
+    attempt("k-1", engine.hasher().await.unwrap().fingerprint([body.as_bytes()]))
 }
 
 fn text(answer: &Answer) -> String {

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use onceward::store::memory::MemoryStore;
 use onceward::store::{Insert, Put, Replace};
 use onceward::{
-    Answer, Attempt, Begin, Clock as _, Engine, EngineSettings, Error, ErrorKind, InFlight, Key, MovingStore,
-    NoObserver, Policy, Principal, RecordId, Result, Revision, Scope, Store,
+    Answer, Attempt, Begin, Clock as _, Engine, EngineSettings, Error, ErrorKind, MovingStore, NoObserver,
+    Policy, RecordId, Result, Revision, Store,
 };
 use onceward_testkit::{HandClock, Lane, SeededEntropy, Wrapped, Wrapper, within};
 use tokio::task::JoinSet;
@@ -172,18 +172,9 @@ impl World {
 }
 
 async fn attempt(engine: &Engine, key: u64) -> Result<Attempt> {
-    Ok(Attempt {
-        scope: Scope {
-            principal: Principal::ANONYMOUS,
-            kind: "POST".into(),
-            host: "shop.example".into(),
-            path: "/payments".into(),
-        },
-        key: Key::parse(&format!("key-{key}")).unwrap(),
-        fingerprint: engine.hasher().await?.fingerprint([b"12.00 EUR".as_slice()]),
-        policy: Policy { lease: Duration::from_secs(1), ..Policy::default() },
-        in_flight: InFlight::Reject,
-    })
+    let asked = engine.hasher().await?.fingerprint([b"12.00 EUR".as_slice()]);
+    let policy = Policy { lease: Duration::from_secs(1), ..Policy::default() };
+    Ok(Attempt { policy, ..onceward_testkit::attempt(&format!("key-{key}"), asked) })
 }
 
 /// Gives how many effects, answers and keys there were that were only resolved after the move.

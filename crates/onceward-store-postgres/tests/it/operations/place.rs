@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onceward_core::{Answer, Attempt, Fingerprint, InFlight, Key, Policy, Principal, Scope};
+use onceward_core::{Answer, Attempt, Fingerprint, InFlight};
 use onceward_store_postgres::operations::{OperationError, OperationSettings, Operations, Outcome, Work};
 use onceward_store_postgres::{PostgresSettings, migrate};
 use onceward_testkit::eventually;
@@ -121,18 +121,7 @@ pub(super) fn note<'c>(
 
 /// Asks for the same each time.
 pub(super) fn attempt(key: &str) -> Attempt {
-    Attempt {
-        scope: Scope {
-            principal: Principal::ANONYMOUS,
-            kind: "charge".into(),
-            host: String::new(),
-            path: "/payments".into(),
-        },
-        key: Key::parse(key).unwrap(),
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        policy: Policy::default(),
-        in_flight: InFlight::Reject,
-    }
+    onceward_testkit::attempt(key, Fingerprint::from_bytes([7; 32]))
 }
 
 pub(super) fn waiting(key: &str, millis: u64) -> Attempt {
