@@ -66,6 +66,7 @@ mod key;
 pub mod moving;
 #[doc(hidden)]
 pub mod mutant;
+mod note;
 mod operate;
 mod permit;
 mod policy;
@@ -82,6 +83,7 @@ pub use crate::event::{Event, NoObserver, Observer};
 pub use crate::fingerprint::{Fingerprint, Hasher};
 pub use crate::guard::{Failure, Run, RunError};
 pub use crate::key::{KEY_BYTES_MAX, Key, KeyError, Principal, RecordId, Scope};
+pub use crate::note::{Note, Noted};
 pub use crate::operate::Operated;
 pub use crate::permit::{Lost, Permit};
 pub use crate::policy::{InFlight, Policy, Unresolved};

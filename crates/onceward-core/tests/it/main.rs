@@ -8,6 +8,7 @@ mod crash;
 mod events;
 mod guard;
 mod lost_replies;
+mod notes;
 mod operators;
 mod permit;
 mod replay;
