@@ -1,0 +1,141 @@
+//! Claim, effect, answer: the handler runs under a permit of the engine, and its effect lies wherever it likes.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use onceward_core::{Answer, Begin, ErrorKind, Permit, Result};
+
+use crate::desk::{Case, Desk, Told, parked};
+use crate::event::Event;
+use crate::handler::{Failure, Handler, Handling};
+use crate::strength::Strength;
+use crate::verdict::{After, Reason};
+
+pub(crate) struct Leased {
+    pub(crate) handler: Handler,
+}
+
+impl fmt::Debug for Leased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leased").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Strength for Leased {
+    async fn run(&self, desk: &Desk, case: &mut Case) -> Result<Told> {
+        let permit = match desk.engine.begin(&case.attempt).await? {
+            Begin::Run(permit) => permit,
+            Begin::Replay(_) | Begin::Gone => {
+                desk.observer.on(&Event::DuplicateOfDone);
+                return Ok(Told::Over);
+            }
+            Begin::Busy { retry_after } => {
+                desk.observer.on(&Event::DuplicateOfRunning);
+                return Ok(Told::Again(retry_after));
+            }
+            Begin::Mismatch => return Ok(Told::Dead { reason: Reason::OtherPayload, attempts: 0 }),
+            Begin::Unresolved => {
+                let attempts = case.known.tries.count;
+                return Ok(Told::Dead { reason: Reason::Unresolved, attempts });
+            }
+        };
+        match desk.count(case, permit.attempt()).await {
+            Ok(Some(attempt)) => self.attempt(desk, case, permit, attempt).await,
+            Ok(None) => {
+                let attempts = case.known.tries.count;
+                give_up(desk, case, permit, Reason::Attempts, "its handler did not end", attempts).await
+            }
+            // Nothing ran.
+            Err(error) => {
+                permit.release().await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Leased {
+    async fn attempt(&self, desk: &Desk, case: &mut Case, mut permit: Permit, attempt: u32) -> Result<Told> {
+        let handling = Handling {
+            message: case.delivery.message.clone(),
+            key: case.attempt.key.clone(),
+            fence: permit.fence(),
+            attempt,
+            checkpoint: permit.checkpoint().cloned(),
+        };
+        desk.observer.on(&Event::Begun { attempt, took_over: permit.attempt() > 1 });
+        let clock = desk.engine.clock().clone();
+        let began = clock.boot();
+        let ended = permit.keep(AssertUnwindSafe((self.handler)(handling)).catch_unwind()).await;
+        desk.observer.on(&Event::Handled(clock.boot().saturating_sub(began)));
+        let failure = match ended {
+            Err(_lost) => return Ok(fenced(desk)),
+            Ok(Ok(Ok(()))) => {
+                return match permit.complete(Answer::new("done", "")).await {
+                    Ok(_) => {
+                        desk.observer.on(&Event::Done);
+                        Ok(Told::Over)
+                    }
+                    Err(error) if error.kind() == ErrorKind::Lost => Ok(fenced(desk)),
+                    Err(error) => Err(error),
+                };
+            }
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(_panic)) => Failure::unknown("the handler panicked"),
+        };
+        let unresolved = case.attempt.policy.unresolved;
+        match desk.judge(&failure, attempt, unresolved) {
+            After::Again(pause) => {
+                let nothing_happened = matches!(failure, Failure::Retry { .. });
+                let ended =
+                    if nothing_happened { permit.release().await } else { permit.abandon("failed").await };
+                match ended {
+                    Err(error) if error.kind() == ErrorKind::Lost => return Ok(fenced(desk)),
+                    ended => ended?,
+                }
+                desk.postpone(case, pause).await
+            }
+            After::Park(Reason::Unresolved) => {
+                // The record stays unresolved: only whoever knows the far side can say what happened.
+                match permit.abandon("its handler cannot say whether the effect happened").await {
+                    Err(error) if error.kind() == ErrorKind::Lost => return Ok(fenced(desk)),
+                    ended => ended?,
+                }
+                let record = Some(case.record);
+                desk.park(&case.delivery, record, Reason::Unresolved, failure.reason(), attempt).await?;
+                Ok(Told::Over)
+            }
+            After::Park(reason) => give_up(desk, case, permit, reason, failure.reason(), attempt).await,
+        }
+    }
+}
+
+/// Puts the message among the dead letters, then says so in its record.
+async fn give_up(
+    desk: &Desk,
+    case: &Case,
+    permit: Permit,
+    reason: Reason,
+    detail: &str,
+    attempts: u32,
+) -> Result<Told> {
+    if let Err(error) = desk.park(&case.delivery, Some(case.record), reason, detail, attempts).await {
+        // It is tried again, and parked before anything runs.
+        permit.release().await?;
+        return Err(error);
+    }
+    match permit.complete(parked(reason)).await {
+        Ok(_) => Ok(Told::Over),
+        Err(error) if error.kind() == ErrorKind::Lost => Ok(fenced(desk)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Another holder or an operator has the record: what stands is seen at the next look.
+fn fenced(desk: &Desk) -> Told {
+    desk.observer.on(&Event::Fenced);
+    Told::Again(desk.retries.pause)
+}

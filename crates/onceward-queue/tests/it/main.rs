@@ -1,0 +1,7 @@
+//! Consumers of every source, against what they promise.
+#![expect(clippy::unwrap_used, reason = "a step that fails ends the test")]
+
+mod fixture;
+mod memory;
+mod promises;
+mod scene;
