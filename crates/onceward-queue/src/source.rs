@@ -10,6 +10,8 @@ use onceward_core::Result;
 use crate::message::{Delivery, Lane, Message, Receipt};
 
 pub mod memory;
+#[cfg(feature = "redis-streams")]
+pub mod redis_streams;
 
 /// A broker, as one consumer sees it.
 ///

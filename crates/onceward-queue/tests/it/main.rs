@@ -4,4 +4,6 @@
 mod fixture;
 mod memory;
 mod promises;
+#[cfg(feature = "redis-streams")]
+mod redis_streams;
 mod scene;

@@ -213,7 +213,7 @@ pub(crate) async fn a_message_without_an_id_is_parked_with_what_is_missing(fixtu
     let running = scene.consume_plainly(settings(HOLD)).await;
     let headers = vec![("trace".to_owned(), Bytes::from_static(b"t-1"))];
     let nameless = Message { headers, ..scene.message("", "who am I") };
-    scene.fixture.publish(&[nameless.clone()]).await;
+    scene.fixture.publish(std::slice::from_ref(&nameless)).await;
     scene.publish(&["m-1"]).await;
     eventually(async || scene.is_empty().await).await;
     running.stop().await;
@@ -269,7 +269,7 @@ pub(crate) async fn messages_of_one_key_run_in_their_order(fixture: Arc<dyn Fixt
             let ledger = Arc::clone(&ledger);
             async move {
                 let number: usize = it.key.as_str()[2..].parse().unwrap();
-                if number % 7 == 0 && it.attempt == 1 {
+                if number.is_multiple_of(7) && it.attempt == 1 {
                     return Err(Failure::retry("once more"));
                 }
                 tokio::task::yield_now().await;
@@ -307,9 +307,7 @@ pub(crate) async fn a_consumer_that_stops_ends_what_runs_and_gives_the_rest_back
         .await;
     scene.publish(&["m-1", "m-2", "m-3", "m-4", "m-5", "m-6"]).await;
     eventually(async || begun.load(Ordering::SeqCst) == 2).await;
-    let stopping = tokio::spawn(running.stop());
-    go_on.add_permits(6);
-    within(stopping).await.unwrap();
+    tokio::join!(biased; running.stop(), async { go_on.add_permits(6) });
     assert_eq!(scene.ledger.effects().len(), 2, "what ran has ended");
     assert_eq!(begun.load(Ordering::SeqCst), 2, "nothing more was begun");
     let running = scene.consume_plainly(settings(HOLD)).await;

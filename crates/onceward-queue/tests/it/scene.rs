@@ -16,7 +16,7 @@ use onceward_queue::{
 };
 use onceward_testkit::FaultyStore;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::fixture::Fixture;
 
@@ -76,20 +76,19 @@ impl Events {
 /// A consumer that runs.
 pub(crate) struct Running {
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<onceward_core::Result<()>>,
+    task: JoinSet<onceward_core::Result<()>>,
 }
 
 impl Running {
     /// As `kill -9` does.
-    pub(crate) async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
+    pub(crate) async fn kill(mut self) {
+        self.task.shutdown().await;
     }
 
     /// As `SIGTERM` does.
     pub(crate) async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
-        onceward_testkit::within(self.task).await.unwrap().unwrap();
+        onceward_testkit::within(self.task.join_next()).await.unwrap().unwrap().unwrap();
     }
 }
 
@@ -141,7 +140,8 @@ impl Scene {
             .observer(Arc::<Events>::clone(&self.events))
             .handler(handler);
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(consumer.run(async {
+        let mut task = JoinSet::new();
+        task.spawn(consumer.run(async {
             let _ = stopped.await;
         }));
         Running { stop: Some(stop), task }

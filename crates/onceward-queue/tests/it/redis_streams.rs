@@ -1,0 +1,82 @@
+//! Redis Streams, on a server of the test's own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use onceward_queue::source::redis_streams::{RedisStreams, RedisStreamsSettings};
+use onceward_queue::{Message, Source};
+use onceward_testkit::server::RedisServer;
+
+use crate::fixture::Fixture;
+
+#[derive(Debug)]
+struct Streams {
+    server: Mutex<RedisServer>,
+    url: String,
+    delete: bool,
+}
+
+impl Streams {
+    fn start(delete: bool) -> Self {
+        let server = RedisServer::start();
+        Self { url: server.url(), server: Mutex::new(server), delete }
+    }
+
+    fn consumer(&self) -> RedisStreams {
+        let visible_for = Duration::from_millis(900);
+        let settings = RedisStreamsSettings::new(&self.url, self.topic(), "billing");
+        RedisStreams::new(RedisStreamsSettings { visible_for, delete: self.delete, ..settings }).unwrap()
+    }
+
+    /// What the server says.
+    fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut connection = redis::Client::open(self.url.as_str()).unwrap().get_connection().unwrap();
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]);
+        asked.query(&mut connection).unwrap()
+    }
+}
+
+#[async_trait]
+impl Fixture for Streams {
+    async fn source(&self) -> Arc<dyn Source> {
+        Arc::new(self.consumer())
+    }
+
+    fn topic(&self) -> &str {
+        "orders"
+    }
+
+    async fn publish(&self, messages: &[Message]) {
+        let producer = self.consumer();
+        for message in messages {
+            producer.publish(message).await.unwrap();
+        }
+    }
+
+    async fn is_empty(&self) -> bool {
+        if self.delete {
+            return self.ask::<u64>(&["XLEN", "orders"]) == 0;
+        }
+        let groups: Vec<HashMap<String, redis::Value>> = self.ask(&["XINFO", "GROUPS", "orders"]);
+        let none = |name| groups[0][name] == redis::Value::Int(0);
+        none("pending") && none("lag")
+    }
+
+    async fn crash(&self) -> bool {
+        let mut server = self.server.lock().unwrap();
+        server.kill();
+        server.start_again();
+        true
+    }
+}
+
+mod kept {
+    crate::fixture::promises!(async { super::Streams::start(false) });
+}
+
+mod deleted {
+    crate::fixture::promises!(async { super::Streams::start(true) });
+}
