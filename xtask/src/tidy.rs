@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-store-postgres", &["onceward-core"]),
     ("onceward-store-redis", &["onceward-core"]),
     ("onceward-http", &["onceward-core"]),
-    ("onceward-queue", &["onceward-core"]),
+    ("onceward-queue", &["onceward-core", "onceward-store-postgres"]),
     ("onceward-admin", &["onceward-core"]),
     ("onceward-gateway", &["onceward-admin", "onceward-core", "onceward-http"]),
     (

@@ -121,6 +121,31 @@ impl Consumer {
         Self { strength: Some(Arc::new(Leased { handler: boxed(handler) })), ..self }
     }
 
+    /// What to do with a message, in one transaction of PostgreSQL with the note that it was done: whatever the handler writes
+    /// through the connection commits with it or not at all, so nothing is ever unresolved. A message that was not committed is
+    /// tried again; a handler may be called several times for one attempt, each time in a fresh transaction. What it does
+    /// elsewhere is not in the transaction.
+    ///
+    /// The engine of the consumer keeps attempts and dead letters; its store is best the same database.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn in_transaction(
+        self,
+        pool: sqlx::PgPool,
+        operations: onceward_store_postgres::operations::Operations,
+        handler: impl for<'c> Fn(
+            Handling,
+            &'c mut sqlx::PgConnection,
+        ) -> futures_util::future::BoxFuture<'c, Result<(), Failure>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let strength =
+            crate::strength::transaction::Transactional { pool, operations, handler: Box::new(handler) };
+        Self { strength: Some(Arc::new(strength)), ..self }
+    }
+
     /// Other choices than the defaults.
     #[must_use]
     pub fn settings(self, settings: ConsumerSettings) -> Self {

@@ -63,14 +63,13 @@ pub(crate) enum Told {
 impl Desk {
     /// What is known of earlier attempts, and the store's time. Asks nobody about a message that comes for the first time.
     pub(crate) async fn known(&self, record: RecordId, seen: Seen) -> Result<(Known, Timestamp)> {
-        let before = match seen {
-            Seen::First => return Ok((Known::default(), Timestamp::ZERO)),
-            Seen::Perhaps => 0,
-            Seen::Before(_) => 1,
-        };
+        if seen == Seen::First {
+            return Ok((Known::default(), Timestamp::ZERO));
+        }
         let (note, now) = self.engine.note(&name(record)).await?;
         let known = match note {
-            None => Known { tries: Tries { count: before, ..Tries::default() }, revision: None, note: true },
+            // Whoever had it may never have begun it.
+            None => Known { note: true, ..Known::default() },
             Some(note) => Known { tries: read(&note.bytes)?, revision: Some(note.revision), note: true },
         };
         Ok((known, now))
@@ -78,16 +77,19 @@ impl Desk {
 
     /// Counts the attempt that is about to be made, durably where there may have been another before it. `None` when there
     /// were as many as there may be.
-    pub(crate) async fn count(&self, case: &mut Case, attempt: u32) -> Result<Option<u32>> {
-        let attempt = attempt.max(case.known.tries.count.saturating_add(1));
+    pub(crate) async fn count(
+        &self,
+        record: RecordId,
+        known: Known,
+        attempt: u32,
+    ) -> Result<(Known, Option<u32>)> {
+        let attempt = attempt.max(known.tries.count.saturating_add(1));
         if attempt > self.retries.attempts_max {
-            return Ok(None);
+            return Ok((known, None));
         }
-        case.known.tries = Tries { count: attempt, ..case.known.tries };
-        if case.known.note {
-            self.note(case).await?;
-        }
-        Ok(Some(attempt))
+        let counted = Known { tries: Tries { count: attempt, ..known.tries }, ..known };
+        let counted = if known.note { self.note(record, counted).await? } else { counted };
+        Ok((counted, Some(attempt)))
     }
 
     /// Judges the failure of an attempt.
@@ -99,32 +101,31 @@ impl Desk {
     }
 
     /// Notes that a message is not tried again before `pause` is over.
-    pub(crate) async fn postpone(&self, case: &mut Case, pause: Duration) -> Result<Told> {
-        let (_, now) = self.engine.note(&name(case.record)).await?;
-        case.known.tries.not_before = now.after(pause);
-        self.note(case).await?;
+    pub(crate) async fn postpone(&self, record: RecordId, known: Known, pause: Duration) -> Result<Told> {
+        let (_, now) = self.engine.note(&name(record)).await?;
+        let tries = Tries { not_before: now.after(pause), ..known.tries };
+        self.note(record, Known { tries, ..known }).await?;
         self.observer.on(&Event::Retried(pause));
         Ok(Told::Again(pause))
     }
 
     /// Writes the note. What somebody else counted meanwhile is not forgotten.
-    async fn note(&self, case: &mut Case) -> Result<()> {
+    async fn note(&self, record: RecordId, mut known: Known) -> Result<Known> {
         for _ in 0..TRIES {
-            let bytes = write(case.known.tries);
+            let bytes = write(known.tries);
             // As long as the outcome itself: so long may it come again.
             let keep = self.policy.retention;
-            match self.engine.set_note(&name(case.record), case.known.revision, bytes, keep).await? {
+            match self.engine.set_note(&name(record), known.revision, bytes, keep).await? {
                 Noted::Kept(note) => {
-                    case.known.revision = Some(note.revision);
-                    return Ok(());
+                    known.revision = Some(note.revision);
+                    return Ok(known);
                 }
-                Noted::Lost(None) => case.known.revision = None,
+                Noted::Lost(None) => known.revision = None,
                 Noted::Lost(Some(note)) => {
                     let stands = read(&note.bytes)?;
-                    let tries = &mut case.known.tries;
-                    tries.count = tries.count.max(stands.count);
-                    tries.not_before = tries.not_before.max(stands.not_before);
-                    case.known.revision = Some(note.revision);
+                    known.tries.count = known.tries.count.max(stands.count);
+                    known.tries.not_before = known.tries.not_before.max(stands.not_before);
+                    known.revision = Some(note.revision);
                 }
             }
         }

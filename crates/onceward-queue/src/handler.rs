@@ -19,8 +19,8 @@ pub struct Handling {
     /// What it is known by. Hand it on as the idempotency key of whatever the handler calls.
     pub key: Key,
     /// A number that grows with every attempt at this message. Hand it to the effect, so that the far side can refuse an
-    /// old holder.
-    pub fence: Fence,
+    /// old holder. `None` where the effect is in the transaction itself: there no old holder can commit.
+    pub fence: Option<Fence>,
     /// 1 for the first attempt.
     pub attempt: u32,
     /// What an earlier attempt saved, if anything.
@@ -40,7 +40,7 @@ impl fmt::Debug for Handling {
 /// Why a handler did not do what the message asks for, and what that says about its effect.
 ///
 /// `?` makes [`Unknown`](Self::Unknown) of any error: only the handler can know that nothing happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Failure {
     /// Nothing happened: try again.
     Retry {
@@ -58,6 +58,8 @@ pub enum Failure {
     Unknown {
         /// For logs and dead letters.
         reason: String,
+        /// What `?` made it of.
+        cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
 }
 
@@ -77,19 +79,19 @@ impl Failure {
     /// The effect may have happened.
     #[must_use]
     pub fn unknown(reason: impl fmt::Display) -> Self {
-        Self::Unknown { reason: reason.to_string() }
+        Self::Unknown { reason: reason.to_string(), cause: None }
     }
 
     /// What it says.
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
-            Self::Retry { reason, .. } | Self::Park { reason } | Self::Unknown { reason } => reason,
+            Self::Retry { reason, .. } | Self::Park { reason } | Self::Unknown { reason, .. } => reason,
         }
     }
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut reason = error.to_string();
         let mut cause = error.source();
@@ -98,7 +100,7 @@ impl<E: std::error::Error> From<E> for Failure {
             reason.push_str(&error.to_string());
             cause = error.source();
         }
-        Self::Unknown { reason }
+        Self::Unknown { reason, cause: Some(Arc::new(error)) }
     }
 }
 

@@ -1,13 +1,19 @@
 //! How strongly "once" is kept.
 
 use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use onceward_core::Result;
 
 use crate::desk::{Case, Desk, Told};
+use crate::handler::Failure;
 
 pub(crate) mod lease;
+#[cfg(feature = "postgres")]
+pub(crate) mod transaction;
 
 /// Runs a handler unless its message had its effect before.
 #[async_trait]
@@ -17,4 +23,10 @@ pub(crate) trait Strength: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The store could not be asked; the message is looked at again.
     async fn run(&self, desk: &Desk, case: &mut Case) -> Result<Told>;
+}
+
+/// What a handler says; one that panics says that it does not know.
+pub(crate) async fn caught(handler: impl Future<Output = Result<(), Failure>> + Send) -> Result<(), Failure> {
+    let ended = AssertUnwindSafe(handler).catch_unwind().await;
+    ended.unwrap_or_else(|_| Err(Failure::unknown("the handler panicked")))
 }

@@ -151,7 +151,7 @@ mod tests {
         let (hold, rerun) = (Unresolved::Hold, Unresolved::Rerun);
         let retry = Failure::retry("busy");
         let later = Failure::Retry { reason: String::new(), after: Some(SECOND * 40) };
-        let unknown = Failure::Unknown { reason: String::new() };
+        let unknown = Failure::unknown("");
         let park = Failure::park("no such order");
         for (failure, attempt, unresolved, wanted) in [
             (&retry, 1, hold, After::Again(SECOND)),

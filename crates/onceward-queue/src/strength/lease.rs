@@ -1,16 +1,14 @@
 //! Claim, effect, answer: the handler runs under a permit of the engine, and its effect lies wherever it likes.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
 use onceward_core::{Answer, Begin, ErrorKind, Permit, Result};
 
 use crate::desk::{Case, Desk, Told, parked};
 use crate::event::Event;
 use crate::handler::{Failure, Handler, Handling};
-use crate::strength::Strength;
+use crate::strength::{Strength, caught};
 use crate::verdict::{After, Reason};
 
 pub(crate) struct Leased {
@@ -42,10 +40,13 @@ impl Strength for Leased {
                 return Ok(Told::Dead { reason: Reason::Unresolved, attempts });
             }
         };
-        match desk.count(case, permit.attempt()).await {
-            Ok(Some(attempt)) => self.attempt(desk, case, permit, attempt).await,
-            Ok(None) => {
-                let attempts = case.known.tries.count;
+        match desk.count(case.record, case.known, permit.attempt()).await {
+            Ok((known, Some(attempt))) => {
+                case.known = known;
+                self.attempt(desk, case, permit, attempt).await
+            }
+            Ok((known, None)) => {
+                let attempts = known.tries.count;
                 give_up(desk, case, permit, Reason::Attempts, "its handler did not end", attempts).await
             }
             // Nothing ran.
@@ -58,22 +59,22 @@ impl Strength for Leased {
 }
 
 impl Leased {
-    async fn attempt(&self, desk: &Desk, case: &mut Case, mut permit: Permit, attempt: u32) -> Result<Told> {
+    async fn attempt(&self, desk: &Desk, case: &Case, mut permit: Permit, attempt: u32) -> Result<Told> {
         let handling = Handling {
             message: case.delivery.message.clone(),
             key: case.attempt.key.clone(),
-            fence: permit.fence(),
+            fence: Some(permit.fence()),
             attempt,
             checkpoint: permit.checkpoint().cloned(),
         };
         desk.observer.on(&Event::Begun { attempt, took_over: permit.attempt() > 1 });
         let clock = desk.engine.clock().clone();
         let began = clock.boot();
-        let ended = permit.keep(AssertUnwindSafe((self.handler)(handling)).catch_unwind()).await;
+        let ended = permit.keep(caught((self.handler)(handling))).await;
         desk.observer.on(&Event::Handled(clock.boot().saturating_sub(began)));
         let failure = match ended {
             Err(_lost) => return Ok(fenced(desk)),
-            Ok(Ok(Ok(()))) => {
+            Ok(Ok(())) => {
                 return match permit.complete(Answer::new("done", "")).await {
                     Ok(_) => {
                         desk.observer.on(&Event::Done);
@@ -83,8 +84,7 @@ impl Leased {
                     Err(error) => Err(error),
                 };
             }
-            Ok(Ok(Err(failure))) => failure,
-            Ok(Err(_panic)) => Failure::unknown("the handler panicked"),
+            Ok(Err(failure)) => failure,
         };
         let unresolved = case.attempt.policy.unresolved;
         match desk.judge(&failure, attempt, unresolved) {
@@ -96,7 +96,7 @@ impl Leased {
                     Err(error) if error.kind() == ErrorKind::Lost => return Ok(fenced(desk)),
                     ended => ended?,
                 }
-                desk.postpone(case, pause).await
+                desk.postpone(case.record, case.known, pause).await
             }
             After::Park(Reason::Unresolved) => {
                 // The record stays unresolved: only whoever knows the far side can say what happened.

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
 mod fixture;
+#[cfg(feature = "postgres")]
+mod in_transaction;
 mod memory;
 mod promises;
 #[cfg(feature = "redis-streams")]
