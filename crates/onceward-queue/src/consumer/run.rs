@@ -110,6 +110,8 @@ impl Running {
             let stopping = self.stops_at.is_some();
             let happened = tokio::select! {
                 biased;
+                // Before anything that could begin more.
+                () = &mut stop, if !stopping => Happened::Stop,
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok((number, next)) => Happened::Ended(number, next),
                     // A handler's panic is caught where it is called; another is a defect of ours.
@@ -117,7 +119,6 @@ impl Running {
                 },
                 extended = asked(&mut self.extending) => Happened::Extended(extended),
                 probed = asked(&mut self.probing) => Happened::Probed(probed),
-                () = &mut stop, if !stopping => Happened::Stop,
                 arrived = asked(&mut self.receiving) => Happened::Arrived(arrived),
                 () = sleep(&*self.clock, until_time) => Happened::Time,
             };

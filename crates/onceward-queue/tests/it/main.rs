@@ -9,3 +9,4 @@ mod promises;
 #[cfg(feature = "redis-streams")]
 mod redis_streams;
 mod scene;
+mod time;

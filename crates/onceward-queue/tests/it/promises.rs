@@ -92,6 +92,8 @@ pub(crate) async fn a_repeat_of_a_running_message_is_not_acknowledged_and_takes_
     eventually(async || scene.is_empty().await).await;
     other.stop().await;
     assert_eq!(scene.ledger.effects(), ["m-1"]);
+    // Had the repeat been acknowledged while the first ran, nobody would have come for the second time.
+    assert!(scene.events.count(|it| *it == Event::DuplicateOfDone) > 0);
 }
 
 pub(crate) async fn a_handler_that_asks_for_it_runs_again_and_blocks_no_other_key(fixture: Arc<dyn Fixture>) {
