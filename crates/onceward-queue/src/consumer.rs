@@ -38,8 +38,8 @@ pub struct Consumer {
 /// The choices of a [`Consumer`].
 #[derive(Debug, Clone)]
 pub struct ConsumerSettings {
-    /// What the claims of messages store. The answer must be kept for longer than a message can come again. Default: lease
-    /// 30 s, run 10 min, retention 7 days, tombstone 7 days, hold.
+    /// What the claims of messages store. The outcome must be kept for longer than a message can come again, and a handler that
+    /// takes longer than `run_max` is dropped. Default: lease 30 s, run 10 min, retention 7 days, tombstone 7 days, hold.
     pub policy: Policy,
     /// Which messages wait for which. Default: [`Order::Key`].
     pub order: Order,

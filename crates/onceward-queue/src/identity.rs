@@ -43,6 +43,9 @@ pub enum NoIdentity {
     /// The function found none.
     #[error("the function that was given to `key` found none")]
     NoneFound,
+    /// The function panicked.
+    #[error("the function that was given to `key` panicked")]
+    Panicked,
     /// The broker has no lasting name for it.
     #[error(
         "this broker has no name for a message that stays the same; take the id from a header or the body"

@@ -74,6 +74,11 @@ impl Hands {
         self.deliveries.get(&number)
     }
 
+    /// Whether others may have to wait for it.
+    pub(super) fn is_in_line(&self, number: u64) -> bool {
+        self.schedule.is_in_line(number)
+    }
+
     pub(super) fn has_of(&self, lane: &Lane) -> bool {
         self.deliveries.values().any(|it| it.receipt.lane == *lane)
     }

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::{Clock, ErrorKind, Result};
+use onceward_core::{Clock, Error, ErrorKind, Result};
 use tokio::task::JoinSet;
 
 use super::ConsumerSettings;
@@ -28,7 +28,10 @@ pub(super) struct Running {
     worker: Arc<Worker>,
     clock: Arc<dyn Clock>,
     drain: Duration,
-    may_give_back: bool,
+    /// Whether the broker can wait with what is given back.
+    can_wait: bool,
+    /// Why the consumer stops by itself.
+    failed: Option<Error>,
     hands: Hands,
     tasks: JoinSet<(u64, Next)>,
     receiving: Option<Asking<Vec<Arrival>>>,
@@ -80,7 +83,8 @@ impl Running {
         let extend_every = capabilities.visible_for.map(|it| it / 3);
         Self {
             extend_at: extend_every.map(|it| clock.boot() + it),
-            may_give_back: settings.order == super::Order::Free && capabilities.delays >= GIVE_BACK_FROM,
+            can_wait: capabilities.delays >= GIVE_BACK_FROM,
+            failed: None,
             hands: Hands::new(&settings),
             worker: Arc::new(worker),
             clock,
@@ -98,11 +102,11 @@ impl Running {
 
     pub(super) async fn until(mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut stop = pin!(stop);
-        let ended = loop {
+        loop {
             let now = self.clock.boot();
             self.settle_revoked(now).await;
             if self.stops_at.is_some_and(|it| it <= now || self.tasks.is_empty()) {
-                break Ok(());
+                break;
             }
             self.begin_what_may(now);
             self.ask_what_is_due(now);
@@ -129,7 +133,10 @@ impl Running {
                     self.receiving = None;
                     match arrived {
                         Ok(arrivals) => self.take_up(arrivals, now),
-                        Err(error) if error.kind() == ErrorKind::Invalid => break Err(error),
+                        Err(error) if error.kind() == ErrorKind::Invalid => {
+                            self.failed = Some(error);
+                            self.stop(now).await;
+                        }
                         Err(error) => {
                             self.worker.broker_failed(&error);
                             self.broker.failed(now);
@@ -153,11 +160,11 @@ impl Running {
                 Happened::Stop => self.stop(now).await,
                 Happened::Time => {}
             }
-        };
+        }
         // What still runs is dropped here, as if the process were killed.
         self.tasks.shutdown().await;
         self.worker.source.close().await;
-        ended
+        self.failed.map_or(Ok(()), Err)
     }
 
     fn begin_what_may(&mut self, now: Duration) {
@@ -230,7 +237,10 @@ impl Running {
         }
         match next {
             Next::Forget => drop(self.hands.forget(number)),
-            Next::Again(pause) if self.may_give_back && pause >= GIVE_BACK_FROM => {
+            // Nobody waits behind it.
+            Next::Again(pause)
+                if self.can_wait && pause >= GIVE_BACK_FROM && !self.hands.is_in_line(number) =>
+            {
                 self.hands.forget(number);
                 self.give_back(&[receipt], pause).await;
             }

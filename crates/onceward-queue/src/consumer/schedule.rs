@@ -102,6 +102,10 @@ impl Schedule {
         }
     }
 
+    pub(crate) fn is_in_line(&self, number: u64) -> bool {
+        self.items.get(&number).is_some_and(|it| it.line.is_some())
+    }
+
     pub(crate) fn runs(&self, number: u64) -> bool {
         self.items.get(&number).is_some_and(|it| it.runs)
     }

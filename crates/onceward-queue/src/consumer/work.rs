@@ -1,13 +1,14 @@
 //! One delivery, from its id to what the broker is told.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::{Attempt, ErrorKind, InFlight, Principal, Result, Scope};
+use onceward_core::{Attempt, ErrorKind, InFlight, Key, Principal, Result, Scope};
 
 use crate::desk::{Case, Desk, Told};
 use crate::event::Event;
-use crate::identity::Identity;
+use crate::identity::{Identity, NoIdentity};
 use crate::message::{Delivery, Seen};
 use crate::source::Source;
 use crate::strength::Strength;
@@ -41,16 +42,15 @@ impl Worker {
     /// Works on a delivery, and acknowledges it if it is over.
     pub(super) async fn work(&self, delivery: Delivery) -> Next {
         let receipt = delivery.receipt.clone();
-        match self.told(delivery).await {
-            Ok(Told::Over) => {
+        match self.over_or_again(delivery).await {
+            Ok(None) => {
                 if let Err(error) = self.source.acknowledge(std::slice::from_ref(&receipt)).await {
                     // It comes again, is known by then, and is acknowledged again.
                     self.broker_failed(&error);
                 }
                 Next::Forget
             }
-            Ok(Told::Again(pause)) => Next::Again(pause),
-            Ok(Told::Dead { .. }) => unreachable!("the dead are buried by `told`"),
+            Ok(Some(pause)) => Next::Again(pause),
             Err(error) => match error.kind() {
                 ErrorKind::Unavailable | ErrorKind::Uncertain => Next::StoreAway,
                 kind => {
@@ -65,17 +65,43 @@ impl Worker {
         }
     }
 
-    async fn told(&self, delivery: Delivery) -> Result<Told> {
+    /// After which pause it is to be looked at again, unless it is over.
+    async fn over_or_again(&self, delivery: Delivery) -> Result<Option<Duration>> {
         let desk = &self.desk;
-        let key = match self.key.of(&delivery) {
+        // A function of the application's looks at the message, and may panic.
+        let found = std::panic::catch_unwind(AssertUnwindSafe(|| self.key.of(&delivery)));
+        let key = match found.unwrap_or(Err(NoIdentity::Panicked)) {
             Ok(key) => key,
             Err(error) => {
                 desk.park(&delivery, None, Reason::NoIdentity, &error.to_string(), 0).await?;
-                return Ok(Told::Over);
+                return Ok(None);
             }
         };
+        let attempt = self.attempt(key, &delivery).await?;
+        let record = attempt.record_id();
+        let (known, now) = desk.known(record, delivery.seen).await?;
+        if let Before::Wait(pause) = judge_before(known.tries, now) {
+            return Ok(Some(pause));
+        }
+        let mut case = Case { delivery, attempt, record, known };
+        let (reason, attempts) = match self.strength.run(desk, &mut case).await? {
+            Told::Over => return Ok(None),
+            Told::Again(pause) => return Ok(Some(pause)),
+            Told::Dead { reason, attempts } => (reason, attempts),
+        };
+        let detail = match reason {
+            Reason::OtherPayload => "its id was first used for another payload",
+            Reason::Unresolved => "an earlier attempt may have had its effect: resolve its record",
+            Reason::NoIdentity | Reason::Attempts | Reason::Handler => "",
+        };
+        desk.park(&case.delivery, Some(case.record), reason, detail, attempts).await?;
+        Ok(None)
+    }
+
+    async fn attempt(&self, key: Key, delivery: &Delivery) -> Result<Attempt> {
+        let desk = &self.desk;
         let topic = if self.per_topic { delivery.message.topic.to_string() } else { String::new() };
-        let attempt = Attempt {
+        Ok(Attempt {
             scope: Scope {
                 principal: Principal::ANONYMOUS,
                 kind: KIND.into(),
@@ -86,25 +112,7 @@ impl Worker {
             fingerprint: desk.engine.hasher().await?.fingerprint([&delivery.message.body[..]]),
             policy: desk.policy,
             in_flight: InFlight::Reject,
-        };
-        let record = attempt.record_id();
-        let (known, now) = desk.known(record, delivery.seen).await?;
-        if let Before::Wait(pause) = judge_before(known.tries, now) {
-            return Ok(Told::Again(pause));
-        }
-        let mut case = Case { delivery, attempt, record, known };
-        match self.strength.run(desk, &mut case).await? {
-            Told::Dead { reason, attempts } => {
-                let detail = match reason {
-                    Reason::OtherPayload => "its id was first used for another payload",
-                    Reason::Unresolved => "an earlier attempt may have had its effect: resolve its record",
-                    Reason::NoIdentity | Reason::Attempts | Reason::Handler => "",
-                };
-                desk.park(&case.delivery, Some(case.record), reason, detail, attempts).await?;
-                Ok(Told::Over)
-            }
-            told @ (Told::Over | Told::Again(_)) => Ok(told),
-        }
+        })
     }
 
     pub(super) fn broker_failed(&self, error: &onceward_core::Error) {

@@ -68,10 +68,7 @@ impl Leased {
             checkpoint: permit.checkpoint().cloned(),
         };
         desk.observer.on(&Event::Begun { attempt, took_over: permit.attempt() > 1 });
-        let clock = desk.engine.clock().clone();
-        let began = clock.boot();
-        let ended = permit.keep(caught((self.handler)(handling))).await;
-        desk.observer.on(&Event::Handled(clock.boot().saturating_sub(began)));
+        let ended = permit.keep(caught(desk, (self.handler)(handling))).await;
         let failure = match ended {
             Err(_lost) => return Ok(fenced(desk)),
             Ok(Ok(())) => {

@@ -123,12 +123,7 @@ impl Transactional {
             checkpoint: None,
         };
         desk.observer.on(&Event::Begun { attempt, took_over: false });
-        let clock = desk.engine.clock().clone();
-        let began = clock.boot();
-        let work = caught((self.handler)(handling, connection));
-        let ended = work.await;
-        desk.observer.on(&Event::Handled(clock.boot().saturating_sub(began)));
-        match ended {
+        match caught(desk, (self.handler)(handling, connection)).await {
             Ok(()) => Ok(Answer::new("done", "")),
             Err(failure) => {
                 let cause = match &failure {

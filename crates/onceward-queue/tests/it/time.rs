@@ -4,10 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use onceward_core::store::Filter;
 use onceward_core::store::memory::MemoryStore;
-use onceward_core::{Clock, Engine, EngineSettings, NoObserver, Store};
+use onceward_core::{Clock, Engine, EngineSettings, NoObserver, State, Store};
 use onceward_queue::source::memory::{MemoryBroker, MemorySettings};
-use onceward_queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Message, Order, Retries};
+use onceward_queue::{
+    Consumer, ConsumerSettings, Failure, Handling, Identity, Letter, Message, Order, Reason, Retries,
+};
 use onceward_testkit::{HandClock, SeededEntropy, within};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -41,6 +44,22 @@ impl Place {
 
     /// A consumer whose handler asks for another try three times.
     fn consume(&self, seed: u64) -> Running {
+        let (began, clock) = (Arc::clone(&self.began), self.clock.clone());
+        self.consume_with(seed, Identity::header("event-id"), move |it| {
+            began.lock().unwrap().push((it.key.as_str().to_owned(), it.attempt, clock.boot()));
+            async move { if it.attempt < 4 { Err(Failure::retry("not yet")) } else { Ok(()) } }
+        })
+    }
+
+    fn consume_with<F>(
+        &self,
+        seed: u64,
+        key: Identity,
+        handler: impl Fn(Handling) -> F + Send + Sync + 'static,
+    ) -> Running
+    where
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
         let engine = Engine::with(
             Arc::clone(&self.store),
             EngineSettings::default(),
@@ -48,19 +67,15 @@ impl Place {
             Arc::new(SeededEntropy::new(seed)),
             Arc::new(NoObserver),
         );
-        let (began, clock) = (Arc::clone(&self.began), self.clock.clone());
         let settings = ConsumerSettings {
             retries: Retries { attempts_max: 5, pause: 4 * MINUTE, pause_max: 10 * MINUTE },
             order: Order::Free,
             ..ConsumerSettings::default()
         };
         let consumer = Consumer::new("billing", self.broker.source("orders"), engine)
-            .key(Identity::header("event-id"))
+            .key(key)
             .settings(settings)
-            .handler(move |it: Handling| {
-                began.lock().unwrap().push((it.key.as_str().to_owned(), it.attempt, clock.boot()));
-                async move { if it.attempt < 4 { Err(Failure::retry("not yet")) } else { Ok(()) } }
-            });
+            .handler(handler);
         let (stop, stopped) = oneshot::channel();
         let mut task = JoinSet::new();
         task.spawn(consumer.run(async {
@@ -127,4 +142,45 @@ async fn a_pause_between_tries_outlives_the_consumer_who_began_it() {
             assert!((wanted * 0.75..wanted + 0.6).contains(pause), "{pauses:?}");
         }
     }
+}
+
+/// What became of the only message, by the letter.
+async fn letter(store: &Arc<dyn Store>) -> Letter {
+    let filter = Filter { kind: Some(onceward_queue::DEAD_LETTER.into()), ..Filter::default() };
+    let page = store.list(&filter, None, 10).await.unwrap();
+    let [record] = &page.records[..] else { panic!("{} letters", page.records.len()) };
+    let State::Done(answer) = &record.state else { panic!("{record:?}") };
+    Letter::from_answer(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_handler_that_never_ends_is_dropped_after_run_max() {
+    let place = Place::new(MemorySettings::default());
+    place.broker.publish(message());
+    let began = place.clock.boot();
+    let mut running = place.consume_with(1, Identity::header("event-id"), |_| std::future::pending());
+    place.until(|it| it.broker.kept("orders").is_empty()).await;
+    let took = place.clock.boot() - began;
+    assert!((10 * MINUTE..11 * MINUTE).contains(&took), "{took:?}");
+    running.stop.send(()).unwrap();
+    within(running.task.join_next()).await.unwrap().unwrap().unwrap();
+    let letter = letter(&place.store).await;
+    assert_eq!(
+        (letter.reason, &*letter.detail),
+        (Reason::Unresolved, "the handler did not end within run_max")
+    );
+}
+
+#[tokio::test]
+async fn a_function_that_panics_over_a_message_stops_no_consumer() {
+    let place = Place::new(MemorySettings::default());
+    place.broker.publish(message());
+    let find = Identity::by(|_| panic!("this panic is the test's, and meant"));
+    let mut running = place.consume_with(1, find, |_| async { Ok(()) });
+    place.until(|it| it.broker.kept("orders").is_empty()).await;
+    running.stop.send(()).unwrap();
+    within(running.task.join_next()).await.unwrap().unwrap().unwrap();
+    let letter = letter(&place.store).await;
+    assert_eq!(letter.reason, Reason::NoIdentity);
+    assert!(letter.detail.contains("panicked"), "{}", letter.detail);
 }
