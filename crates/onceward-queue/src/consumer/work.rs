@@ -9,6 +9,7 @@ use onceward_core::{Attempt, ErrorKind, InFlight, Key, Principal, Result, Scope}
 use crate::desk::{Case, Desk, Told};
 use crate::event::Event;
 use crate::identity::{Identity, NoIdentity};
+use crate::letters::was_letter;
 use crate::message::{Delivery, Seen};
 use crate::source::Source;
 use crate::strength::Strength;
@@ -100,16 +101,22 @@ impl Worker {
 
     async fn attempt(&self, key: Key, delivery: &Delivery) -> Result<Attempt> {
         let desk = &self.desk;
-        let topic = if self.per_topic { delivery.message.topic.to_string() } else { String::new() };
+        let hasher = desk.engine.hasher().await?;
+        let message = &delivery.message;
+        let mut path = if self.per_topic { message.topic.to_string() } else { String::new() };
+        if let Some(letter) = was_letter(&hasher, message) {
+            // Under its id alone it stays dead.
+            path = format!("{path}/redriven/{letter}");
+        }
         Ok(Attempt {
             scope: Scope {
                 principal: Principal::ANONYMOUS,
                 kind: KIND.into(),
                 host: desk.consumer.to_string(),
-                path: topic,
+                path,
             },
             key,
-            fingerprint: desk.engine.hasher().await?.fingerprint([&delivery.message.body[..]]),
+            fingerprint: hasher.fingerprint([&message.body[..]]),
             policy: desk.policy,
             in_flight: InFlight::Reject,
         })

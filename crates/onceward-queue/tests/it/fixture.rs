@@ -40,6 +40,7 @@ macro_rules! promises {
             a_handler_that_takes_the_process_with_it_is_parked_after_as_many_attempts_as_there_may_be
             an_effect_that_may_have_happened_is_held_and_parked
             the_same_id_with_another_payload_is_parked
+            a_dead_letter_that_is_sent_again_runs_once_and_its_first_message_stays_dead
             a_message_without_an_id_is_parked_with_what_is_missing
             while_the_store_is_away_nothing_is_lost_run_or_asked_in_a_hot_loop
             messages_of_one_key_run_in_their_order

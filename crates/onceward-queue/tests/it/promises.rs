@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use onceward_core::Unresolved;
-use onceward_queue::{ConsumerSettings, Event, Failure, Message, Order, Reason};
+use onceward_queue::{ConsumerSettings, Event, Failure, Letters, Message, Order, REDRIVEN, Reason, Redriven};
 use onceward_testkit::{Fault, eventually, within};
 use tokio::sync::{Notify, Semaphore};
 
@@ -208,6 +208,60 @@ pub(crate) async fn the_same_id_with_another_payload_is_parked(fixture: Arc<dyn 
     assert_eq!(letters.len(), 1, "two deliveries of one misuse are one letter");
     assert_eq!(letters[0].reason, Reason::OtherPayload);
     assert_eq!(letters[0].message.body, other.body);
+}
+
+pub(crate) async fn a_dead_letter_that_is_sent_again_runs_once_and_its_first_message_stays_dead(
+    fixture: Arc<dyn Fixture>,
+) {
+    let scene = Scene::new(fixture);
+    let mended = Arc::new(AtomicBool::new(false));
+    let (ledger, is_mended) = (Arc::clone(&scene.ledger), Arc::clone(&mended));
+    let running = scene
+        .consume(settings(HOLD), move |it| {
+            let (ledger, is_mended) = (Arc::clone(&ledger), Arc::clone(&is_mended));
+            async move {
+                match it.key.as_str() {
+                    "unknown" if !is_mended.load(Ordering::SeqCst) => Err(Failure::unknown("no answer")),
+                    _ if !is_mended.load(Ordering::SeqCst) => Err(Failure::park("no such order")),
+                    key => {
+                        ledger.note(key);
+                        Ok(())
+                    }
+                }
+            }
+        })
+        .await;
+    scene.publish(&["park", "unknown"]).await;
+    eventually(async || scene.is_empty().await).await;
+    mended.store(true, Ordering::SeqCst);
+
+    let letters = Letters::new(scene.engine());
+    let source = scene.fixture.source().await;
+    let (found, _) = letters.list(Some(scene.fixture.topic()), None, 10).await.unwrap();
+    assert_eq!(found.len(), 2);
+    for (id, letter) in found {
+        if letter.reason == Reason::Unresolved {
+            assert_eq!(letters.redrive(id, &source, false).await.unwrap(), Redriven::Unresolved);
+        }
+        // Twice, as by two operators, or by one whose first answer was lost.
+        let (one, two) = tokio::join!(letters.redrive(id, &source, true), letters.redrive(id, &source, true));
+        assert!([one.unwrap(), two.unwrap()].contains(&Redriven::Published));
+    }
+    eventually(async || scene.is_empty().await).await;
+    let mut effects = scene.ledger.effects();
+    effects.sort();
+    assert_eq!(effects, ["park", "unknown"], "once each");
+    // What its producer sends again is what was dead, also if it says otherwise.
+    scene.publish(&["park", "unknown"]).await;
+    let mut spoofed = scene.message("park", "{}");
+    spoofed
+        .headers
+        .push((REDRIVEN.to_owned(), Bytes::from(format!("{}.{}", "0".repeat(64), "0".repeat(32)))));
+    scene.fixture.publish(&[spoofed]).await;
+    eventually(async || scene.is_empty().await).await;
+    running.stop().await;
+    source.close().await;
+    assert_eq!(scene.ledger.effects().len(), 2);
 }
 
 pub(crate) async fn a_message_without_an_id_is_parked_with_what_is_missing(fixture: Arc<dyn Fixture>) {
