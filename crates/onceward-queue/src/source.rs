@@ -10,6 +10,7 @@ use onceward_core::Result;
 use crate::message::{Delivery, Lane, Message, Receipt};
 
 pub mod memory;
+pub mod open;
 #[cfg(feature = "redis-streams")]
 pub mod redis_streams;
 

@@ -15,6 +15,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Script, Value};
 use tokio::sync::Mutex;
 
+use super::open::{SourceUrl, UrlError};
 use super::{Arrival, Capabilities, Source};
 use crate::message::{Delivery, Lane, Message, Receipt, Seen};
 
@@ -84,6 +85,30 @@ impl RedisStreamsSettings {
             visible_for: Duration::from_secs(30),
             delete: false,
         }
+    }
+}
+
+impl RedisStreamsSettings {
+    /// Reads `redis-streams://[user:password@]host[:port]/STREAM?group=GROUP`, and `&database=0`, `&from=first|new`,
+    /// `&visible_for=30s`, `&delete=true`.
+    ///
+    /// # Errors
+    /// What is wrong, by the name of its parameter.
+    pub fn from_url(url: &str, group: &str) -> Result<Self, UrlError> {
+        let mut url = SourceUrl::parse(url)?;
+        let stream = url.name("the stream")?;
+        let database: u32 = url.take("database", "0, 1, 2, …")?.unwrap_or(0);
+        let server = format!("redis://{}/{database}", url.authority());
+        let defaults = Self::new(&server, &stream, group);
+        let it = Self {
+            group: url.take("group", "a name")?.unwrap_or_else(|| group.to_owned()),
+            from_first: url.choose("from", &[("first", true), ("new", false)])?.unwrap_or(true),
+            visible_for: url.duration("visible_for")?.unwrap_or(defaults.visible_for),
+            delete: url.take("delete", "true or false")?.unwrap_or(false),
+            ..defaults
+        };
+        url.end()?;
+        Ok(it)
     }
 }
 
