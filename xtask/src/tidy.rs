@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "onceward-core",
             "onceward-http",
+            "onceward-queue",
             "onceward-store-embedded",
             "onceward-store-postgres",
             "onceward-store-redis",

@@ -2,11 +2,13 @@
 
 mod admin;
 mod completions;
+mod consume;
 mod demo;
 mod doctor;
 mod gateway;
 mod keys;
 mod man;
+mod queue;
 mod source;
 mod store;
 
@@ -27,6 +29,9 @@ pub(crate) enum Command {
     Keys(keys::Verb),
     #[command(subcommand)]
     Store(store::Verb),
+    Consume(consume::Args),
+    #[command(subcommand)]
+    Queue(queue::Verb),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -39,6 +44,8 @@ impl Command {
             Self::Gateway(args) => gateway::run(args).await,
             Self::Keys(verb) => keys::run(verb).await,
             Self::Store(verb) => store::run(verb).await,
+            Self::Consume(args) => consume::run(args).await,
+            Self::Queue(verb) => queue::run(verb).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Demo(args) => demo::run(args).await,
             Self::Completions(args) => completions::run(&args),

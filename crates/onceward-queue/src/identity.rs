@@ -1,6 +1,7 @@
 //! What a message is known by: the application's own name for it, never the broker's, unless somebody says so.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use onceward_core::{Key, KeyError};
@@ -115,6 +116,25 @@ impl Identity {
     }
 }
 
+/// A text that names no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no place of an id; write header:NAME, json:/POINTER or position")]
+pub struct NoPlace(String);
+
+impl FromStr for Identity {
+    type Err = NoPlace;
+
+    /// Reads `header:NAME`, `json:/POINTER` or `position`.
+    fn from_str(text: &str) -> Result<Self, NoPlace> {
+        match text.split_once(':') {
+            Some(("header", name)) if !name.is_empty() => Ok(Self::header(name)),
+            Some(("json", pointer)) if pointer.starts_with('/') => Ok(Self::json(pointer)),
+            None if text == "position" => Ok(Self::position()),
+            _ => Err(NoPlace(text.to_owned())),
+        }
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -164,6 +184,16 @@ mod tests {
         assert_eq!(found(Identity::json("/data/x")), Err(NoIdentity::NothingThere("/data/x".into())));
         assert_eq!(found(Identity::json("/data")), Err(NoIdentity::NothingThere("/data".into())));
         assert_eq!(found(Identity::by(|_| None)), Err(NoIdentity::NoneFound));
+    }
+
+    #[test]
+    fn a_place_is_read_as_it_is_written() {
+        for text in ["header:event-id", "json:/data/id", "position"] {
+            assert_eq!(format!("{:?}", text.parse::<Identity>().unwrap()), text);
+        }
+        for text in ["", "header:", "json:id", "event-id", "position:1"] {
+            assert!(text.parse::<Identity>().is_err(), "{text}");
+        }
     }
 
     #[test]

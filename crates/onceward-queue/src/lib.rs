@@ -60,7 +60,7 @@ pub mod verdict;
 pub use crate::consumer::{Consumer, ConsumerSettings, Order};
 pub use crate::event::{Event, NoObserver, Observer};
 pub use crate::handler::{Failure, Handling};
-pub use crate::identity::{Identity, NoIdentity};
+pub use crate::identity::{Identity, NoIdentity, NoPlace};
 pub use crate::letter::{KIND as DEAD_LETTER, Letter};
 pub use crate::letters::{Letters, REDRIVEN, Redriven};
 pub use crate::message::{Delivery, Lane, Message, Receipt, Seen};

@@ -67,3 +67,7 @@ pub use onceward_store_redis as redis;
 /// The tower layer that makes HTTP operations safe to repeat.
 #[cfg(feature = "http")]
 pub use onceward_http as http;
+
+/// Consumers whose messages have their effect once, however often they arrive.
+#[cfg(feature = "queue")]
+pub use onceward_queue as queue;

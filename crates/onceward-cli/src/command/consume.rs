@@ -1,0 +1,297 @@
+//! `onceward consume`: brings messages to an HTTP handler in any language, each once.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
+use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome};
+use onceward::queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Order, Retries};
+use onceward::{Policy, Unresolved};
+use onceward_gateway::settings::{parse_duration, reasons};
+use onceward_gateway::{Upstream, UpstreamSettings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service as _;
+
+use super::queue::{Failed, engine};
+use crate::exit::Exit;
+use crate::say::say;
+
+/// Bring each message of a topic to an HTTP handler once, however often it arrives
+///
+/// The message is the body of a POST. A 2xx answer: done. 401, 403, 407, 425, 429, 503 with Retry-After, or no connection: nothing
+/// happened, tried again. 408, 5xx, or no whole answer: it may have happened, and --unresolved says what then. Any other 4xx: put
+/// among the dead letters. A handler may say it itself with the header `Onceward-Outcome: store | release | unknown`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where messages come from, for example redis-streams://127.0.0.1:6379/orders
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// The handler, for example http://127.0.0.1:9000/on-order
+    #[arg(long, value_name = "URL")]
+    to: Uri,
+    /// The name of this consumer: all processes that share its work have the same
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Where the id of a message stands: header:NAME, json:/POINTER, or position (the broker's own name for it)
+    #[arg(long, value_name = "PLACE")]
+    key: Identity,
+    /// What is remembered, and where
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ONCEWARD_STORE",
+        hide_env_values = true,
+        default_value = "embedded:./onceward-data"
+    )]
+    store: String,
+    /// What becomes of a message whose handler did not say whether its effect happened
+    #[arg(long, value_enum, default_value_t = Unsure::Hold)]
+    unresolved: Unsure,
+    /// Which messages wait for which
+    #[arg(long, value_enum, default_value_t = InOrder::Key)]
+    order: InOrder,
+    /// How many messages are at the handler at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    parallel: usize,
+    /// How often a message is tried until it is put among the dead letters
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    attempts: u32,
+    /// The pause after the first failure; it doubles with each, up to 5 minutes
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pause: Duration,
+    /// How long the handler may take
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    timeout: Duration,
+    /// How long it is remembered that a message was done: longer than it can come again
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    retention: Duration,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Unsure {
+    /// Put among the dead letters until somebody who knows says what happened
+    Hold,
+    /// Tried again: only for a handler that tells repeats apart by Idempotency-Key and Onceward-Fence
+    Rerun,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum InOrder {
+    /// None
+    Free,
+    /// Those with one key of the broker's
+    Key,
+    /// Those of one partition or queue
+    Lane,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "use a number with a unit: 500ms, 60s, 7d".to_owned())
+}
+
+pub(crate) async fn run(args: Args) -> ExitCode {
+    match consume(args).await {
+        Ok(()) => Exit::Done.code(),
+        Err((exit, reason)) => exit.report(&reason),
+    }
+}
+
+async fn consume(args: Args) -> Result<(), Failed> {
+    let cannot_start = |what: &str, error: &dyn std::error::Error| {
+        (Exit::CannotStart, format!("{what}: {}", reasons(error)))
+    };
+    let mut terminated =
+        signal(SignalKind::terminate()).map_err(|it| cannot_start("cannot listen for signals", &it))?;
+    let mut interrupted =
+        signal(SignalKind::interrupt()).map_err(|it| cannot_start("cannot listen for signals", &it))?;
+    let source = onceward::queue::source::open::open(&args.from, &args.name)
+        .map_err(|it| (Exit::Usage, format!("--from: {}", reasons(&it))))?;
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let upstream = upstream(&args, tracker.clone(), shutdown.clone())?;
+    let engine = engine(&args.store).await?;
+    let upkeep = engine.clone();
+    let ending = shutdown.clone();
+    tracker.spawn(async move {
+        while !ending.is_cancelled() {
+            let more = upkeep.maintain().await.is_ok_and(|it| it.more);
+            tokio::select! {
+                () = ending.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)), if !more => {}
+                () = std::future::ready(()), if more => {}
+            }
+        }
+    });
+    let defaults = ConsumerSettings::default();
+    let settings = ConsumerSettings {
+        policy: Policy {
+            retention: args.retention,
+            // The handler is given up before its lease is.
+            run_max: args.timeout.saturating_add(Duration::from_secs(60)),
+            unresolved: match args.unresolved {
+                Unsure::Hold => Unresolved::Hold,
+                Unsure::Rerun => Unresolved::Rerun,
+            },
+            ..defaults.policy
+        },
+        order: match args.order {
+            InOrder::Free => Order::Free,
+            InOrder::Key => Order::Key,
+            InOrder::Lane => Order::Lane,
+        },
+        parallel: args.parallel,
+        in_hand_max: defaults.in_hand_max.max(args.parallel.saturating_mul(4)),
+        retries: Retries { attempts_max: args.attempts, pause: args.pause, ..defaults.retries },
+        ..defaults
+    };
+    let to = Arc::new(args.to.clone());
+    let consumer =
+        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).handler(move |it| {
+            let (upstream, to) = (upstream.clone(), Arc::clone(&to));
+            async move { deliver(upstream, &to, &it).await }
+        });
+    say(&format!("onceward: consuming as {}, to {}\n", args.name, args.to));
+    let stop = async {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    let ended = consumer.run(stop).await;
+    shutdown.cancel();
+    tracker.close();
+    tracker.wait().await;
+    ended.map_err(|it| (Exit::CannotStart, reasons(&it)))
+}
+
+fn upstream(args: &Args, tracker: TaskTracker, shutdown: CancellationToken) -> Result<Upstream, Failed> {
+    let mut parts = args.to.clone().into_parts();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    let root = Uri::from_parts(parts)
+        .map_err(|_| (Exit::Usage, "--to: write it as http://host:port/path".to_owned()))?;
+    let settings = UpstreamSettings { response_timeout: args.timeout, ..UpstreamSettings::new(root) };
+    Upstream::new(settings, tracker, shutdown).map_err(|it| (Exit::Usage, format!("--to: {}", reasons(&it))))
+}
+
+/// Sends a message to the handler, once.
+async fn deliver(mut upstream: Upstream, to: &Uri, it: &Handling) -> Result<(), Failure> {
+    let request = request(to, it).map_err(Failure::park)?;
+    let Ok(response) = upstream.call(request).await;
+    let (parts, body) = response.into_parts();
+    let whole = body.collect().await.is_ok();
+    judge(&Response::from_parts(parts, ()), whole)
+}
+
+/// The headers of the message that an HTTP request cannot carry are counted in `Onceward-Message-Omitted`.
+fn request(to: &Uri, it: &Handling) -> Result<Request<Body>, String> {
+    let message = &it.message;
+    let path = to.path_and_query().map_or("/", |it| it.as_str());
+    let mut request = Request::builder().method(Method::POST).uri(path);
+    let headers = request.headers_mut().ok_or_else(|| format!("the handler's URL cannot be asked: {to}"))?;
+    headers.insert(http::header::HOST, value(to.authority().map_or("", |it| it.as_str()).as_bytes())?);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(IDEMPOTENCY_KEY, value(it.key.as_str().as_bytes())?);
+    headers.insert("onceward-attempt", HeaderValue::from(it.attempt));
+    headers.insert("onceward-topic", value(message.topic.as_bytes())?);
+    if let Some(fence) = it.fence {
+        headers.insert("onceward-fence", HeaderValue::from(fence.0));
+    }
+    let mut omitted = 0_u32;
+    for (name, content) in &message.headers {
+        let named = HeaderName::try_from(format!("onceward-message-{name}"));
+        match (named, HeaderValue::from_bytes(content)) {
+            (Ok(named), Ok(content)) => {
+                if name.eq_ignore_ascii_case("content-type") {
+                    headers.insert(CONTENT_TYPE, content.clone());
+                }
+                headers.append(named, content);
+            }
+            _ => omitted += 1,
+        }
+    }
+    if omitted > 0 {
+        headers.insert("onceward-message-omitted", HeaderValue::from(omitted));
+    }
+    let body = Body::whole(Bytes::clone(&message.body), None);
+    request.body(body).map_err(|it| format!("the message cannot be sent as a request: {it}"))
+}
+
+fn value(bytes: &[u8]) -> Result<HeaderValue, String> {
+    HeaderValue::from_bytes(bytes).map_err(|it| format!("the message cannot be sent as a request: {it}"))
+}
+
+/// What an answer of the handler means for its message.
+fn judge<T>(response: &Response<T>, whole: bool) -> Result<(), Failure> {
+    let status = response.status();
+    let after = response.headers().get(RETRY_AFTER);
+    let said = response.extensions().get::<Outcome>().copied().or_else(|| {
+        match response.headers().get(ONCEWARD_OUTCOME)?.as_bytes() {
+            b"store" => Some(Outcome::Store),
+            b"release" => Some(Outcome::Release),
+            b"unknown" => Some(Outcome::Unknown),
+            _ => None,
+        }
+    });
+    let told = format!("the handler answered {}", status.as_u16());
+    match HttpPolicy::default().outcome(status, after.is_some(), said) {
+        Outcome::Release => {
+            let seconds = after.and_then(|it| it.to_str().ok()?.parse().ok());
+            Err(Failure::Retry { reason: told, after: seconds.map(Duration::from_secs) })
+        }
+        _ if !whole => Err(Failure::unknown("the handler's answer did not come whole")),
+        Outcome::Unknown => Err(Failure::unknown(told)),
+        Outcome::Store if said.is_some() || status.is_success() => Ok(()),
+        Outcome::Store if status.is_server_error() => Err(Failure::unknown(told)),
+        Outcome::Store if status == StatusCode::CONFLICT => {
+            Err(Failure::unknown("the handler answered 409: it works on a request with this key"))
+        }
+        Outcome::Store => Err(Failure::park(told)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_say_what_becomes_of_a_message() {
+        let judged = |status: u16, headers: &[(&str, &str)], whole| {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            match judge(&response.body(()).unwrap(), whole) {
+                Ok(()) => "done".to_owned(),
+                Err(Failure::Retry { after, .. }) => format!("retry {}", after.map_or(0, |it| it.as_secs())),
+                Err(Failure::Park { .. }) => "park".to_owned(),
+                Err(Failure::Unknown { .. }) => "unknown".to_owned(),
+            }
+        };
+        let outcome = |it| [("onceward-outcome", it)];
+        for (status, headers, whole, wanted) in [
+            (200, vec![], true, "done"),
+            (204, vec![], true, "done"),
+            (200, vec![], false, "unknown"),
+            (302, vec![], true, "park"),
+            (400, vec![], true, "park"),
+            (422, vec![], true, "park"),
+            (409, vec![], true, "unknown"),
+            (401, vec![], true, "retry 0"),
+            (429, vec![("retry-after", "7")], true, "retry 7"),
+            (503, vec![("retry-after", "soon")], true, "retry 0"),
+            (503, vec![], true, "unknown"),
+            (500, vec![], true, "unknown"),
+            (408, vec![], true, "unknown"),
+            (500, outcome("store").to_vec(), true, "done"),
+            (200, outcome("release").to_vec(), true, "retry 0"),
+            (404, outcome("unknown").to_vec(), true, "unknown"),
+        ] {
+            assert_eq!(judged(status, &headers, whole), wanted, "{status} {headers:?} {whole}");
+        }
+    }
+}
