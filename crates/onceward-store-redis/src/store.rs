@@ -25,8 +25,9 @@ use crate::wire::Dialer;
 
 /// Records on a Redis server, or on a Cluster, that other processes may use at the same time.
 ///
-/// It needs a tokio runtime with time and I/O. The connection is carried by a task on the runtime where the store was
-/// opened, which has to run while calls wait; the task ends when the store is dropped.
+/// It needs a tokio runtime with time and I/O. Its connections are carried by tasks on the runtime where the store was
+/// opened, which has to run while calls wait, and on others that go on calling; they end when the store is dropped. With
+/// `replicas=N` those of the first runtime alone carry what waits for replicas.
 pub struct RedisStore {
     pub(crate) route: Route,
     pub(crate) buckets: Buckets,

@@ -5,6 +5,7 @@ mod away;
 mod halves;
 mod history;
 mod indexes;
+mod near;
 mod open;
 mod replicas;
 mod rows;
