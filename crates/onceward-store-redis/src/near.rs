@@ -18,8 +18,8 @@ use crate::wire::Dialer;
 /// How many connections a runtime gets.
 const LANES: usize = 2;
 
-/// How many runtimes get some: many more would be many connections to one server.
-const RUNTIMES_MAX: usize = 64;
+/// How many runtimes get some: more would be too many connections to one server.
+const RUNTIMES_MAX: usize = 128;
 
 /// A runtime that made no call for so long may not have run at all, as it does between two calls of `block_on`, and not
 /// have seen that its connections ended.
@@ -85,7 +85,8 @@ impl Near {
 
     /// Remembers a runtime that calls for the first time: it gets connections when it calls again.
     fn note(&self, runtime: Id, now: u64) {
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for this: there will be another call.
+        let Ok(mut all) = self.all.try_write() else { return };
         all.retain(|it| it.is_of_use(now));
         if all.len() < RUNTIMES_MAX && all.iter().all(|it| it.runtime != runtime) {
             let called = AtomicU64::new(now);

@@ -79,7 +79,7 @@ fn a_runtime_that_goes_on_calling_gets_connections_and_takes_them_along_when_it_
         assert!(stored(&store, id(2)).await.is_some());
     });
     drop(store);
-    home.block_on(eventually(async || connections(&server).len() == 0));
+    home.block_on(eventually(async || connections(&server).is_empty()));
 }
 
 #[test]
