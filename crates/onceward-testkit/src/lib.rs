@@ -18,6 +18,7 @@
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
 //! - [`server`]: real servers that belong to one test.
 //! - [`Wire`]: a connection to a server that can be cut, slowed down and clogged.
+//! - [`Waiting`]: waiters of another process that look only where the store hints.
 //! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
 
 mod clock;
@@ -32,6 +33,7 @@ mod patience;
 pub mod reference;
 mod sample;
 pub mod server;
+mod unhurried;
 mod wire;
 mod wrapper;
 
@@ -43,5 +45,6 @@ pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
 pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};
 pub use crate::sample::{attempt, claim, claim_with_key, completion, inserted, stored, swapped};
+pub use crate::unhurried::Waiting;
 pub use crate::wire::{Way, Wire};
 pub use crate::wrapper::{Wrapped, Wrapper};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store};
 #[cfg(feature = "embedded")]
 use onceward_store_embedded::EmbeddedStore;
@@ -159,6 +159,10 @@ impl Store for LateStore {
 
     fn traits(&self) -> Traits {
         self.store.get().map_or_else(|| self.traits.clone(), |it| it.store.traits())
+    }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.get().ok()?.hints(id)
     }
 }
 
