@@ -54,6 +54,7 @@
 
 mod cluster;
 mod courier;
+mod ear;
 mod fault;
 mod inspect;
 mod keys;

@@ -6,6 +6,7 @@ use onceward_core::Result;
 use tokio::time::Instant;
 
 use crate::courier::Courier;
+use crate::ear::Ear;
 use crate::inspect::Facts;
 use crate::keys::Bucket;
 use crate::link::{Call, Link, Told};
@@ -33,6 +34,7 @@ pub(crate) enum Needs {
 pub(crate) struct Node {
     lanes: [Link; LANES],
     courier: Option<Courier>,
+    ear: Option<Ear>,
 }
 
 impl Node {
@@ -46,14 +48,14 @@ impl Node {
         } else {
             Some(Courier::start(link().await?, &dialer.settings))
         };
-        Ok(Self { lanes, courier })
+        Ok(Self { lanes, courier, ear: Ear::start(dialer, address) })
     }
 
     /// Connects in the background.
     pub(crate) fn start(dialer: &Arc<Dialer>, address: &Address) -> Self {
         let link = || Link::start(Arc::clone(dialer), address.clone());
         let courier = (dialer.settings.replicas > 0).then(|| Courier::start(link(), &dialer.settings));
-        Self { lanes: std::array::from_fn(|_| link()), courier }
+        Self { lanes: std::array::from_fn(|_| link()), courier, ear: Ear::start(dialer, address) }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -63,6 +65,11 @@ impl Node {
     /// What is known of the server; `None` while it is away.
     pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
         self.lanes.iter().find_map(Link::facts)
+    }
+
+    /// What hears the server's hints, unless the settings want none.
+    pub(crate) fn ear(&self) -> Option<&Ear> {
+        self.ear.as_ref()
     }
 
     pub(crate) fn link(&self) -> &Link {

@@ -3,6 +3,7 @@
 
 mod away;
 mod halves;
+mod hints;
 mod history;
 mod indexes;
 mod open;
