@@ -4,6 +4,7 @@
 mod away;
 mod halves;
 mod hints;
+mod hints_cluster;
 mod history;
 mod indexes;
 mod open;
