@@ -185,7 +185,10 @@ impl Shared {
         changes: Vec<(RecordId, bool)>,
     ) -> Result<(), End> {
         let Some(names) = self.names.get() else { return Ok(()) };
-        let news = changes.into_iter().filter(|(id, wanted)| *wanted != subscriptions.held.contains(id));
+        let (old, news): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(id, wanted)| *wanted == subscriptions.held.contains(id));
+        // Somebody came as the last one left.
+        old.into_iter().filter(|it| it.1).for_each(|it| self.listeners.heard(it.0));
         let send = |(id, wanted), sharded| {
             let mut connection = connection.clone();
             async move {
@@ -195,7 +198,7 @@ impl Shared {
                 (id, wanted, told)
             }
         };
-        let mut told = join_all(news.map(|it| send(it, subscriptions.sharded))).await;
+        let mut told = join_all(news.into_iter().map(|it| send(it, subscriptions.sharded))).await;
         if subscriptions.sharded && told.iter().any(|it| it.2.as_ref().is_err_and(is_unknown)) {
             // A Cluster before 7.0.
             subscriptions.sharded = false;

@@ -163,4 +163,11 @@ mod tests {
         );
         assert_eq!(store.traits(), inside.traits());
     }
+
+    #[tokio::test]
+    async fn hints_are_passed_on_through_a_wrapper_and_a_store_that_fails_on_cue() {
+        let (store, listeners) = crate::hinting(Memory::default().open().await);
+        let store = Wrapped(Unchanged(Arc::new(FaultyStore::new(store))));
+        crate::hints_are_passed_on(&store, &listeners).await;
+    }
 }
