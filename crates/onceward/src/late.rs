@@ -225,4 +225,23 @@ mod tests {
         store.keep_trying().await;
         assert_eq!(tries.load(Ordering::SeqCst), 10, "an open store is not opened again");
     }
+
+    #[tokio::test]
+    async fn an_open_store_hints_as_the_one_inside() {
+        let clock = HandClock::new();
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let (inside, listeners) = onceward_testkit::hinting(memory);
+        let open = move || -> BoxFuture<'static, Result<Opened, OpenError>> {
+            let opened = Opened {
+                store: Arc::clone(&inside),
+                #[cfg(feature = "embedded")]
+                embedded: None,
+            };
+            Box::pin(std::future::ready(Ok(opened)))
+        };
+        let store = LateStore::new(traits(), Arc::new(clock), Box::new(open));
+        assert!(store.hints(RecordId::from_bytes([1; 32])).is_none());
+        store.try_once().await.unwrap();
+        onceward_testkit::hints_are_passed_on(&store, &listeners).await;
+    }
 }

@@ -146,17 +146,20 @@ async fn a_store_that_hints_all_the_time_is_not_asked_all_the_time() {
     waiters.spawn(async move { other.begin(&asks).await.unwrap() });
     let told: Begin = within(async {
         loop {
-            tokio::select! {
-                biased;
-                told = waiters.join_next() => return told.unwrap().unwrap(),
-                () = clock.until_asleep(1) => clock.advance(Duration::from_millis(1)),
+            // It comes to rest before time goes on.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
             }
+            if let Some(told) = waiters.try_join_next() {
+                return told.unwrap();
+            }
+            clock.advance(Duration::from_millis(1));
         }
     })
     .await;
     assert_eq!(word(&told), "busy");
     assert!(clock.boot() - began >= SECOND);
-    assert!((50..=202).contains(&looks(&world)), "{}", looks(&world));
+    assert!((190..=202).contains(&looks(&world)), "{}", looks(&world));
 }
 
 #[tokio::test]
