@@ -59,6 +59,7 @@
 
 mod cluster;
 mod courier;
+mod ear;
 mod fault;
 mod inspect;
 mod keys;

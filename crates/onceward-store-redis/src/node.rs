@@ -6,6 +6,7 @@ use onceward_core::Result;
 use tokio::time::Instant;
 
 use crate::courier::Courier;
+use crate::ear::Ear;
 use crate::inspect::Facts;
 use crate::keys::Bucket;
 use crate::link::{Call, Link, Told};
@@ -36,6 +37,7 @@ pub(crate) struct Node {
     lanes: [Link; LANES],
     near: Near,
     courier: Option<Courier>,
+    ear: Option<Ear>,
 }
 
 impl Node {
@@ -49,7 +51,8 @@ impl Node {
         } else {
             Some(Courier::start(link().await?, &dialer.settings))
         };
-        Ok(Self { dialer: Arc::clone(dialer), lanes, near: Near::new(), courier })
+        let ear = Ear::start(dialer, address);
+        Ok(Self { dialer: Arc::clone(dialer), lanes, near: Near::new(), courier, ear })
     }
 
     /// Connects in the background.
@@ -57,7 +60,8 @@ impl Node {
         let link = || Link::start(Arc::clone(dialer), address.clone());
         let courier = (dialer.settings.replicas > 0).then(|| Courier::start(link(), &dialer.settings));
         let lanes = std::array::from_fn(|_| link());
-        Self { dialer: Arc::clone(dialer), lanes, near: Near::new(), courier }
+        let ear = Ear::start(dialer, address);
+        Self { dialer: Arc::clone(dialer), lanes, near: Near::new(), courier, ear }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -67,6 +71,11 @@ impl Node {
     /// What is known of the server; `None` while it is away.
     pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
         self.lanes.iter().find_map(Link::facts)
+    }
+
+    /// What hears the server's hints, unless the settings want none.
+    pub(crate) fn ear(&self) -> Option<&Ear> {
+        self.ear.as_ref()
     }
 
     pub(crate) fn link(&self) -> &Link {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use onceward_core::store::{
-    Agenda, Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
+    Agenda, Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
 };
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Timestamp};
 use redis::Value;
@@ -30,7 +30,7 @@ use crate::wire::Dialer;
 /// `replicas=N` those of the first runtime alone carry what waits for replicas.
 pub struct RedisStore {
     pub(crate) route: Route,
-    pub(crate) buckets: Buckets,
+    pub(crate) buckets: Arc<Buckets>,
     meta: String,
     durable: bool,
 }
@@ -55,7 +55,7 @@ impl RedisStore {
         let meta = keys::meta(&prefix);
         let count = layout::agree(&route, &meta, wanted).await?;
         let durable = route.is_durable();
-        Ok(Self { route, buckets: Buckets::new(&prefix, count), meta, durable })
+        Ok(Self { route, buckets: Arc::new(Buckets::new(&prefix, count)), meta, durable })
     }
 
     /// The version that the server says it has; `None` while it is away.
@@ -175,6 +175,10 @@ impl Store for RedisStore {
 
     fn traits(&self) -> Traits {
         Traits { name: "redis", durable: self.durable, shared: true }
+    }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.route.hints(&self.buckets, id)
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod away;
 mod halves;
+mod hints;
+mod hints_cluster;
 mod history;
 mod indexes;
 mod near;
