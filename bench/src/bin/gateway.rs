@@ -1,6 +1,7 @@
 //! `gateway`: throughput, latency and processor time of the gateway, beside nginx and beside the bare API.
 
 mod gateway {
+    pub(crate) mod bound;
     pub(crate) mod lone;
     pub(crate) mod stage;
 }
@@ -119,7 +120,25 @@ fn shown(stage: &Stage, cells: &BTreeMap<Subject, Cell>) -> String {
     if !duels.is_empty() {
         let _ = write!(text, "\n{}", duel(&duels));
     }
+    let bounds = bounds(stage, cells);
+    if !bounds.is_empty() {
+        let _ = write!(text, "\n{bounds}");
+    }
     text
+}
+
+/// How near to nginx the stores on servers could come, where the gateway over memory was measured as well.
+fn bounds(stage: &Stage, cells: &BTreeMap<Subject, Cell>) -> String {
+    let first: Vec<_> = cells.iter().filter(|(it, _)| it.kind == Kind::First && !it.peer).collect();
+    let memory = first.iter().find(|(it, _)| stage.is_in_memory(it));
+    let (Some((_, memory)), Some(nginx)) = (memory, cells.get(&Subject::of(Kind::Nginx))) else {
+        return String::new();
+    };
+    let cores = std::thread::available_parallelism().map_or(1.0, |it| it.get() as f64);
+    let servers = first.iter().filter(|(it, _)| it.store > 0 && !stage.is_in_memory(it));
+    let said =
+        servers.filter_map(|(it, cell)| gateway::bound::says(&stage.name(it), cell, memory, nginx, cores));
+    said.collect::<Vec<_>>().join("\n")
 }
 
 fn head(args: &Args, stage: &Stage) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store};
 
 use crate::metrics::Metrics;
@@ -129,5 +129,9 @@ impl Store for MeteredStore {
 
     fn traits(&self) -> Traits {
         self.store.traits()
+    }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.store.hints(id)
     }
 }

@@ -14,11 +14,13 @@ use crate::policy::Policy;
 use crate::record::{Listing, Owner, Record, Revision, State, Timestamp, next_stamp};
 
 pub mod browse;
+pub mod hints;
 pub mod memory;
 mod stamps;
 pub mod time;
 
 pub use browse::{Cursor, Filter, Page};
+pub use hints::Hints;
 pub use stamps::Stamps;
 pub use time::StoreTime;
 
@@ -66,6 +68,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What this store is and what it promises.
     fn traits(&self) -> Traits;
+
+    /// Hints that `id` may have ended its run, for somebody who waits for that in another process; `None` where there are
+    /// none, which is what a store says that does not know better. No promise rests on them. Listening begins with this
+    /// call, in the background.
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        let _ = id;
+        None
+    }
 }
 
 /// What a store declares about itself.

@@ -63,6 +63,7 @@ mod store;
 mod sweep;
 mod tls;
 mod told;
+mod watch;
 mod worker;
 
 pub use crate::settings::{PostgresSettings, SettingsError, Tls};

@@ -21,6 +21,9 @@ pub struct PostgresSettings {
     pub max_queue: usize,
     /// Whether opening makes and updates the tables. Default `true`.
     pub migrate: bool,
+    /// Whether the store asks now and then for all records that somebody of this process waits for, so that waiters are
+    /// told soon. Default `true`; otherwise each finds out by looking now and then.
+    pub hints: bool,
     /// Whether and how the connection is encrypted.
     pub tls: Tls,
     /// Certificates (PEM) that may sign the server's. Default: those that the machine trusts.
@@ -83,7 +86,7 @@ pub enum SettingsError {
     },
 }
 
-const KNOWN: &str = "schema, connections, call_timeout, max_queue, migrate, sslmode, sslrootcert, host, hostaddr, port, \
+const KNOWN: &str = "schema, connections, call_timeout, max_queue, hints, migrate, sslmode, sslrootcert, host, hostaddr, port, \
      user, password, dbname, options, application_name, connect_timeout, channel_binding, keepalives_idle, \
      tcp_user_timeout and load_balance_hosts";
 
@@ -166,6 +169,7 @@ impl PostgresSettings {
             connections: 4,
             call_timeout: Duration::from_secs(5),
             max_queue: 8192,
+            hints: true,
             migrate: true,
             tls: Tls::Prefer,
             tls_roots: None,
@@ -195,6 +199,13 @@ impl PostgresSettings {
                 self.call_timeout = timeout
                     .filter(|it| (CALL_TIMEOUT_MIN..=CALL_BUDGET_MAX).contains(it))
                     .ok_or_else(|| wrong("call_timeout", "a duration from `100ms` to `5m`"))?;
+            }
+            "hints" => {
+                self.hints = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(wrong("hints", "`on` or `off`")),
+                }
             }
             "migrate" => {
                 self.migrate = match value {
@@ -244,6 +255,7 @@ impl fmt::Debug for PostgresSettings {
             .field("connections", &self.connections)
             .field("call_timeout", &self.call_timeout)
             .field("max_queue", &self.max_queue)
+            .field("hints", &self.hints)
             .field("migrate", &self.migrate)
             .field("tls", &self.tls)
             .field("tls_roots", &self.tls_roots)
@@ -294,7 +306,8 @@ mod tests {
             ("?call_timeout=300s", PostgresSettings { call_timeout: seconds(300), ..plain.clone() }),
             ("?migrate=off&sslmode=verify-full", it(|it| (it.migrate, it.tls) = (false, Tls::VerifyFull))),
             ("?sslrootcert=/etc/ca.pem", it(|it| it.tls_roots = Some("/etc/ca.pem".into()))),
-            ("?migrate=auto&sslmode=prefer", plain.clone()),
+            ("?migrate=auto&sslmode=prefer&hints=on", plain.clone()),
+            ("?hints=off", it(|it| it.hints = false)),
             ("?application_name=till", it(|it| _ = it.driver.application_name("till"))),
         ] {
             assert_eq!(read(query), Ok(expected), "{query}");
@@ -315,6 +328,7 @@ mod tests {
             ("?call_timeout=6m", ["`call_timeout`", "`5m`"]),
             ("?call_timeout=5", ["`call_timeout`", "`5m`"]),
             ("?migrate=no", ["`migrate`", "`off`"]),
+            ("?hints=no", ["`hints`", "`off`"]),
             ("?sslmode=allow", ["`sslmode`", "`require`"]),
             ("?sslrootcert=", ["`sslrootcert`", "PEM"]),
             ("?schema=", ["`schema`", "name"]),

@@ -73,6 +73,8 @@ pub(crate) struct Sql {
     /// What sweeps the records, and what the operations that commit with theirs.
     pub(crate) sweeping: [Sweeping; 2],
     pub(crate) check: Arc<str>,
+    /// Which of the records that somebody waits for run no more.
+    pub(crate) watch: Arc<str>,
 }
 
 impl Sql {
@@ -96,6 +98,7 @@ impl Sql {
                 }
             }),
             check: text("SELECT count(*) FROM (SELECT 1 FROM {records} LIMIT 1) AS one"),
+            watch: text(include_str!("sql/watch.sql")),
             prefix,
         }
     }
@@ -166,7 +169,7 @@ mod tests {
         let sql = Sql::new(Some("od\"d"));
         let [records, operations] = &sql.sweeping;
         let of_sweeping = [records, operations].map(|it| [&it.expired, &it.remove, &it.tombstone]);
-        let others = [&sql.insert, &sql.replace, &sql.load, &sql.list];
+        let others = [&sql.insert, &sql.replace, &sql.load, &sql.list, &sql.watch];
         for text in of_sweeping.into_iter().flatten().chain(others) {
             assert!(text.contains("\"od\"\"d\".onceward_"), "{text}");
             assert!(!text.contains('{') && !text.contains('}'), "{text}");

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
+use onceward_core::store::{
+    Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
+};
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,6 +21,7 @@ use crate::queue::{Ask, Queue, Reply, Ticket};
 use crate::schema;
 use crate::settings::PostgresSettings;
 use crate::sql::Sql;
+use crate::watch::Watch;
 use crate::worker::Worker;
 use crate::{due, list, sweep};
 
@@ -30,6 +33,8 @@ pub struct PostgresStore {
     pub(crate) sql: Arc<Sql>,
     queue: Arc<Queue>,
     workers: TaskTracker,
+    /// What hints, unless the settings want none.
+    watch: Option<Watch>,
     durable: bool,
 }
 
@@ -199,8 +204,12 @@ impl PostgresStore {
             }
             workers.spawn(worker.run(link.take()));
         }
+        let watch = settings.hints.then(|| Watch::new(&queue, &sql.watch, settings.call_timeout));
+        if let Some(watch) = &watch {
+            workers.spawn(watch.clone().run());
+        }
         workers.close();
-        Ok(Self { settings, sql, queue, workers, durable: server.loses.is_none() })
+        Ok(Self { watch, settings, sql, queue, workers, durable: server.loses.is_none() })
     }
 
     /// Takes no more calls, carries out those that wait, and closes the connections. Dropping the store does the same
@@ -274,6 +283,10 @@ impl Store for PostgresStore {
 
     fn traits(&self) -> Traits {
         Traits { name: "postgres", durable: self.durable, shared: true }
+    }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.watch.as_ref()?.hints(id)
     }
 }
 

@@ -35,6 +35,11 @@
 //! one that answers nobody. While a server is away, its calls are refused at once. With `replicas=N`, calls gather on a
 //! connection of their own and wait together.
 //!
+//! Another runtime than the one where the store was opened, which calls twice within a second, gets two connections of
+//! its own, so that its calls cross no thread. They end with it. While it calls less often than that, or before they are
+//! up, its calls go over the first four; when those are gone with their runtime, over its own. The calls of different
+//! runtimes are in no order.
+//!
 //! # When the server fails
 //! A call that was sent and not answered is `Uncertain`; one that was not sent, or that the server refused, is
 //! `Unavailable`. A full server takes no new claims, but the answers of what runs, and goes on to be swept. What lies
@@ -54,12 +59,14 @@
 
 mod cluster;
 mod courier;
+mod ear;
 mod fault;
 mod inspect;
 mod keys;
 mod layout;
 mod link;
 mod look;
+mod near;
 mod node;
 mod open;
 mod reply;

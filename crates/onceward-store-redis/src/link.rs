@@ -114,14 +114,29 @@ impl Link {
 
     /// Whether calls can be sent, as far as is known.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(&*self.shared.state(), State::Up(_))
+        !self.has_ended() && matches!(&*self.shared.state(), State::Up(_))
+    }
+
+    /// Whether nobody keeps it up any more: the runtime that did is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.keeper.is_finished()
+    }
+
+    /// # Errors
+    /// `Unavailable`: nobody keeps it up any more.
+    fn kept(&self) -> Result<()> {
+        if self.has_ended() {
+            Err(fault::away("the runtime that kept the connection has ended"))
+        } else {
+            Ok(())
+        }
     }
 
     /// What is known of the server; `None` while it is away.
     pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
         match &*self.shared.state() {
-            State::Up(up) => Some(Arc::clone(&up.facts)),
-            State::Down(_) => None,
+            State::Up(up) if !self.has_ended() => Some(Arc::clone(&up.facts)),
+            State::Up(_) | State::Down(_) => None,
         }
     }
 
@@ -142,6 +157,7 @@ impl Link {
     /// # Errors
     /// As [`call`](Self::call).
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Told> {
+        self.kept()?;
         self.shared.send(command, deadline).await
     }
 
@@ -150,6 +166,7 @@ impl Link {
     /// # Errors
     /// As [`call`](Self::call).
     pub(crate) async fn send_together(&self, commands: &Pipeline, deadline: Instant) -> Result<Vec<Told>> {
+        self.kept()?;
         let up = self.shared.connected()?;
         let mut connection = up.connection.clone();
         let sent = connection.req_packed_commands(commands, 0, commands.len());

@@ -6,9 +6,11 @@ use onceward_core::Result;
 use tokio::time::Instant;
 
 use crate::courier::Courier;
+use crate::ear::Ear;
 use crate::inspect::Facts;
 use crate::keys::Bucket;
 use crate::link::{Call, Link, Told};
+use crate::near::{Here, Near};
 use crate::open::OpenError;
 use crate::settings::Address;
 use crate::wire::Dialer;
@@ -31,8 +33,11 @@ pub(crate) enum Needs {
 /// A server and the ways to it.
 #[derive(Debug)]
 pub(crate) struct Node {
+    dialer: Arc<Dialer>,
     lanes: [Link; LANES],
+    near: Near,
     courier: Option<Courier>,
+    ear: Option<Ear>,
 }
 
 impl Node {
@@ -46,14 +51,17 @@ impl Node {
         } else {
             Some(Courier::start(link().await?, &dialer.settings))
         };
-        Ok(Self { lanes, courier })
+        let ear = Ear::start(dialer, address);
+        Ok(Self { dialer: Arc::clone(dialer), lanes, near: Near::new(), courier, ear })
     }
 
     /// Connects in the background.
     pub(crate) fn start(dialer: &Arc<Dialer>, address: &Address) -> Self {
         let link = || Link::start(Arc::clone(dialer), address.clone());
         let courier = (dialer.settings.replicas > 0).then(|| Courier::start(link(), &dialer.settings));
-        Self { lanes: std::array::from_fn(|_| link()), courier }
+        let lanes = std::array::from_fn(|_| link());
+        let ear = Ear::start(dialer, address);
+        Self { dialer: Arc::clone(dialer), lanes, near: Near::new(), courier, ear }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -65,15 +73,27 @@ impl Node {
         self.lanes.iter().find_map(Link::facts)
     }
 
+    /// What hears the server's hints, unless the settings want none.
+    pub(crate) fn ear(&self) -> Option<&Ear> {
+        self.ear.as_ref()
+    }
+
     pub(crate) fn link(&self) -> &Link {
         &self.lanes[0]
     }
 
-    /// The connection for the calls about a bucket: always the same, so that they stay in order, unless it is away and
-    /// another one is not.
-    fn lane(&self, bucket: &Bucket) -> &Link {
+    /// The connection for the calls that a runtime makes about a bucket: always the same, so that they stay in order,
+    /// unless it is away and another one is not.
+    fn lane<'a>(&'a self, here: Option<&'a Here>, bucket: &Bucket) -> &'a Link {
+        let near = here.and_then(|it| Some((it.lane(bucket.number)?, it.is_warm)));
+        if let Some((near, true)) = near {
+            return near;
+        }
         let own = &self.lanes[usize::from(bucket.number) % LANES];
-        if own.is_up() { own } else { self.lanes.iter().find(|it| it.is_up()).unwrap_or(own) }
+        if own.is_up() {
+            return own;
+        }
+        self.lanes.iter().find(|it| it.is_up()).or(near.map(|it| it.0)).unwrap_or(own)
     }
 
     /// Runs a script until `deadline`; the inner error is the server's.
@@ -90,7 +110,10 @@ impl Node {
     ) -> Result<Told> {
         match &self.courier {
             Some(courier) if needs == Needs::Replicas => courier.call(bucket, call, deadline).await,
-            Some(_) | None => self.lane(bucket).call(call, deadline).await,
+            Some(_) | None => {
+                let here = self.near.here(&self.dialer, self.address());
+                self.lane(here.as_ref(), bucket).call(call, deadline).await
+            }
         }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use onceward_core::{ErrorKind, Result};
+use onceward_core::store::Hints;
+use onceward_core::{ErrorKind, RecordId, Result};
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::cluster::{self, Range};
 use crate::fault;
 use crate::inspect::Facts;
-use crate::keys::{self, Bucket, SLOTS};
+use crate::keys::{self, Bucket, Buckets, SLOTS};
 use crate::link::{Call, Told};
 use crate::node::{Needs, Node};
 use crate::open::OpenError;
@@ -129,6 +130,14 @@ impl Route {
             }
         }
         Err(fault::away("the slot of the record moves"))
+    }
+
+    /// Hints from the server that has the record now.
+    pub(crate) fn hints(&self, buckets: &Arc<Buckets>, id: RecordId) -> Option<Hints> {
+        if self.closed.get().is_some() {
+            return None;
+        }
+        self.map().node(buckets.of(id).slot).ok()?.ear()?.hints(buckets, id)
     }
 
     /// Sends a plain command about `key`: used while a store is opened.

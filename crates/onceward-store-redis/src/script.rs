@@ -6,7 +6,7 @@ use std::fmt;
 
 use onceward_core::store::SETTLE;
 
-use crate::settings::TimeSource;
+use crate::settings::RedisSettings;
 
 /// How long a finished record outlives the time at which a sweep would take it, before the server drops it by itself.
 /// Long, so that it is a net behind the sweep and not a second rule.
@@ -37,8 +37,8 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    pub(crate) fn new(time: Option<&TimeSource>) -> Self {
-        let clock = match time {
+    pub(crate) fn new(settings: &RedisSettings) -> Self {
+        let clock = match settings.time {
             None => include_str!("scripts/clock.lua"),
             Some(_) => include_str!("scripts/clock_given.lua"),
         };
@@ -46,11 +46,19 @@ impl Scripts {
         let numbers = format!("local SETTLE, NET = {settle}, {}\n", settle + SLACK_MS);
         let line = include_str!("scripts/line.lua");
         let reads = |own| script(&[clock, own]);
-        let keeps = |own| script(&[clock, line, &numbers, own, include_str!("scripts/keep.lua")]);
+        // A Cluster sends such a message to the servers of its slot alone, from 7.0 on; all of them from then on know their
+        // number.
+        let sharded = if settings.cluster { "redis.REDIS_VERSION_NUM ~= nil" } else { "false" };
+        let hint = format!("local SHARDED = {sharded}\n{}", include_str!("scripts/hint.lua"));
+        let hint = if settings.hints { hint.as_str() } else { "" };
+        let keeps = |own, hint| {
+            let (keep, told) = (include_str!("scripts/keep.lua"), include_str!("scripts/told.lua"));
+            script(&[clock, line, &numbers, own, keep, hint, told])
+        };
         let tidies = |own| script(&[clock, line, &numbers, include_str!("scripts/record.lua"), own]);
         Self {
-            insert: keeps(include_str!("scripts/insert.lua")),
-            replace: keeps(include_str!("scripts/replace.lua")),
+            insert: keeps(include_str!("scripts/insert.lua"), ""),
+            replace: keeps(include_str!("scripts/replace.lua"), hint),
             load: reads(include_str!("scripts/load.lua")),
             due: reads(include_str!("scripts/due.lua")),
             scan: reads(include_str!("scripts/scan.lua")),

@@ -45,6 +45,9 @@ pub struct RedisSettings {
     pub call_timeout: Duration,
     /// How many calls may be under way; more of them wait for their turn. 1 to 65 536, default 8192.
     pub max_queue: usize,
+    /// Whether the server tells waiters of other processes at once when an operation ends. Default `true`; otherwise they
+    /// find out by looking now and then.
+    pub hints: bool,
     /// Where a test takes the time from, instead of the server.
     #[doc(hidden)]
     pub time: Option<TimeSource>,
@@ -157,7 +160,7 @@ pub enum SettingsError {
     /// A parameter that does not exist.
     #[error(
         "the store URL has an unknown parameter `{name}`; there are prefix, buckets, durability, replicas, wait, \
-         call_timeout, max_queue and ca; with Sentinels also sentinel_user and sentinel_password"
+         call_timeout, max_queue, hints and ca; with Sentinels also sentinel_user and sentinel_password"
     )]
     Unknown {
         /// The parameter as written.
@@ -212,12 +215,13 @@ impl RedisSettings {
             wait: Duration::from_secs(1),
             call_timeout: Duration::from_secs(5),
             max_queue: 8192,
+            hints: true,
             time: None,
         }
     }
 
     /// Reads `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?prefix=onceward&buckets=64&durability=durable&
-    /// replicas=1&wait=1s&call_timeout=5s&max_queue=8192&ca=FILE]`, the same with `rediss://`, or
+    /// replicas=1&wait=1s&call_timeout=5s&max_queue=8192&hints=on&ca=FILE]`, the same with `rediss://`, or
     /// `redis-cluster://HOST:PORT,HOST:PORT[?…]`, or `redis-sentinel://HOST:PORT,HOST:PORT/NAME[/DATABASE][?…]`. Every
     /// parameter may be left out.
     ///

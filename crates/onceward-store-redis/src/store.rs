@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use onceward_core::store::{
-    Agenda, Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
+    Agenda, Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
 };
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Timestamp};
 use redis::Value;
@@ -25,11 +25,12 @@ use crate::wire::Dialer;
 
 /// Records on a Redis server, or on a Cluster, that other processes may use at the same time.
 ///
-/// It needs a tokio runtime with time and I/O. The connection is carried by a task on the runtime where the store was
-/// opened, which has to run while calls wait; the task ends when the store is dropped.
+/// It needs a tokio runtime with time and I/O. Its connections are carried by tasks on the runtime where the store was
+/// opened, which has to run while calls wait, and on others that go on calling; they end when the store is dropped. With
+/// `replicas=N` those of the first runtime alone carry what waits for replicas.
 pub struct RedisStore {
     pub(crate) route: Route,
-    pub(crate) buckets: Buckets,
+    pub(crate) buckets: Arc<Buckets>,
     meta: String,
     durable: bool,
 }
@@ -54,7 +55,7 @@ impl RedisStore {
         let meta = keys::meta(&prefix);
         let count = layout::agree(&route, &meta, wanted).await?;
         let durable = route.is_durable();
-        Ok(Self { route, buckets: Buckets::new(&prefix, count), meta, durable })
+        Ok(Self { route, buckets: Arc::new(Buckets::new(&prefix, count)), meta, durable })
     }
 
     /// The version that the server says it has; `None` while it is away.
@@ -174,6 +175,10 @@ impl Store for RedisStore {
 
     fn traits(&self) -> Traits {
         Traits { name: "redis", durable: self.durable, shared: true }
+    }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.route.hints(&self.buckets, id)
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use redis::aio::AsyncPushSender;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -49,7 +50,7 @@ pub(crate) struct Dialer {
 impl Dialer {
     pub(crate) fn new(settings: RedisSettings) -> Result<Self, OpenError> {
         let tls = settings.tls.then(|| Tls::new(settings.ca.as_deref())).transpose()?;
-        let scripts = Scripts::new(settings.time.as_ref());
+        let scripts = Scripts::new(&settings);
         Ok(Self { settings, scripts, tls })
     }
 
@@ -67,13 +68,11 @@ impl Dialer {
     pub(crate) async fn ask(&self, address: &Address, command: &Cmd) -> Result<Value, OpenError> {
         let settings = &self.settings;
         let login = match &settings.sentinel {
-            None => {
-                login(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database.into())
-            }
+            None => self.login(),
             Some(it) => login(it.user.as_deref(), it.password.as_ref()),
         };
         let asking = async {
-            let (mut connection, driver) = self.log_in(address, login).await?;
+            let (mut connection, driver) = self.log_in(address, login, config()).await?;
             match select(connection.req_packed_command(command), driver).await {
                 Either::Left((told, _)) => {
                     told.and_then(Value::extract_error).map_err(|it| refused(address, &it))
@@ -87,11 +86,27 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self, address: &Address) -> Result<Fresh, OpenError> {
+    /// Connects for messages that the server sends by itself, within the time of a call. Nothing is asked of the server.
+    pub(crate) async fn hear(
+        &self,
+        address: &Address,
+        heard: impl AsyncPushSender,
+    ) -> Result<(MultiplexedConnection, Driver), OpenError> {
+        let login = self.login().set_protocol(ProtocolVersion::RESP3);
+        let connecting = self.log_in(address, login, config().set_push_sender(heard));
+        match tokio::time::timeout(self.settings.call_timeout, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(unreachable(address, "it does not answer in time")),
+        }
+    }
+
+    fn login(&self) -> RedisConnectionInfo {
         let settings = &self.settings;
-        let login =
-            login(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database.into());
-        let (connection, driver) = self.log_in(address, login).await?;
+        login(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database.into())
+    }
+
+    async fn connect(&self, address: &Address) -> Result<Fresh, OpenError> {
+        let (connection, driver) = self.log_in(address, self.login(), config()).await?;
         let ready = Box::pin(self.ready(connection.clone()));
         match select(ready, driver).await {
             Either::Left((facts, driver)) => {
@@ -106,6 +121,7 @@ impl Dialer {
         &self,
         address: &Address,
         login: RedisConnectionInfo,
+        config: AsyncConnectionConfig,
     ) -> Result<(MultiplexedConnection, Driver), OpenError> {
         let met = |it: io::Error| unreachable(address, &it.to_string());
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(met)?;
@@ -114,10 +130,6 @@ impl Dialer {
             None => Box::new(stream),
             Some(tls) => Box::new(tls.connect(&address.host, stream).await.map_err(met)?),
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(PIPELINE);
         let connected = MultiplexedConnection::new_with_config(&login, stream, config).await;
         let (connection, driver) = connected.map_err(|it| refused(address, &it))?;
         Ok((connection, Box::pin(driver)))
@@ -134,6 +146,14 @@ impl Dialer {
         let _ = connection.req_packed_commands(&load, 0, self.scripts.all().len()).await;
         Ok(facts)
     }
+}
+
+/// Calls have their own limits of time.
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(PIPELINE)
 }
 
 fn login(user: Option<&str>, password: Option<&Password>) -> RedisConnectionInfo {

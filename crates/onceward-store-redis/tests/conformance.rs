@@ -1,7 +1,7 @@
 //! The Redis store keeps every law of a store, agrees with the reference, and what it tells concurrent callers has an
-//! order: on a clock in the hand, and on the server's own.
+//! order: on a clock in the hand, and on the server's own; and on another runtime than the one where it was opened.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use onceward_core::{Clock as _, Store};
@@ -9,12 +9,17 @@ use onceward_store_redis::{Durability, RedisSettings, RedisStore, TimeSource};
 use onceward_testkit::HandClock;
 use onceward_testkit::conformance::Fixture;
 use onceward_testkit::server::RedisServer;
+use tokio::runtime::Runtime;
+
+/// Where stores are opened whose callers are on another runtime.
+static HOME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime starts"));
 
 /// A server of its own, and a clock in the hand or none.
 struct Redis {
     server: Mutex<RedisServer>,
     clock: Option<HandClock>,
     time: Option<TimeSource>,
+    is_away: bool,
 }
 
 impl Redis {
@@ -24,7 +29,11 @@ impl Redis {
     }
 
     fn on_its_own_clock() -> Self {
-        Self { server: Mutex::new(RedisServer::start()), clock: None, time: None }
+        Self { server: Mutex::new(RedisServer::start()), clock: None, time: None, is_away: false }
+    }
+
+    fn away_from_home() -> Self {
+        Self { is_away: true, ..Self::on_its_own_clock() }
     }
 
     fn server(&self) -> MutexGuard<'_, RedisServer> {
@@ -36,7 +45,12 @@ impl Redis {
         let settings = RedisSettings::from_url(&url).expect("the URL is right");
         let settings =
             RedisSettings { durability: Some(Durability::Durable), time: self.time.clone(), ..settings };
-        Arc::new(RedisStore::open(settings).await.expect("the store opens"))
+        let opened = if self.is_away {
+            HOME.spawn(RedisStore::open(settings)).await.expect("it does not panic")
+        } else {
+            RedisStore::open(settings).await
+        };
+        Arc::new(opened.expect("the store opens"))
     }
 }
 
@@ -94,4 +108,10 @@ mod own_clock {
     onceward_testkit::store_conformance!(Redis::on_its_own_clock());
     onceward_testkit::store_reference!(Redis::on_its_own_clock(), runs = 10);
     onceward_testkit::store_history!(Redis::on_its_own_clock(), runs = 4);
+}
+
+mod away_from_home {
+    use super::*;
+    onceward_testkit::store_conformance!(Redis::away_from_home());
+    onceward_testkit::store_history!(Redis::away_from_home(), runs = 4);
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Error, ErrorKind, RecordId, Result, Revision, Store};
 
 mod gate;
@@ -329,6 +329,11 @@ impl Store for FaultyStore {
     fn traits(&self) -> Traits {
         let traits = self.store.traits();
         Traits { shared: traits.shared || self.shared, ..traits }
+    }
+
+    /// Of the store below.
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.store.hints(id)
     }
 }
 

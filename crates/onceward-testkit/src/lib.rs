@@ -18,6 +18,8 @@
 //! - [`small_disk`]: a file system that can be filled up or made read-only.
 //! - [`server`]: real servers that belong to one test.
 //! - [`Wire`]: a connection to a server that can be cut, slowed down and clogged.
+//! - [`hinting`]: a store that hints when it is told to, for the stores around it.
+//! - [`Waiting`]: waiters of another process that look only where the store hints.
 //! - [`within`], [`eventually`], [`for_polls`]: deadlines, conditions, and futures dropped half-way.
 
 mod clock;
@@ -26,12 +28,14 @@ pub mod conformance;
 mod disk;
 mod entropy;
 pub mod faulty;
+mod hinting;
 pub mod history;
 mod lane;
 mod patience;
 pub mod reference;
 mod sample;
 pub mod server;
+mod unhurried;
 mod wire;
 mod wrapper;
 
@@ -40,8 +44,10 @@ pub use crate::clock::HandClock;
 pub use crate::disk::{fill, remount, small_disk};
 pub use crate::entropy::SeededEntropy;
 pub use crate::faulty::{Fault, FaultyStore, Gate, Op};
+pub use crate::hinting::{hinting, hints_are_passed_on};
 pub use crate::lane::Lane;
 pub use crate::patience::{eventually, for_polls, within};
 pub use crate::sample::{attempt, claim, claim_with_key, completion, inserted, stored, swapped};
+pub use crate::unhurried::Waiting;
 pub use crate::wire::{Way, Wire};
 pub use crate::wrapper::{Wrapped, Wrapper};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Record, RecordId, Result, Revision, Store};
 
 /// What a store around another one does. Only the calls that it changes are written; every other is passed on as it
@@ -75,6 +75,11 @@ pub trait Wrapper: fmt::Debug + Send + Sync + 'static {
     fn traits(&self) -> Traits {
         self.inside().traits()
     }
+
+    /// [`Store::hints`].
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.inside().hints(id)
+    }
 }
 
 /// The store that a [`Wrapper`] makes of the one inside.
@@ -113,6 +118,10 @@ impl<W: Wrapper> Store for Wrapped<W> {
 
     fn traits(&self) -> Traits {
         self.0.traits()
+    }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.0.hints(id)
     }
 }
 
@@ -153,5 +162,12 @@ mod tests {
             [Op::Insert, Op::Replace, Op::Load, Op::Due, Op::List, Op::Sweep, Op::Check]
         );
         assert_eq!(store.traits(), inside.traits());
+    }
+
+    #[tokio::test]
+    async fn hints_are_passed_on_through_a_wrapper_and_a_store_that_fails_on_cue() {
+        let (store, listeners) = crate::hinting(Memory::default().open().await);
+        let store = Wrapped(Unchanged(Arc::new(FaultyStore::new(store))));
+        crate::hints_are_passed_on(&store, &listeners).await;
     }
 }

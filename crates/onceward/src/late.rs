@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store};
 #[cfg(feature = "embedded")]
 use onceward_store_embedded::EmbeddedStore;
@@ -160,6 +160,10 @@ impl Store for LateStore {
     fn traits(&self) -> Traits {
         self.store.get().map_or_else(|| self.traits.clone(), |it| it.store.traits())
     }
+
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        self.get().ok()?.hints(id)
+    }
 }
 
 impl fmt::Debug for LateStore {
@@ -220,5 +224,24 @@ mod tests {
         store.check().await.unwrap();
         store.keep_trying().await;
         assert_eq!(tries.load(Ordering::SeqCst), 10, "an open store is not opened again");
+    }
+
+    #[tokio::test]
+    async fn an_open_store_hints_as_the_one_inside() {
+        let clock = HandClock::new();
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let (inside, listeners) = onceward_testkit::hinting(memory);
+        let open = move || -> BoxFuture<'static, Result<Opened, OpenError>> {
+            let opened = Opened {
+                store: Arc::clone(&inside),
+                #[cfg(feature = "embedded")]
+                embedded: None,
+            };
+            Box::pin(std::future::ready(Ok(opened)))
+        };
+        let store = LateStore::new(traits(), Arc::new(clock), Box::new(open));
+        assert!(store.hints(RecordId::from_bytes([1; 32])).is_none());
+        store.try_once().await.unwrap();
+        onceward_testkit::hints_are_passed_on(&store, &listeners).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use onceward_core::moving::{self, Standing};
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
 
 mod start;
@@ -298,5 +298,13 @@ impl Store for MovingStore {
     fn traits(&self) -> Traits {
         let (from, to) = (self.from.traits(), self.to.traits());
         Traits { name: to.name, durable: from.durable && to.durable, shared: from.shared || to.shared }
+    }
+
+    /// Of both: who runs may have begun in either.
+    fn hints(&self, id: RecordId) -> Option<Hints> {
+        match (self.from.hints(id), self.to.hints(id)) {
+            (Some(from), Some(to)) => Some(stream::select(from, to).boxed()),
+            (one, other) => one.or(other),
+        }
     }
 }

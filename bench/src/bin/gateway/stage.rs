@@ -180,6 +180,12 @@ impl Stage {
         format!("{}{store}{}", subject.kind.name(), if subject.peer { " (peer)" } else { "" })
     }
 
+    /// Whether a cell is over a store in the gateway's own memory.
+    pub(crate) fn is_in_memory(&self, subject: &Subject) -> bool {
+        let store = subject.store.checked_sub(1).and_then(|it| self.stores.get(it));
+        store.is_some_and(|it| it.url.starts_with("memory:"))
+    }
+
     /// A folder on the disk that holds the stores.
     pub(crate) fn folder(&self) -> &Path {
         self.build.durable.folder()

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use onceward_admin::{MeteredStore, Metrics};
 use onceward_core::{RecordId, SystemClock};
-use onceward_testkit::conformance::{Memory, Wrapping};
+use onceward_testkit::conformance::{Fixture as _, Memory, Wrapping};
 use onceward_testkit::{Fault, Op, for_polls};
 
 use crate::bench::Bench;
@@ -73,4 +73,11 @@ async fn a_call_that_hangs_and_is_dropped_is_measured_too() {
     assert!(for_polls(1, bench.engine.store().check()).await.is_none());
     let line = "onceward_store_call_duration_seconds_count{operation=\"check\",outcome=\"dropped\"} 1\n";
     assert!(bench.metrics.page().contains(line));
+}
+
+#[tokio::test]
+async fn hints_are_passed_on() {
+    let (store, listeners) = onceward_testkit::hinting(Memory::default().open().await);
+    let store = MeteredStore::new(store, Arc::new(SystemClock), Metrics::new([""; 0]));
+    onceward_testkit::hints_are_passed_on(&store, &listeners).await;
 }

@@ -248,6 +248,8 @@ fn a_server_that_is_away_costs_refusals_and_no_restart(server: Server) {
     }
     let said = run(&mut doctor);
     assert!(said.stdout.contains("answers"), "{said:?}");
+    let has_ears = shop.server.url().starts_with("redis");
+    assert_eq!(said.stdout.contains("are told when it ends"), has_ears, "{said:?}");
 }
 
 /// Makes the tests of one kind of server.

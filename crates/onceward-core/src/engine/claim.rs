@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+
 use super::stray::Unsure;
 use super::{Attempt, Begin, Engine, Inner, back_off};
 use crate::cache::{Before, Hit};
@@ -14,8 +16,12 @@ use crate::key::RecordId;
 use crate::permit::Permit;
 use crate::policy::InFlight;
 use crate::record::{Listing, Record, Revision, Timestamp};
-use crate::store::{Insert, Put, Replace};
+use crate::store::{Hints, Insert, Put, Replace};
 use crate::transition::{Asked, Claiming, Next};
+
+/// The least time between two looks at a record that hints lead to: a store that hints all the time is not asked all the
+/// time.
+const HINT_PAUSE: Duration = Duration::from_millis(5);
 
 /// An attempt that is about to be made.
 #[derive(Clone, Copy)]
@@ -45,6 +51,7 @@ impl Engine {
         let mut claiming = Claiming::new(claim);
         let mut tries = 0;
         let mut waiter: Option<Waiter> = None;
+        let mut hints: Option<Hints> = None;
         loop {
             let before = asking.before;
             let put = claiming.put(Arc::clone(&listing), inner.not_after(before.boot()).await?);
@@ -82,7 +89,7 @@ impl Engine {
                         }
                         return Ok(Begin::Busy { retry_after: RETRY_AFTER });
                     }
-                    inner.wait_for(id, left, &mut tries).await;
+                    inner.wait_for(id, left, &mut tries, &mut hints, before.boot()).await;
                 }
                 Ok(Next::Told(decision, found, now)) => {
                     unsure.settle();
@@ -194,20 +201,47 @@ impl Inner {
         }
     }
 
-    /// Sleeps until the permit that is out ends, when it is in this process; else a growing, jittered while.
-    async fn wait_for(&self, id: RecordId, left: Duration, tries: &mut u32) {
+    /// Sleeps until the permit that is out ends, when it is in this process; else a growing, jittered while, or until the
+    /// store hints at the record, which was looked at last at `looked`.
+    async fn wait_for(
+        &self,
+        id: RecordId,
+        left: Duration,
+        tries: &mut u32,
+        hints: &mut Option<Hints>,
+        looked: Duration,
+    ) {
         let Some(landed) = self.flights.landing(id) else {
             let mut jitter = [0; 1];
             // Without randomness the waiters only poll in step.
             let _ = self.entropy.fill(&mut jitter);
             let pause = back_off(*tries).mul_f64(0.5 + f64::from(jitter[0]) / 256.0);
-            *tries += 1;
-            return self.clock.sleep(pause.min(left)).await;
+            if hints.is_none() {
+                *hints = self.store.hints(id);
+            }
+            tokio::select! {
+                biased;
+                () = self.hinted(hints, looked) => {}
+                () = self.clock.sleep(pause.min(left)) => *tries += 1,
+            }
+            return;
         };
         tokio::select! {
             biased;
             () = landed => {}
             () = self.clock.sleep(left.min(Duration::from_secs(1))) => {}
         }
+    }
+
+    /// Waits for a hint that is worth a look. Hints that have ended are asked for again by the next who waits.
+    async fn hinted(&self, hints: &mut Option<Hints>, looked: Duration) {
+        if let Some(heard) = hints {
+            if heard.next().await.is_some() {
+                let since = self.clock.boot().saturating_sub(looked);
+                return self.clock.sleep(HINT_PAUSE.saturating_sub(since)).await;
+            }
+            *hints = None;
+        }
+        std::future::pending().await
     }
 }

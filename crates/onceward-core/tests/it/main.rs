@@ -7,6 +7,7 @@ mod conformance;
 mod crash;
 mod events;
 mod guard;
+mod hints;
 mod lost_replies;
 mod notes;
 mod operators;

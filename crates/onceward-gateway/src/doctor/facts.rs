@@ -64,6 +64,8 @@ pub struct StoreFacts {
     pub state: State,
     /// Whether every write is on the disk before it is told.
     pub durable: Option<bool>,
+    /// Whether it hints to those who wait; `None` where it has nothing to listen to.
+    pub hints: Option<bool>,
     /// The permissions of the directory, as `chmod` writes them.
     pub mode: Option<u32>,
     /// Whether it was left without an orderly close.

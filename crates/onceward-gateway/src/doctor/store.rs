@@ -17,6 +17,7 @@ const AT_SERVER: &str = "change what that names, at the server or in the URL";
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = opened(facts).into_iter().collect();
     findings.extend(durability(facts));
+    findings.extend(hints(facts));
     findings.extend(held(facts));
     findings.extend(moving(facts));
     if let Some(mode) = facts.store.mode.filter(|it| it & 0o077 != 0) {
@@ -108,6 +109,20 @@ fn durability(facts: &Facts) -> Option<Finding> {
                 )
             };
             found(Level::Warning, "store-durability", "store", says, remedy)
+        }
+    })
+}
+
+fn hints(facts: &Facts) -> Option<Finding> {
+    let check = "store-hints";
+    Some(match facts.store.hints? {
+        true => ok(check, "those who wait for an operation of another process are told when it ends"),
+        false => {
+            let says = "the server does not let this user subscribe, or does not answer: those who wait for an operation of \
+                        another process find out by looking now and then";
+            let remedy =
+                "give the user the rights for hints in docs/guide/store-redis.md, or write hints=off";
+            found(Level::Notice, check, "store", says, remedy)
         }
     })
 }
@@ -211,5 +226,15 @@ mod tests {
         expect(check, &facts, &found);
         facts.store.counts = Some(Counts::default());
         expect(check, &facts, &["ok store-open", "ok store-durability", "ok store-damage"]);
+    }
+
+    #[test]
+    fn a_server_that_hints_to_nobody_is_worth_knowing() {
+        let mut facts = facts("");
+        facts.store.state = State::Serving;
+        facts.store.hints = Some(false);
+        expect(check, &facts, &["ok store-open", "notice store-hints store"]);
+        facts.store.hints = Some(true);
+        expect(check, &facts, &["ok store-open", "ok store-hints"]);
     }
 }

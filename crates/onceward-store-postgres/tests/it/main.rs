@@ -5,6 +5,7 @@ mod away;
 mod blocked;
 mod cut;
 mod encrypted;
+mod hints;
 #[cfg(feature = "sqlx")]
 mod operations;
 mod replicas;

@@ -72,4 +72,3 @@ if gone_at then
 else
   redis.call('SET', KEYS[1], head .. ARGV[12])
 end
-return head

@@ -10,7 +10,7 @@ fn a_url_says_every_setting_and_the_rest_stay_as_they_are() {
     assert_eq!(format!("{plain:?}"), format!("{:?}", RedisSettings::new("cache", 6379)));
     let full = read(
         "rediss://me%40work:p%3Aw%2F%3F@cache.example:7000/3?prefix=shop:1&buckets=128&durability=durable&\
-         replicas=2&wait=500ms&call_timeout=2s&max_queue=10&ca=/etc/ca%20s.pem",
+         replicas=2&wait=500ms&call_timeout=2s&max_queue=10&hints=off&ca=/etc/ca%20s.pem",
     );
     assert_eq!(full.servers, [Address { host: "cache.example".into(), port: 7000 }]);
     assert_eq!((full.cluster, full.tls, full.database, full.buckets), (false, true, 3, Some(128)));
@@ -19,6 +19,7 @@ fn a_url_says_every_setting_and_the_rest_stay_as_they_are() {
     assert_eq!((full.prefix.as_str(), full.durability), ("shop:1", Some(Durability::Durable)));
     assert_eq!((full.replicas, full.wait), (2, Duration::from_millis(500)));
     assert_eq!((full.call_timeout, full.max_queue), (Duration::from_secs(2), 10));
+    assert_eq!((full.hints, plain.hints, read("redis://a?hints=on").hints), (false, true, true));
     assert_eq!(full.ca, Some("/etc/ca s.pem".into()));
 
     let only_password = read("redis://:pw@[::1]:7001");
@@ -41,6 +42,7 @@ fn a_wrong_url_is_refused_by_parameter_with_what_to_write() {
         ("embedded:./data", ["begin with", "`redis://`"]),
         ("redis:cache", ["begin with", "`redis://`"]),
         ("redis://", ["no server", "`redis://HOST:PORT`"]),
+        ("redis://cache?hints=no", ["`hints`", "`off`"]),
         ("redis://cache:0", ["no server", "`redis://HOST:PORT`"]),
         ("redis://cache:+1", ["no server", "`redis://HOST:PORT`"]),
         ("redis://a b", ["no server", "`redis://HOST:PORT`"]),

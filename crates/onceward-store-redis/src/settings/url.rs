@@ -112,6 +112,13 @@ fn set(settings: &mut RedisSettings, name: &str, value: &str) -> Result<(), Sett
             let count = count.filter(|it| (1..=QUEUE_MAX).contains(it));
             settings.max_queue = count.ok_or_else(|| wrong("max_queue", "a whole number from 1 to 65536"))?;
         }
+        "hints" => {
+            settings.hints = match value {
+                "on" => true,
+                "off" => false,
+                _ => return Err(wrong("hints", "`on` or `off`")),
+            }
+        }
         "ca" => {
             let path = unescape(value).filter(|it| !it.is_empty());
             settings.ca = Some(path.ok_or_else(|| wrong("ca", "the path of a PEM file"))?.into());

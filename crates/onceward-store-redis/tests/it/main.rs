@@ -3,8 +3,11 @@
 
 mod away;
 mod halves;
+mod hints;
+mod hints_cluster;
 mod history;
 mod indexes;
+mod near;
 mod open;
 mod replicas;
 mod rows;

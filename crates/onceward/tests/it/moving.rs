@@ -387,3 +387,20 @@ async fn a_store_takes_nothing_from_itself_and_nothing_back() {
     let refused = MovingStore::begin(Arc::clone(&world.from), Arc::clone(&world.to)).await;
     assert!(matches!(refused, Err(MoveError::MovedAway)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn hints_come_from_both_stores() {
+    let clock = HandClock::new();
+    for (old, new) in [(true, false), (false, true), (true, true)] {
+        let (mut from, mut to, mut listeners) = (memory_in_use(&clock).await, memory(&clock), Vec::new());
+        for (store, _) in [(&mut from, old), (&mut to, new)].into_iter().filter(|it| it.1) {
+            let (hinting, of_it) = onceward_testkit::hinting(Arc::clone(store));
+            *store = hinting;
+            listeners.push(of_it);
+        }
+        let both = MovingStore::begin(from, to).await.unwrap();
+        for it in &listeners {
+            onceward_testkit::hints_are_passed_on(&both, it).await;
+        }
+    }
+}

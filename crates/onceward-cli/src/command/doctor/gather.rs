@@ -7,12 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use onceward::embedded::{Durability, EmbeddedSettings, OpenError, Survey, survey};
-use onceward::{Clock as _, LateStore, Status, Store as _, SystemClock};
+use onceward::{Clock as _, LateStore, RecordId, Status, Store, SystemClock};
 use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
 use onceward_gateway::settings::Settings;
 
 use onceward_gateway::settings::reasons;
+
+/// How long a store may take until it listens for hints.
+const HINT_WAIT: Duration = Duration::from_secs(2);
 
 /// Clock, disk, limits and files of this machine.
 pub(super) fn machine(facts: &mut Facts) {
@@ -82,7 +86,18 @@ async fn shared(settings: &Settings) -> StoreFacts {
         Ok(()) => State::Serving,
         Err(error) => State::Down { reason: reasons(&error) },
     };
-    StoreFacts { state, durable: Some(store.traits().durable), ..StoreFacts::default() }
+    let hints = if state == State::Serving { hears_hints(&*store).await } else { None };
+    StoreFacts { state, durable: Some(store.traits().durable), hints, ..StoreFacts::default() }
+}
+
+/// Whether a store that has something to listen to is heard.
+async fn hears_hints(store: &dyn Store) -> Option<bool> {
+    if store.traits().name != "redis" {
+        return None;
+    }
+    // Nobody has this record. The first hint says that the store listens.
+    let mut hints = store.hints(RecordId::from_bytes([0; 32]))?;
+    Some(tokio::time::timeout(HINT_WAIT, hints.next()).await.is_ok_and(|it| it.is_some()))
 }
 
 /// The store that this very process has, from outside and from inside. Whether it answers is found out elsewhere.
