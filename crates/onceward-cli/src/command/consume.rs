@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome};
 use onceward::queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Order, Retries};
 use onceward::{Policy, Unresolved};
-use onceward_gateway::settings::{parse_duration, reasons};
+use onceward_gateway::settings::{Log, parse_duration, reasons};
 use onceward_gateway::{Upstream, UpstreamSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tower_service::Service as _;
 
 use super::queue::{Failed, engine};
 use crate::exit::Exit;
-use crate::say::say;
+use crate::log;
 
 /// Bring each message of a topic to an HTTP handler once, however often it arrives
 ///
@@ -68,6 +68,9 @@ pub(crate) struct Args {
     /// How long the handler may take
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     timeout: Duration,
+    /// How long after a crash it is found out that a message was left half done
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    lease: Duration,
     /// How long it is remembered that a message was done: longer than it can come again
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
     retention: Duration,
@@ -110,6 +113,7 @@ async fn consume(args: Args) -> Result<(), Failed> {
         signal(SignalKind::terminate()).map_err(|it| cannot_start("cannot listen for signals", &it))?;
     let mut interrupted =
         signal(SignalKind::interrupt()).map_err(|it| cannot_start("cannot listen for signals", &it))?;
+    let _log = log::start(Log::Json).map_err(|it| cannot_start("cannot write log lines", &it))?;
     let source = onceward::queue::source::open::open(&args.from, &args.name)
         .map_err(|it| (Exit::Usage, format!("--from: {}", reasons(&it))))?;
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
@@ -130,9 +134,10 @@ async fn consume(args: Args) -> Result<(), Failed> {
     let defaults = ConsumerSettings::default();
     let settings = ConsumerSettings {
         policy: Policy {
+            lease: args.lease,
             retention: args.retention,
             // The handler is given up before its lease is.
-            run_max: args.timeout.saturating_add(Duration::from_secs(60)),
+            run_max: args.timeout.saturating_add(args.lease.max(Duration::from_secs(60))),
             unresolved: match args.unresolved {
                 Unsure::Hold => Unresolved::Hold,
                 Unsure::Rerun => Unresolved::Rerun,
@@ -155,7 +160,7 @@ async fn consume(args: Args) -> Result<(), Failed> {
             let (upstream, to) = (upstream.clone(), Arc::clone(&to));
             async move { deliver(upstream, &to, &it).await }
         });
-    say(&format!("onceward: consuming as {}, to {}\n", args.name, args.to));
+    tracing::info!(consumer = args.name, to = %args.to, "consuming");
     let stop = async {
         tokio::select! {
             _ = terminated.recv() => {}
@@ -163,6 +168,7 @@ async fn consume(args: Args) -> Result<(), Failed> {
         }
     };
     let ended = consumer.run(stop).await;
+    tracing::info!("stopped");
     shutdown.cancel();
     tracker.close();
     tracker.wait().await;

@@ -7,7 +7,7 @@ use crate::snapshot::assert_snapshot;
 
 #[test]
 fn the_help_of_every_verb_is_as_stored() {
-    let verbs: [&[&str]; 16] = [
+    let verbs: [&[&str]; 23] = [
         &[],
         &["gateway"],
         &["keys"],
@@ -18,6 +18,13 @@ fn the_help_of_every_verb_is_as_stored() {
         &["store"],
         &["store", "migrate"],
         &["store", "copy"],
+        &["consume"],
+        &["queue"],
+        &["queue", "dead"],
+        &["queue", "dead", "list"],
+        &["queue", "dead", "show"],
+        &["queue", "dead", "redrive"],
+        &["queue", "dead", "drop"],
         &["doctor"],
         &["demo"],
         &["demo", "upstream"],

@@ -3,6 +3,8 @@
 
 mod away;
 mod client;
+#[cfg(feature = "redis-streams")]
+mod consume;
 mod crash;
 mod doctor;
 mod doctor_asks;

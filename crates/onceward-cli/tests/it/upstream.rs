@@ -107,7 +107,11 @@ fn serve(stream: &TcpStream, books: &Books) -> Option<()> {
         }
         let header = |name: &str| {
             let found = head.iter().filter_map(|it| it.split_once(": "));
-            found.filter(|it| it.0.eq_ignore_ascii_case(name)).map(|it| it.1).next().unwrap_or_default()
+            // As a header of a message that is brought here, too.
+            let is = |it: &str| {
+                it.eq_ignore_ascii_case(name) || it.eq_ignore_ascii_case(&format!("onceward-message-{name}"))
+            };
+            found.filter(|it| is(it.0)).map(|it| it.1).next().unwrap_or_default()
         };
         let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
         reader.read_exact(&mut body).ok()?;
