@@ -1,4 +1,4 @@
-//! Redis Streams: a consumer group of one stream, Redis 6.2 or later, or Valkey.
+//! Redis Streams: a consumer group of one stream on one server, Redis 6.2 or later, or Valkey.
 //!
 //! An entry's field `body` is the payload and `key` what is ordered by, if it is there; every other field is a header.
 
@@ -420,7 +420,9 @@ impl fmt::Debug for RedisStreams {
 }
 
 fn translate(doing: &'static str, error: RedisError) -> Error {
-    let refused = matches!(error.code(), Some("NOPERM" | "WRONGPASS" | "NOAUTH" | "WRONGTYPE"));
+    // A Cluster would have to be asked elsewhere for each stream.
+    let refused = ["NOPERM", "WRONGPASS", "NOAUTH", "WRONGTYPE", "MOVED", "CROSSSLOT"];
+    let refused = error.code().is_some_and(|it| refused.contains(&it));
     let kind = if refused {
         ErrorKind::Invalid
     } else if error.is_connection_refusal() {
