@@ -53,6 +53,8 @@ mod identity;
 mod letter;
 mod letters;
 mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
 pub mod source;
 mod strength;
 pub mod verdict;
@@ -64,5 +66,7 @@ pub use crate::identity::{Identity, NoIdentity, NoPlace};
 pub use crate::letter::{KIND as DEAD_LETTER, Letter};
 pub use crate::letters::{Letters, REDRIVEN, Redriven};
 pub use crate::message::{Delivery, Lane, Message, Receipt, Seen};
+#[cfg(feature = "metrics")]
+pub use crate::metrics::Metrics;
 pub use crate::source::Source;
 pub use crate::verdict::{Reason, Retries};

@@ -1,5 +1,6 @@
 //! `onceward consume`: brings messages to an HTTP handler in any language, each once.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,11 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome};
-use onceward::queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Order, Retries};
+use onceward::queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Metrics, Order, Retries};
 use onceward::{Policy, Unresolved};
 use onceward_gateway::settings::{Log, parse_duration, reasons};
 use onceward_gateway::{Upstream, UpstreamSettings};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,8 @@ use tower_service::Service as _;
 use super::queue::{Failed, engine};
 use crate::exit::Exit;
 use crate::log;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Bring each message of a topic to an HTTP handler once, however often it arrives
 ///
@@ -71,6 +75,9 @@ pub(crate) struct Args {
     /// How long after a crash it is found out that a message was left half done
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     lease: Duration,
+    /// Where to serve /metrics for Prometheus and /healthz, for example 127.0.0.1:9465
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// How long it is remembered that a message was done: longer than it can come again
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
     retention: Duration,
@@ -154,12 +161,18 @@ async fn consume(args: Args) -> Result<(), Failed> {
         retries: Retries { attempts_max: args.attempts, pause: args.pause, ..defaults.retries },
         ..defaults
     };
+    let metrics = Arc::new(Metrics::default());
+    if let Some(address) = args.metrics {
+        serve(address, Arc::clone(&metrics), &tracker, shutdown.clone()).await?;
+    }
     let to = Arc::new(args.to.clone());
     let consumer =
-        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).handler(move |it| {
-            let (upstream, to) = (upstream.clone(), Arc::clone(&to));
-            async move { deliver(upstream, &to, &it).await }
-        });
+        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).observer(metrics).handler(
+            move |it| {
+                let (upstream, to) = (upstream.clone(), Arc::clone(&to));
+                async move { deliver(upstream, &to, &it).await }
+            },
+        );
     tracing::info!(consumer = args.name, to = %args.to, "consuming");
     let stop = async {
         tokio::select! {
@@ -182,6 +195,34 @@ fn upstream(args: &Args, tracker: TaskTracker, shutdown: CancellationToken) -> R
         .map_err(|_| (Exit::Usage, "--to: write it as http://host:port/path".to_owned()))?;
     let settings = UpstreamSettings { response_timeout: args.timeout, ..UpstreamSettings::new(root) };
     Upstream::new(settings, tracker, shutdown).map_err(|it| (Exit::Usage, format!("--to: {}", reasons(&it))))
+}
+
+/// Shows the metrics of this process until it ends.
+async fn serve(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    tracker: &TaskTracker,
+    shutdown: CancellationToken,
+) -> Result<(), Failed> {
+    let listener = TcpListener::bind(address).await.map_err(|it| {
+        (
+            Exit::CannotStart,
+            format!("--metrics: cannot listen on {address}: {}; choose a free address", reasons(&it)),
+        )
+    })?;
+    let address = listener.local_addr().map_or(address, |it| it);
+    tracing::info!(%address, "metrics");
+    let page = move || std::future::ready(([(CONTENT_TYPE, OPEN_METRICS)], metrics.page()));
+    let pages = axum::Router::new()
+        .route("/metrics", axum::routing::get(page))
+        .route("/healthz", axum::routing::get(async || "ok\n"));
+    tracker.spawn(async move {
+        let serving = axum::serve(listener, pages).with_graceful_shutdown(shutdown.cancelled_owned());
+        if let Err(error) = serving.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "metrics are served no more");
+        }
+    });
+    Ok(())
 }
 
 /// Sends a message to the handler, once.

@@ -1,11 +1,13 @@
 //! Messages that are brought to an HTTP handler, and those that are dead.
 
+use std::net::SocketAddr;
 use std::process::Command;
 
 use onceward_testkit::server::RedisServer;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::client::get;
 use crate::process::{Ended, Place, Process, onceward, run};
 use crate::upstream::Upstream;
 use crate::wait::until_true;
@@ -85,8 +87,18 @@ fn a_message_that_was_sent_five_times_reaches_the_handler_once() {
         stream.publish("paid-1", &[]);
     }
     stream.publish("paid-2", &[]);
-    let consumer = stream.consume(&[]);
+    let consumer = stream.consume(&["--metrics", "127.0.0.1:0"]);
     stream.until_all_is_acknowledged();
+    let address: SocketAddr = consumer.until_says("metrics")["address"].as_str().unwrap().parse().unwrap();
+    let page = get("/metrics").send(address).unwrap().text();
+    for line in [
+        "onceward_messages_total{outcome=\"done\"} 2",
+        "onceward_messages_total{outcome=\"duplicate_of_done\"} 4",
+        "onceward_handlers_begun_total 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
+    assert_eq!(get("/healthz").send(address).unwrap().status, 200);
     stop(consumer);
     // Also after a restart.
     stream.publish("paid-1", &[]);
