@@ -179,6 +179,11 @@ impl Desk {
         };
         if parked.is_ok() {
             self.observer.on(&Event::Parked(reason));
+            tracing::warn!(
+                consumer = %self.consumer, topic = %delivery.message.topic, %reason, attempts,
+                letter = attempt.record_id().prefix(),
+                "a message was put among the dead letters"
+            );
         }
         parked
     }

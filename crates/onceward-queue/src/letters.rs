@@ -1,6 +1,9 @@
 //! What operators do with dead letters: look at them, send them again, drop them.
 
-use onceward_core::store::{Cursor, Filter};
+use std::time::Duration;
+
+use onceward_core::store::{Cursor, Filter, Replace};
+use onceward_core::transition::released;
 use onceward_core::{
     Engine, Error, ErrorKind, Hasher, Operated, Record, RecordId, Result, State, Status, Verdict,
 };
@@ -15,6 +18,9 @@ use crate::verdict::Reason;
 /// its id alone it stays dead.
 pub const REDRIVEN: &str = "onceward-redriven";
 
+/// How long one call to the store may take.
+const BUDGET: Duration = Duration::from_secs(5);
+
 /// The dead letters of a store.
 #[derive(Debug, Clone)]
 pub struct Letters {
@@ -24,12 +30,14 @@ pub struct Letters {
 /// What became of a letter that was to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redriven {
-    /// Its message was published, and the broker has confirmed it. The letter goes within a minute.
+    /// Its message was published, and the broker has confirmed it. The letter is gone.
     Published,
     /// There is no such letter. Nothing was done.
     NotFound,
     /// Nobody knows whether its effect happened, and it was not said that it did not. Nothing was done.
     Unresolved,
+    /// Its id was first used for another payload: under this id it must never run. Nothing was done.
+    OtherPayload,
 }
 
 impl Letters {
@@ -71,19 +79,23 @@ impl Letters {
         record.as_deref().and_then(letter).transpose()
     }
 
-    /// Forgets a letter. Its message stays what it is: dead. `false` when there is no such letter.
+    /// Forgets a letter at once. Its message stays what it is: dead. `false` when there is no such letter.
     ///
     /// # Errors
-    /// The store could not be asked.
+    /// `Uncertain`: it may be gone; look. Others: nothing was written.
     pub async fn forget(&self, id: RecordId) -> Result<bool> {
         loop {
             let shown = self.engine.show(id).await?;
             let record = shown.record.filter(|it| it.status_at(shown.now) == Status::Done);
             let Some(record) = record.filter(|it| it.listing.kind == KIND) else { return Ok(false) };
-            match self.engine.verdict(id, record.revision, &Verdict::Remove, false).await? {
-                Operated::Done(_) => return Ok(true),
-                Operated::NotFound | Operated::NothingToResolve => return Ok(false),
-                Operated::Changed(_) | Operated::LeaseAlive(_) => {}
+            // No answer that is replayed to anybody: whoever still knows it only knows that the message was parked.
+            let put = released(&record, shown.now.after(BUDGET));
+            match self.engine.store().replace(id, record.revision, &put).await? {
+                Replace::Kept(_) => return Ok(true),
+                Replace::Lost(..) => {}
+                Replace::Late(_) => {
+                    return Err(Error::new(ErrorKind::Unavailable, "forget a dead letter in time"));
+                }
             }
         }
     }
@@ -96,11 +108,11 @@ impl Letters {
     /// `Unavailable`, `Invalid`: it was not published, the letter stays. `Uncertain`: it may be; send it again.
     pub async fn redrive(&self, id: RecordId, source: &dyn Source, did_not_happen: bool) -> Result<Redriven> {
         let Some(letter) = self.get(id).await? else { return Ok(Redriven::NotFound) };
-        if letter.reason == Reason::Unresolved {
-            if !did_not_happen {
-                return Ok(Redriven::Unresolved);
-            }
-            self.bury(&letter).await?;
+        match letter.reason {
+            Reason::OtherPayload => return Ok(Redriven::OtherPayload),
+            Reason::Unresolved if !did_not_happen => return Ok(Redriven::Unresolved),
+            Reason::Unresolved => self.bury(&letter).await?,
+            Reason::NoIdentity | Reason::Attempts | Reason::Handler => {}
         }
         let header = seal(&self.engine.hasher().await?, id);
         let mut message = letter.message;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
-use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome};
+use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome, Reason};
 use onceward::queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Metrics, Order, Retries};
 use onceward::{Policy, Unresolved};
 use onceward_gateway::settings::{Log, parse_duration, reasons};
@@ -29,7 +29,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Bring each message of a topic to an HTTP handler once, however often it arrives
 ///
 /// The message is the body of a POST. A 2xx answer: done. 401, 403, 407, 425, 429, 503 with Retry-After, or no connection: nothing
-/// happened, tried again. 408, 5xx, or no whole answer: it may have happened, and --unresolved says what then. Any other 4xx: put
+/// happened, tried again. 408, 409, 5xx, or no whole answer: it may have happened, and --unresolved says what then. Any other: put
 /// among the dead letters. A handler may say it itself with the header `Onceward-Outcome: store | release | unknown`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Where the id of a message stands: header:NAME, json:/POINTER, or position (the broker's own name for it)
     #[arg(long, value_name = "PLACE")]
     key: Identity,
-    /// What is remembered, and where
+    /// Where outcomes are remembered; memory: forgets them with the process
     #[arg(
         long,
         value_name = "URL",
@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// How long the handler may take
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     timeout: Duration,
-    /// How long after a crash it is found out that a message was left half done
+    /// How long a message stays claimed after a crash; it comes again once the broker delivers it again and this is over
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     lease: Duration,
     /// Where to serve /metrics for Prometheus and /healthz, for example 127.0.0.1:9465
@@ -230,8 +230,8 @@ async fn deliver(mut upstream: Upstream, to: &Uri, it: &Handling) -> Result<(), 
     let request = request(to, it).map_err(Failure::park)?;
     let Ok(response) = upstream.call(request).await;
     let (parts, body) = response.into_parts();
-    let whole = body.collect().await.is_ok();
-    judge(&Response::from_parts(parts, ()), whole)
+    let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
+    judge(&Response::from_parts(parts, ()), body.as_deref())
 }
 
 /// The headers of the message that an HTTP request cannot carry are counted in `Onceward-Message-Omitted`.
@@ -272,30 +272,42 @@ fn value(bytes: &[u8]) -> Result<HeaderValue, String> {
     HeaderValue::from_bytes(bytes).map_err(|it| format!("the message cannot be sent as a request: {it}"))
 }
 
-/// What an answer of the handler means for its message.
-fn judge<T>(response: &Response<T>, whole: bool) -> Result<(), Failure> {
+/// How many characters of an answer a dead letter shows.
+const SHOWN: usize = 500;
+
+/// What an answer of the handler means for its message. There is no body where it did not come whole.
+fn judge<T>(response: &Response<T>, body: Option<&[u8]>) -> Result<(), Failure> {
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER);
-    let said = response.extensions().get::<Outcome>().copied().or_else(|| {
-        match response.headers().get(ONCEWARD_OUTCOME)?.as_bytes() {
-            b"store" => Some(Outcome::Store),
-            b"release" => Some(Outcome::Release),
-            b"unknown" => Some(Outcome::Unknown),
-            _ => None,
-        }
+    let header = response.headers().get(ONCEWARD_OUTCOME).map(HeaderValue::as_bytes);
+    let said = response.extensions().get::<Outcome>().copied().or(match header {
+        Some(b"store") => Some(Outcome::Store),
+        Some(b"release") => Some(Outcome::Release),
+        Some(b"unknown") => Some(Outcome::Unknown),
+        _ => None,
     });
-    let told = format!("the handler answered {}", status.as_u16());
+    let told = match response.extensions().get::<Reason>() {
+        // No handler said that.
+        Some(Reason(why)) => format!("the handler did not answer: {why}"),
+        None => {
+            let text: String =
+                String::from_utf8_lossy(body.unwrap_or_default()).chars().take(SHOWN).collect();
+            let header = header.map(|it| format!(" with onceward-outcome: {}", String::from_utf8_lossy(it)));
+            let told = format!("the handler answered {}{}", status.as_u16(), header.unwrap_or_default());
+            if text.is_empty() { told } else { format!("{told}: {text}") }
+        }
+    };
     match HttpPolicy::default().outcome(status, after.is_some(), said) {
         Outcome::Release => {
             let seconds = after.and_then(|it| it.to_str().ok()?.parse().ok());
             Err(Failure::Retry { reason: told, after: seconds.map(Duration::from_secs) })
         }
-        _ if !whole => Err(Failure::unknown("the handler's answer did not come whole")),
+        _ if body.is_none() => Err(Failure::unknown("the handler's answer did not come whole")),
         Outcome::Unknown => Err(Failure::unknown(told)),
         Outcome::Store if said.is_some() || status.is_success() => Ok(()),
-        Outcome::Store if status.is_server_error() => Err(Failure::unknown(told)),
-        Outcome::Store if status == StatusCode::CONFLICT => {
-            Err(Failure::unknown("the handler answered 409: it works on a request with this key"))
+        // It may be working on a request with this key.
+        Outcome::Store if status.is_server_error() || status == StatusCode::CONFLICT => {
+            Err(Failure::unknown(told))
         }
         Outcome::Store => Err(Failure::park(told)),
     }
@@ -307,12 +319,12 @@ mod tests {
 
     #[test]
     fn statuses_say_what_becomes_of_a_message() {
-        let judged = |status: u16, headers: &[(&str, &str)], whole| {
+        let judged = |status: u16, headers: &[(&str, &str)], whole: bool| {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
                 response = response.header(*name, *value);
             }
-            match judge(&response.body(()).unwrap(), whole) {
+            match judge(&response.body(()).unwrap(), whole.then_some(&b""[..])) {
                 Ok(()) => "done".to_owned(),
                 Err(Failure::Retry { after, .. }) => format!("retry {}", after.map_or(0, |it| it.as_secs())),
                 Err(Failure::Park { .. }) => "park".to_owned(),

@@ -58,7 +58,9 @@ pub(crate) enum Dead {
         #[arg(long)]
         did_not_happen: bool,
     },
-    /// Forget a letter; its message stays dead
+    /// Forget a letter at once; its message stays dead
+    ///
+    /// Also for an unresolved letter whose effect did happen.
     Drop {
         #[command(flatten)]
         store: StoreArgs,
@@ -121,7 +123,12 @@ async fn carry_out(verb: Dead) -> Result<(), Failed> {
             let letters = Letters::new(engine(&store.store).await?);
             let redriven = letters.redrive(id, &*source, did_not_happen).await;
             match redriven.map_err(|it| (Exit::No, format!("{}; the letter stays", reasons(&it))))? {
-                Redriven::Published => say("published; the letter goes within a minute\n"),
+                Redriven::Published => say("published, and the letter is gone\n"),
+                Redriven::OtherPayload => {
+                    let what = "its id was first used for another payload, so it must not run under it: let its producer send it \
+                                under an id of its own, and drop the letter";
+                    return Err((Exit::No, what.to_owned()));
+                }
                 Redriven::NotFound => return Err(not_found()),
                 Redriven::Unresolved => {
                     let what = "nobody knows whether its effect happened: look, and say --did-not-happen if it did not";

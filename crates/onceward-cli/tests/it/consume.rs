@@ -155,15 +155,17 @@ fn what_the_handler_refuses_is_a_dead_letter_that_can_be_dropped() {
     assert_eq!(stream.handler.effects("throttled").len(), 3, "as often as it may");
     let mut letters = stream.letters();
     letters.sort_by_key(|it| it["detail"].to_string());
-    let said: Vec<_> =
-        letters.iter().map(|it| format!("{} {} {}", it["reason"], it["detail"], it["attempts"])).collect();
-    assert_eq!(
-        said,
-        [r#""handler" "the handler answered 422" 1"#, r#""attempts" "the handler answered 429" 3"#,]
-    );
+    let wanted = [("handler", "the handler answered 422", 1), ("attempts", "the handler answered 429", 3)];
+    for (letter, (reason, said, attempts)) in letters.iter().zip(wanted) {
+        assert_eq!((&letter["reason"], &letter["attempts"]), (&reason.into(), &attempts.into()));
+        // And what it said.
+        let detail = letter["detail"].as_str().unwrap();
+        assert!(detail.starts_with(said) && detail.contains(": {\"receipt\":"), "{detail}");
+    }
     let id = letters[0]["id"].as_str().unwrap();
     stream.dead(&["drop", id]).with_code(0);
     assert_eq!(stream.letters().len(), 1);
+    stream.dead(&["redrive", id, "--to", &stream.url()]).with_code(1);
     let gone = stream.dead(&["show", id]).with_code(1);
     assert!(gone.stderr.contains("no such letter"), "{}", gone.stderr);
 }

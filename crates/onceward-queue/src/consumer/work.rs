@@ -8,6 +8,7 @@ use onceward_core::{Attempt, ErrorKind, InFlight, Key, Principal, Result, Scope}
 
 use crate::desk::{Case, Desk, Told};
 use crate::event::Event;
+use crate::handler::with_causes;
 use crate::identity::{Identity, NoIdentity};
 use crate::letters::was_letter;
 use crate::message::{Delivery, Seen};
@@ -57,7 +58,7 @@ impl Worker {
                 kind => {
                     tracing::warn!(
                         consumer = %self.desk.consumer, lane = %receipt.lane, number = receipt.number, ?kind,
-                        error = &error as &dyn std::error::Error,
+                        error = with_causes(&error),
                         "a message cannot be worked on; it is looked at again later"
                     );
                     Next::Again(self.desk.retries.pause_max)
@@ -125,8 +126,7 @@ impl Worker {
     pub(super) fn broker_failed(&self, error: &onceward_core::Error) {
         self.desk.observer.on(&Event::BrokerFailed);
         tracing::warn!(
-            consumer = %self.desk.consumer,
-            error = error as &dyn std::error::Error,
+            consumer = %self.desk.consumer, source = ?self.source, error = with_causes(error),
             "the broker did not do what it was asked for"
         );
     }

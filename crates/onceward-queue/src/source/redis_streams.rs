@@ -22,6 +22,9 @@ use crate::message::{Delivery, Lane, Message, Receipt, Seen};
 const BODY: &str = "body";
 const KEY: &str = "key";
 
+const RECEIVE: &str = "receive messages";
+const CLAIM: &str = "claim messages of consumers that died";
+
 /// How long one blocking read waits at the server. Between two of them entries of consumers that died are looked for.
 const BLOCK: Duration = Duration::from_millis(500);
 /// How long a connection, or an answer, is waited for.
@@ -257,7 +260,7 @@ impl RedisStreams {
             .arg(&*from)
             .arg("COUNT")
             .arg(max);
-        let told: Value = self.on(&self.reading, "claim messages of consumers that died", &command).await?;
+        let told: Value = self.on(&self.reading, CLAIM, &command).await?;
         let Value::Array(parts) = told else { return Err(strange()) };
         let mut parts = parts.into_iter();
         let (Some(next), Some(entries)) = (parts.next(), parts.next()) else { return Err(strange()) };
@@ -278,7 +281,7 @@ impl RedisStreams {
             .arg("STREAMS")
             .arg(&self.settings.stream)
             .arg(">");
-        let told: Value = self.on(&self.reading, "receive messages", &command).await?;
+        let told: Value = self.on(&self.reading, RECEIVE, &command).await?;
         let entries = match told {
             Value::Nil => return Ok(Vec::new()),
             // One stream was asked for.
@@ -422,10 +425,12 @@ impl fmt::Debug for RedisStreams {
 fn translate(doing: &'static str, error: RedisError) -> Error {
     // A Cluster would have to be asked elsewhere for each stream.
     let refused = ["NOPERM", "WRONGPASS", "NOAUTH", "WRONGTYPE", "MOVED", "CROSSSLOT"];
-    let refused = error.code().is_some_and(|it| refused.contains(&it));
+    let refused = error.code().is_some_and(|it| refused.contains(&it))
+        || error.kind() == redis::ErrorKind::AuthenticationFailed;
     let kind = if refused {
         ErrorKind::Invalid
-    } else if error.is_connection_refusal() {
+    } else if error.is_connection_refusal() || doing == RECEIVE || doing == CLAIM {
+        // What was to be read comes again.
         ErrorKind::Unavailable
     } else {
         // It may have been carried out.

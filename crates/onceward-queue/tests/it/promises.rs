@@ -208,6 +208,13 @@ pub(crate) async fn the_same_id_with_another_payload_is_parked(fixture: Arc<dyn 
     assert_eq!(letters.len(), 1, "two deliveries of one misuse are one letter");
     assert_eq!(letters[0].reason, Reason::OtherPayload);
     assert_eq!(letters[0].message.body, other.body);
+    let (letters, source) = (Letters::new(scene.engine()), scene.fixture.source().await);
+    let id = letters.list(None, None, 10).await.unwrap().0[0].0;
+    assert_eq!(letters.redrive(id, &source, true).await.unwrap(), Redriven::OtherPayload);
+    assert!(letters.forget(id).await.unwrap());
+    assert_eq!(letters.get(id).await.unwrap(), None);
+    assert_eq!(letters.redrive(id, &source, true).await.unwrap(), Redriven::NotFound);
+    source.close().await;
 }
 
 pub(crate) async fn a_dead_letter_that_is_sent_again_runs_once_and_its_first_message_stays_dead(
@@ -247,6 +254,7 @@ pub(crate) async fn a_dead_letter_that_is_sent_again_runs_once_and_its_first_mes
         let (one, two) = tokio::join!(letters.redrive(id, &source, true), letters.redrive(id, &source, true));
         assert!([one.unwrap(), two.unwrap()].contains(&Redriven::Published));
     }
+    assert_eq!(letters.list(None, None, 10).await.unwrap().0, [], "they are gone at once");
     eventually(async || scene.is_empty().await).await;
     let mut effects = scene.ledger.effects();
     effects.sort();
