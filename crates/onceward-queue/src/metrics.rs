@@ -149,6 +149,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_metric_is_in_the_reference_and_nothing_else_is() {
+        let reference = include_str!("../../../docs/reference/consumer-metrics.md");
+        let mut named: Vec<_> =
+            reference.lines().filter_map(|it| it.strip_prefix("| `")?.split_once('`')).collect();
+        named.sort_unstable();
+        let page = Metrics::default().page();
+        let types = page.lines().filter_map(|it| it.strip_prefix("# TYPE ")?.split_once(' '));
+        let mut shown: Vec<_> = types
+            .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+            .collect();
+        shown.sort_unstable();
+        assert_eq!(named.iter().map(|it| it.0).collect::<Vec<_>>(), shown);
+    }
+
+    #[test]
     fn every_event_is_counted_and_every_series_is_there_from_the_start() {
         let metrics = Metrics::default();
         let series = |page: &str| page.lines().filter(|it| !it.starts_with('#')).count();
