@@ -109,6 +109,7 @@ impl Route {
         for _ in 0..MOVES_MAX {
             let map = self.map();
             let node = map.node(bucket.slot)?;
+            let mut has_moved = false;
             let moved = match node.call(bucket, &call, needs, deadline).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) if self.dialer.settings.may_move() && is_elsewhere(&error) => {
@@ -116,6 +117,7 @@ impl Route {
                         let told = self.call_asking(&map, &error, &call, deadline).await?;
                         return told.map_err(|it| fault::answered(&it));
                     }
+                    has_moved = error.code() == Some("MOVED");
                     fault::answered(&error)
                 }
                 Ok(Err(error)) => return Err(fault::answered(&error)),
@@ -125,7 +127,7 @@ impl Route {
                 Err(error) => return Err(error),
             };
             // Nothing was done. Where nobody else has the slot, that is all that can be told.
-            if !self.ask_again(&map, bucket.slot, deadline).await {
+            if !self.ask_again(&map, bucket.slot, has_moved, deadline).await {
                 return Err(moved);
             }
         }
@@ -186,10 +188,17 @@ impl Route {
         told.pop().ok_or_else(fault::misunderstood)
     }
 
-    /// Asks for the map, unless somebody has done so meanwhile. Whether another node has `slot` now.
-    async fn ask_again(&self, seen: &Map, slot: u16, deadline: Instant) -> bool {
+    /// Asks for the map, unless somebody has done so meanwhile. Whether another node has `slot` now. Where a node said that
+    /// the slot `has_moved`, the map of a moment ago is wrong for certain: then the pause is waited for.
+    async fn ask_again(&self, seen: &Map, slot: u16, has_moved: bool, deadline: Instant) -> bool {
+        let came = Instant::now();
         let Ok(mut asked) = timeout_at(deadline, self.asked.lock()).await else { return false };
-        if asked.elapsed() >= MAP_PAUSE {
+        let is_new = *asked >= came;
+        let pause = MAP_PAUSE.saturating_sub(asked.elapsed());
+        if has_moved && !is_new && timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+            return false;
+        }
+        if !is_new && (has_moved || pause.is_zero()) {
             *asked = Instant::now();
             let settings = &self.dialer.settings;
             let mut known = settings.servers.clone();
