@@ -31,7 +31,12 @@ fn need_that(what: &str, package: &str, is_there_now: &dyn Fn() -> bool) -> Resu
 
 /// The servers of which tests start private ones, and what the tested recipes are written for.
 pub(crate) fn need_servers() -> Result<(), String> {
-    let servers = [("postgres", "postgresql"), ("pgbouncer", "pgbouncer"), ("redis-server", "redis-server")];
+    let servers = [
+        ("postgres", "postgresql"),
+        ("pgbouncer", "pgbouncer"),
+        ("redis-server", "redis-server"),
+        ("nats-server", "nats-server"),
+    ];
     servers.into_iter().try_for_each(|(program, package)| need(program, package))?;
     need_that("psycopg", "python3-psycopg", &|| {
         // Debian's own Python, which has what Debian installs.
@@ -39,6 +44,11 @@ pub(crate) fn need_servers() -> Result<(), String> {
         let tried = Command::new(python.unwrap_or("python3")).args(["-c", "import psycopg"]).output();
         tried.is_ok_and(|it| it.status.success())
     })
+}
+
+/// The brokers that only `--brokers` starts.
+pub(crate) fn need_brokers() -> Result<(), String> {
+    need("rabbitmq-server", "rabbitmq-server")
 }
 
 /// On the path, or where Debian puts servers.

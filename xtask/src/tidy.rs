@@ -11,10 +11,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-store-embedded", &["onceward-core"]),
     ("onceward-store-postgres", &["onceward-core"]),
     ("onceward-store-redis", &["onceward-core"]),
-    ("onceward-http", &["onceward-core"]),
-    ("onceward-queue", &["onceward-core", "onceward-store-postgres"]),
+    ("onceward-webhook", &["onceward-core"]),
+    ("onceward-http", &["onceward-core", "onceward-webhook"]),
+    ("onceward-queue", &["onceward-core", "onceward-store-postgres", "onceward-webhook"]),
     ("onceward-admin", &["onceward-core"]),
-    ("onceward-gateway", &["onceward-admin", "onceward-core", "onceward-http"]),
+    ("onceward-gateway", &["onceward-admin", "onceward-core", "onceward-http", "onceward-webhook"]),
     (
         "onceward",
         &[
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "onceward-store-embedded",
             "onceward-store-postgres",
             "onceward-store-redis",
+            "onceward-webhook",
         ],
     ),
     ("onceward-cli", &["onceward", "onceward-admin", "onceward-gateway"]),
@@ -31,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("onceward-bench", &[]),
     ("onceward-model", &["onceward-core"]),
     ("onceward-simulation", &["onceward-admin", "onceward-core", "onceward-gateway", "onceward-testkit"]),
-    ("onceward-crash", &["onceward-testkit"]),
+    ("onceward-crash", &["onceward", "onceward-testkit"]),
     (
         "onceward-pace",
         &[

@@ -34,10 +34,14 @@ async fn run_before(fault: Fault) -> Tally {
             let serial = Arc::clone(&serial);
             connections.spawn(async move {
                 let mut first = (String::new(), String::new());
-                while let Some((key, sent)) = read_request(&mut stream).await {
+                // Counted for each connection, so that it does not matter how the two take turns.
+                for nth in 0_u64.. {
+                    let Some((key, sent)) = read_request(&mut stream).await else { return };
                     let number = serial.fetch_add(1, Ordering::Relaxed);
+                    let is_third = nth % 3 == 2;
                     let is_repeat = !key.is_empty() && key == first.0;
-                    let fresh = format!(r#"{{"serial":{number},"sent":"{sent}"}}"#);
+                    let echo = if fault == Fault::WrongEcho && is_third { "x" } else { &sent };
+                    let fresh = format!(r#"{{"serial":{number},"sent":"{echo}"}}"#);
                     let mut body = if is_repeat { first.1.clone() } else { fresh.clone() };
                     if !is_repeat && !key.is_empty() {
                         first = (key, fresh.clone());
@@ -46,10 +50,9 @@ async fn run_before(fault: Fault) -> Tally {
                     match fault {
                         Fault::NoMarker => marker = false,
                         Fault::OtherBody if is_repeat => body = fresh,
-                        Fault::MarkerOnFirst if number % 3 == 2 => marker = true,
-                        Fault::ServerError if number % 3 == 2 => status = 503,
-                        Fault::WrongEcho if number % 3 == 2 => body = body.replace(&sent, "x"),
-                        Fault::CutsOff if number % 3 == 2 => cut = true,
+                        Fault::MarkerOnFirst if is_third => marker = true,
+                        Fault::ServerError if is_third => status = 503,
+                        Fault::CutsOff if is_third => cut = true,
                         Fault::Slow if number == 20 => tokio::time::sleep(Duration::from_millis(300)).await,
                         _ => {}
                     }

@@ -106,11 +106,15 @@ impl<'a> View<'a> {
             },
             reason: match &record.state {
                 State::Abandoned { reason } => Some(reason),
+                State::Running if now >= record.lease_until => Some(LEASE_OVER),
                 State::Running | State::Released | State::Done(_) | State::Tombstone => None,
             },
         }
     }
 }
+
+/// Why a record is unresolved whose holder said nothing.
+const LEASE_OVER: &str = "its lease ended without a word of its holder: that was killed, or cut off from the store, or ran for too long";
 
 /// UTC with milliseconds; `None` for "never" and for what lies past the year 9999.
 pub(crate) fn rfc_3339(time: Timestamp) -> Option<String> {

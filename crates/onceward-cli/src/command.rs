@@ -8,7 +8,11 @@ mod doctor;
 mod gateway;
 mod keys;
 mod man;
+mod outbox;
+mod pages;
 mod queue;
+mod receive;
+mod relay;
 mod source;
 mod store;
 
@@ -30,8 +34,12 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Store(store::Verb),
     Consume(consume::Args),
+    Receive(receive::Args),
     #[command(subcommand)]
     Queue(queue::Verb),
+    Relay(relay::Args),
+    #[command(subcommand)]
+    Outbox(outbox::Verb),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -45,7 +53,10 @@ impl Command {
             Self::Keys(verb) => keys::run(verb).await,
             Self::Store(verb) => store::run(verb).await,
             Self::Consume(args) => consume::run(args).await,
+            Self::Receive(args) => receive::run(args).await,
             Self::Queue(verb) => queue::run(verb).await,
+            Self::Relay(args) => relay::run(args).await,
+            Self::Outbox(verb) => outbox::run(verb).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Demo(args) => demo::run(args).await,
             Self::Completions(args) => completions::run(&args),

@@ -62,6 +62,7 @@ mod event;
 mod fingerprint;
 mod flight;
 mod guard;
+mod id;
 mod key;
 pub mod moving;
 #[doc(hidden)]
@@ -82,6 +83,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::event::{Event, NoObserver, Observer};
 pub use crate::fingerprint::{Fingerprint, Hasher};
 pub use crate::guard::{Failure, Run, RunError};
+pub use crate::id::{IdError, id_in_json};
 pub use crate::key::{KEY_BYTES_MAX, Key, KeyError, Principal, RecordId, Scope};
 pub use crate::note::{Note, Noted};
 pub use crate::operate::Operated;

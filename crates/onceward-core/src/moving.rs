@@ -11,6 +11,11 @@
 //! store does not know is taken there, as one that was moved, before it is claimed in the new store.
 //!
 //! Times are carried over as what is left of them, since the two stores have two clocks.
+//!
+//! The old store keeps a note of the move, [`NOTE`], in two phases. While records are *leaving*, processes that know only
+//! the old store go on; those that share it touch the note again and again, and claim nothing that lands long after. Once a
+//! walk has found nothing left and nobody touched the note for [`QUIET`], the note says that all records have *left*:
+//! from then on nobody works on that store alone. All of it is timed by the clock of the old store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +30,19 @@ use crate::store::{Grant, Put};
 /// How far the clock of the new store may be behind that of the old one: what was swept from the old store a moment ago may
 /// have had a fence that high.
 pub const BEHIND_MAX: Duration = Duration::from_secs(60);
+
+/// The name of what a store notes about its records being moved away.
+pub const NOTE: &str = "moved away";
+
+/// How old what a process knows of the note may be when it claims.
+pub const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How long after it looked a process may still have a claim land. More than [`LOOK_EVERY`], by what a call takes.
+pub const CLAIM_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long nobody must have touched the note of a store that is shared, until nobody works on that store alone. More than
+/// [`CLAIM_WITHIN`], by what a write may take from its stamp until others see it.
+pub const QUIET: Duration = Duration::from_secs(12);
 
 /// Why a record that was moved is unresolved where it was.
 pub const MOVED: &str = "it was moved to another store: resolve it there";
@@ -93,17 +111,81 @@ pub fn moved(found: &Record) -> Put {
 /// Takes a record from its holder and gives it to nobody.
 const NO_HOLDER: Grant = Grant { owner: Owner::NOBODY, new_life: false };
 
-/// What a store keeps beside `hash_key`, its own, while and after its records are moved away. No listing shows it.
+/// Where the records of a store are, as far as its own [`NOTE`] says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Here.
+    #[default]
+    Here,
+    /// They are on their way to another store. Who knows only this one goes on for now.
+    Leaving,
+    /// In another store. Nobody may work on this one alone.
+    Left {
+        /// Where, in words for operators; empty where that is not known. No password is in it.
+        to: String,
+    },
+}
+
+/// Reads what a store has under [`NOTE`].
+#[must_use]
+pub fn place(note: Option<&Record>) -> Place {
+    match note {
+        Some(Record { state: State::Abandoned { reason }, checkpoint, .. }) if reason == MOVED => {
+            match checkpoint {
+                None => Place::Leaving,
+                Some(to) => Place::Left { to: String::from_utf8_lossy(to).into_owned() },
+            }
+        }
+        _ => Place::Here,
+    }
+}
+
+/// What a store keeps beside `hash_key`, its own, from the moment its records are moved away. No listing shows it.
 #[must_use]
 pub fn leaving(hash_key: &Record) -> Put {
-    let listing = Listing { key: "moved away".into(), ..Listing::clone(&hash_key.listing) };
+    let listing = Listing { key: NOTE.into(), ..Listing::clone(&hash_key.listing) };
     marked(Put { listing: Arc::new(listing), ..Put::keep(hash_key, Timestamp::MAX) }, None)
 }
 
-/// Whether what a store has under the name of [`leaving`] says that its records are moved away.
+/// What somebody who knows only this store makes of its note while records are leaving: as it was, and touched just now.
 #[must_use]
-pub fn leaves(found: &Record) -> bool {
-    matches!(judge(found, Timestamp::ZERO), Ok(Standing::Moved))
+pub fn touched(note: &Record) -> Put {
+    Put::keep(note, Timestamp::MAX)
+}
+
+/// Whether nobody touched the note for so long that nobody works on its store alone, nor can a claim of theirs still land.
+#[must_use]
+pub fn is_quiet(note: &Record, now: Timestamp) -> bool {
+    note.updated.until(now) >= QUIET
+}
+
+/// What the note says once all records are in the store that is found at `to`.
+#[must_use]
+pub fn left(note: &Record, to: &str) -> Put {
+    Put { checkpoint: Some(Bytes::copy_from_slice(to.as_bytes())), ..Put::keep(note, Timestamp::MAX) }
+}
+
+/// What becomes of `found` when records come back to the store that they had [left](Place::Left), which `note` says: it
+/// stands for nothing, and the one that comes back takes its place. `None` where it is newer than that and no mark either:
+/// it stands.
+#[must_use]
+pub fn vacated(found: &Record, note: &Record) -> Option<Put> {
+    let is_mark = matches!(&found.state, State::Abandoned { reason } if reason == MOVED);
+    let policy = Policy { retention: Duration::ZERO, tombstone: Duration::ZERO, ..found.policy };
+    (!is_vacated(found) && (is_mark || found.updated <= note.updated)).then(|| Put {
+        grant: Some(NO_HOLDER),
+        state: State::Tombstone,
+        policy,
+        checkpoint: None,
+        ..Put::keep(found, Timestamp::MAX)
+    })
+}
+
+/// Whether `found` is what [`vacated`] made, and nothing came in its place yet.
+#[must_use]
+pub fn is_vacated(found: &Record) -> bool {
+    let Policy { retention, tombstone, .. } = found.policy;
+    found.state == State::Tombstone && found.owner == Owner::NOBODY && retention.max(tombstone).is_zero()
 }
 
 /// It is unresolved here for ever, whatever its claim allowed.

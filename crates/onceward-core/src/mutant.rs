@@ -27,11 +27,15 @@ pub enum Mutant {
     CancelOnDisconnect,
     /// A write is told once it is with the system, not with the disk.
     ToldBeforeSynced,
+    /// A relay notes that effects are sent, and then sends them.
+    NotedBeforeSent,
+    /// A relay remembers how far it has come, and passes what becomes visible behind that.
+    PassesLateNumbers,
 }
 
 impl Mutant {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("no-fence-check", Self::NoFenceCheck),
         ("get-then-set", Self::GetThenSet),
         ("told-before-stored", Self::ToldBeforeStored),
@@ -41,6 +45,8 @@ impl Mutant {
         ("scope-without-principal", Self::ScopeWithoutPrincipal),
         ("cancel-on-disconnect", Self::CancelOnDisconnect),
         ("told-before-synced", Self::ToldBeforeSynced),
+        ("noted-before-sent", Self::NotedBeforeSent),
+        ("passes-late-numbers", Self::PassesLateNumbers),
     ];
 }
 

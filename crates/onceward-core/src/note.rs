@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Principal, RecordId};
+use crate::moving::MOVED;
 use crate::policy::Policy;
 use crate::record::{Answer, Listing, RULES, Record, Revision, State, Timestamp};
 use crate::store::browse::RESERVED_KIND;
@@ -128,6 +129,8 @@ fn read(record: &Record, now: Timestamp) -> Result<Option<Note>> {
         State::Done(answer) if answer.kind == "note" => {
             Ok(Some(Note { bytes: answer.bytes()?, revision: record.revision }))
         }
+        // In a store that was left, and to which records came back without it.
+        State::Abandoned { reason } if reason == MOVED => Ok(None),
         State::Done(_) | State::Tombstone | State::Running | State::Abandoned { .. } | State::Released => {
             Err(Error::new(ErrorKind::Corrupt, "read a note"))
         }

@@ -22,7 +22,7 @@ use crate::examine::{StoreLook, examine};
 use crate::listen::{Counters, Listening, ReloadableTls, Stop, Tls, TlsError, accept};
 use crate::network::{Dial, Listener};
 use crate::reload::{Live, SettingsSource, show_certificate};
-use crate::routes;
+use crate::routes::{self, SecretFileError};
 use crate::settings::Settings;
 use crate::to_upstream::ToUpstream;
 use crate::upkeep::upkeep;
@@ -79,6 +79,9 @@ pub enum StartError {
     /// The files of `[tls]` cannot be used.
     #[error("tls")]
     Tls(#[from] TlsError),
+    /// A file of secrets cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretFileError),
 }
 
 /// What a gateway is told about the process that it runs in.
@@ -204,7 +207,7 @@ impl Gateway {
             process.entropy,
             Arc::new(metrics.clone()),
         );
-        let layer = Arc::new(IdempotencyLayer::new(engine.clone(), routes::routes(&settings)));
+        let layer = Arc::new(IdempotencyLayer::new(engine.clone(), routes::routes(&settings)?));
         layer.set_store_patience(settings.upstream.response_timeout);
         layer.set_cors(routes::cors(&settings));
         layer.set_keys_in_flight(routes::keys_in_flight(&settings));

@@ -33,6 +33,7 @@ pub use crate::examine::StoreLook;
 pub use crate::forward::{ClientAddr, SecureClient};
 pub use crate::gateway::{AtWork, Ended, Gateway, Listeners, Process, StartError};
 pub use crate::reload::SettingsSource;
+pub use crate::routes::SecretFileError;
 pub use crate::workers::Workers;
 pub use onceward_http::FreshConnection;
 

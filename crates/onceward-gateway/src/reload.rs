@@ -93,16 +93,20 @@ impl Live {
         let Read { settings: new, mut warnings } = (source.0)().map_err(|error| refused(&error))?;
         let changes = settings.changes(&new);
         let mut refusals: Vec<_> = changes.needs_restart.iter().map(|it| needs_restart(it, "")).collect();
-        let routes = routes::routes(&new);
         refusals.extend(
-            identity_changes(&routes::routes(settings), &routes)
+            identity_changes(&routes::unverified(settings), &routes::unverified(&new))
                 .iter()
-                .map(|it| needs_restart("principal", &format!("{it}; keys would not be known again. "))),
+                .map(|it| needs_restart(it.setting, &format!("{it}; keys would not be known again. "))),
         );
-        let tls = self.load_tls(&new, &mut refusals);
-        if !refusals.is_empty() {
-            return Err(refusals);
+        let routes = routes::routes(&new);
+        if let Err(error) = &routes {
+            refusals.push(Refusal { setting: Some("verify_secret_file".into()), says: error.to_string() });
         }
+        let tls = self.load_tls(&new, &mut refusals);
+        let routes = match routes {
+            Ok(routes) if refusals.is_empty() => routes,
+            Ok(_) | Err(_) => return Err(refusals),
+        };
         // The last that may fail, and the first that changes anything.
         self.proxy.replace(routes::upstream(&new)).map_err(|error| {
             let setting = Some(format!("upstream.{}", error.field()));

@@ -1,27 +1,76 @@
 //! Settings as the layer and the proxy understand them.
 
+use std::convert::Infallible;
+use std::path::PathBuf;
+
 use http::HeaderName;
 use onceward_http::{CorsPolicy, HttpPolicy, PrincipalRule, Route, Routes};
+use onceward_webhook::{Secrets, Verifier};
 
 use crate::listen::Limits;
 use crate::settings::{self, HostRule, Policy, Principal, Settings};
 use crate::upstream::{Balance, HostMode, Protocol, UpstreamSettings};
 
-/// The routes of the layer.
-pub(crate) fn routes(settings: &Settings) -> Routes {
-    let routes = settings.routes.iter().map(|it| Route {
-        name: it.name.clone(),
-        methods: it.methods.clone(),
-        path: it.path.clone(),
-        policy: policy(&it.policy),
-        fresh_connection: it.fresh_connection,
+/// A file of secrets that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("verify_secret_file {}: {says}", file.display())]
+pub struct SecretFileError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it, and what to do.
+    pub says: String,
+}
+
+/// The routes of the layer. Reads the files of secrets.
+///
+/// # Errors
+/// One of them cannot be used.
+pub(crate) fn routes(settings: &Settings) -> Result<Routes, SecretFileError> {
+    with(settings, verifier)
+}
+
+/// The same without what verifies signatures. Reads nothing.
+pub(crate) fn unverified(settings: &Settings) -> Routes {
+    let none = |_: &Policy| Ok::<_, Infallible>(None);
+    with(settings, none).unwrap_or_else(|never| match never {})
+}
+
+fn with<E>(
+    settings: &Settings,
+    verifier: impl Fn(&Policy) -> Result<Option<Verifier>, E>,
+) -> Result<Routes, E> {
+    let policy = |it: &Policy| Ok(HttpPolicy { verify: verifier(it)?, ..policy(it) });
+    let routes = settings.routes.iter().map(|it| {
+        Ok(Route {
+            name: it.name.clone(),
+            methods: it.methods.clone(),
+            path: it.path.clone(),
+            policy: policy(&it.policy)?,
+            fresh_connection: it.fresh_connection,
+        })
     });
-    Routes::new(routes.collect(), policy(&settings.policy))
+    Ok(Routes::new(routes.collect::<Result<_, E>>()?, policy(&settings.policy)?))
+}
+
+/// What verifies the operations of a policy.
+///
+/// # Errors
+/// Its file of secrets cannot be used.
+pub(crate) fn verifier(it: &Policy) -> Result<Option<Verifier>, SecretFileError> {
+    let Some(scheme) = &it.verify else { return Ok(None) };
+    let wrong = |says: String| SecretFileError { file: it.verify_secret_file.clone(), says };
+    let text = std::fs::read_to_string(&it.verify_secret_file)
+        .map_err(|error| wrong(format!("{error}; let the user of the gateway read it")))?;
+    let secrets = Secrets::parse(scheme, &text).map_err(|error| wrong(error.to_string()))?;
+    Ok(Some(Verifier::new(scheme.clone(), secrets).tolerance(it.verify_tolerance)))
 }
 
 fn policy(it: &Policy) -> HttpPolicy {
     HttpPolicy {
         key: it.key,
+        key_from: it.key_from.clone(),
+        compare: it.compare,
+        verify: None,
         policy: onceward_core::Policy {
             lease: it.lease,
             run_max: it.run_max,

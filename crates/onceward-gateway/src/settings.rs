@@ -46,7 +46,9 @@ use http::{Method, Uri};
 
 pub use self::change::Changes;
 pub use self::error::{Place, Problem, SettingsError, reasons};
-pub use self::policy::{InFlight, KeyRule, Oversize, Policy, Principal, Unresolved};
+pub use self::policy::{
+    Compare, InFlight, KeyRule, KeySource, Oversize, Policy, Principal, Scheme, Unresolved,
+};
 pub use self::store_url::StoreUrl;
 pub use self::units::duration as parse_duration;
 pub(crate) use self::units::{show_bytes, show_duration};

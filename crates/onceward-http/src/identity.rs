@@ -1,14 +1,13 @@
 //! Which changes of the routes would change who is who.
 //!
-//! A key is unique within a principal, so a path whose callers are told apart by another rule forgets its keys: a
-//! retry across the change would run again. Everything else that a route chooses is policy and may change while
+//! A key is unique within a principal, so a path whose callers are told apart by another rule, or whose keys stand elsewhere,
+//! forgets its keys: a retry across the change would run again. Everything else that a route chooses is policy and may change while
 //! requests run; nothing that it chooses has a part in the fingerprint.
 
 use std::fmt;
 
 use http::Method;
 
-use crate::principal::PrincipalRule;
 use crate::route::{OPERATIONS, Route, Routes};
 
 /// A setting whose change would change the identity of operations.
@@ -22,16 +21,18 @@ pub struct IdentityChange {
     pub method: Method,
     /// The paths for which they differ.
     pub path: String,
-    /// The rule so far.
-    pub old: PrincipalRule,
-    /// The rule from now on.
-    pub new: PrincipalRule,
+    /// The setting: `principal` or `key_from`.
+    pub setting: &'static str,
+    /// What it says so far.
+    pub old: String,
+    /// What it would say from now on.
+    pub new: String,
 }
 
 impl fmt::Display for IdentityChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { old_route, new_route, method, path, old, new } = self;
-        write!(f, "`principal` of {method} {path}: \"{old}\" (route {old_route:?}) so far, ")?;
+        let Self { old_route, new_route, method, path, setting, old, new } = self;
+        write!(f, "`{setting}` of {method} {path}: \"{old}\" (route {old_route:?}) so far, ")?;
         write!(f, "\"{new}\" (route {new_route:?}) from now on")
     }
 }
@@ -50,7 +51,8 @@ pub fn identity_changes(old: &Routes, new: &Routes) -> Vec<IdentityChange> {
         for (at, was) in before.iter().enumerate() {
             for (then, becomes) in after.iter().enumerate() {
                 let is_named = |it: &IdentityChange| it.old_route == was.name && it.new_route == becomes.name;
-                if was.policy.principal == becomes.policy.principal || changes.iter().any(is_named) {
+                let Some((setting, old, new)) = differs(was, becomes) else { continue };
+                if changes.iter().any(is_named) {
                     continue;
                 }
                 let Some(common) = was.path.intersection(&becomes.path) else { continue };
@@ -61,14 +63,25 @@ pub fn identity_changes(old: &Routes, new: &Routes) -> Vec<IdentityChange> {
                         new_route: becomes.name.clone(),
                         method: method.clone(),
                         path: common.to_string(),
-                        old: was.policy.principal.clone(),
-                        new: becomes.policy.principal.clone(),
+                        setting,
+                        old,
+                        new,
                     });
                 }
             }
         }
     }
     changes
+}
+
+/// What tells operations of two routes apart in another way: its name, and what each says.
+fn differs(was: &Route, becomes: &Route) -> Option<(&'static str, String, String)> {
+    let (was, becomes) = (&was.policy, &becomes.policy);
+    if was.principal != becomes.principal {
+        return Some(("principal", was.principal.to_string(), becomes.principal.to_string()));
+    }
+    let differs = was.key_from != becomes.key_from;
+    differs.then(|| ("key_from", was.key_from.to_string(), becomes.key_from.to_string()))
 }
 
 #[cfg(test)]

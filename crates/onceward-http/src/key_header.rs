@@ -65,6 +65,17 @@ fn refusal(error: KeyError) -> Problem {
     })
 }
 
+/// The same for a key that stands elsewhere.
+pub(crate) fn refusal_elsewhere(error: KeyError) -> Problem {
+    Problem::KeyInvalid(match error {
+        KeyError::Empty => "The id that is the key is empty; send 1 to 255 visible ASCII characters",
+        KeyError::TooLong => "The id that is the key is longer than 255 characters; send a shorter one",
+        KeyError::NotVisibleAscii => {
+            "The id that is the key has a blank, a control or a non-ASCII character; send visible ASCII only"
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

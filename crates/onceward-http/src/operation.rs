@@ -22,7 +22,10 @@ use crate::crowd::Place;
 use crate::ending::{Ended, Teller, end, run_and_capture, settle};
 use crate::exchange::{Exchange, Told};
 use crate::fingerprint::fingerprint_of;
+use crate::key_header::IDEMPOTENCY_KEY;
+use crate::key_source::KeySource;
 use crate::layer::Shared;
+use crate::policy::Compare;
 use crate::principal::principal_of;
 use crate::problem::Problem;
 use crate::route::Route;
@@ -75,7 +78,7 @@ pub(crate) async fn operation<S, ResB>(
     inner: S,
     mut parts: Parts,
     body: Body,
-    key: Key,
+    key: Option<Key>,
 ) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<ResB>> + Clone + Send + 'static,
@@ -114,6 +117,18 @@ where
         Captured::TooLong(_) => return refused(too_large),
         Captured::Cut => return refused(Problem::RequestIncomplete),
     };
+    if let Err(problem) = verify(&door, &parts, &body) {
+        return refused(problem);
+    }
+    let key = match key.map_or_else(|| policy.key_from.in_body(&body), Ok) {
+        Ok(key) => key,
+        Err(problem) => return refused(problem),
+    };
+    if policy.key_from != KeySource::IdempotencyKey {
+        // The service behind finds the key under one name, wherever the sender has it.
+        let value = HeaderValue::from_str(key.as_str()).expect("a key is visible ASCII");
+        parts.headers.insert(IDEMPOTENCY_KEY, value);
+    }
     let attempt = Attempt {
         scope: Scope {
             principal,
@@ -122,7 +137,10 @@ where
             path: parts.uri.path().to_owned(),
         },
         key,
-        fingerprint: fingerprint_of(&hasher, &parts, &body),
+        fingerprint: match policy.compare {
+            Compare::Request => fingerprint_of(&hasher, &parts, &body),
+            Compare::Nothing => hasher.fingerprint([b"http, the key alone".as_slice()]),
+        },
         policy: policy.policy,
         in_flight: policy.in_flight,
     };
@@ -210,6 +228,13 @@ where
     end(&door, permit, teller, outcome, ended).await;
 }
 
+/// Whether a request was signed by whom its route says.
+fn verify(door: &Door, parts: &Parts, body: &[u8]) -> Result<(), Problem> {
+    let Some(verifier) = &door.route.policy.verify else { return Ok(()) };
+    let now = door.shared.engine.clock().wall();
+    verifier.verify(&parts.headers, body, now).map_err(Problem::SignatureInvalid)
+}
+
 /// The store cannot be asked: refused, or run unprotected where the route says so.
 async fn without_store<S, ResB>(
     door: Door,
@@ -239,6 +264,9 @@ where
         Captured::TooLong(_) => return door.refuse(&Problem::RequestTooLarge { max_bytes }, Told::Refused),
         Captured::Cut => return door.refuse(&Problem::RequestIncomplete, Told::Refused),
     };
+    if let Err(problem) = verify(&door, &parts, &body) {
+        return door.refuse(&problem, Told::Refused);
+    }
     if door.shared.is_draining() {
         // The drain began while the body came.
         return door.refuse(&Problem::Draining, Told::Unavailable);

@@ -2,7 +2,9 @@
 
 use http::{HeaderName, StatusCode};
 use onceward_core::{InFlight, Policy};
+use onceward_webhook::Verifier;
 
+use crate::key_source::KeySource;
 use crate::outcome::Outcome;
 use crate::principal::PrincipalRule;
 
@@ -28,11 +30,28 @@ pub enum Oversize {
     Refuse,
 }
 
+/// What a repeat has to have in common with the first request, beside its key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compare {
+    /// Query, media type and body: a key that comes with others is refused as reused.
+    #[default]
+    Request,
+    /// Nothing: who has the same key has sent the same. For senders whose repeats differ in what does not matter, such as a count
+    /// of deliveries in the body.
+    Nothing,
+}
+
 /// Everything that a route may choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpPolicy {
     /// Whether a key is needed.
     pub key: KeyRule,
+    /// Where the key stands.
+    pub key_from: KeySource,
+    /// What a repeat has to have in common with the first request.
+    pub compare: Compare,
+    /// Whose signature every operation has to have. What is not signed is refused before anything is asked or written.
+    pub verify: Option<Verifier>,
     /// What the claim stores.
     pub policy: Policy,
     /// What a duplicate does while the first runs.
@@ -60,6 +79,9 @@ impl Default for HttpPolicy {
     fn default() -> Self {
         Self {
             key: KeyRule::Optional,
+            key_from: KeySource::IdempotencyKey,
+            compare: Compare::Request,
+            verify: None,
             policy: Policy::default(),
             in_flight: InFlight::Reject,
             principal: PrincipalRule::Auto,
@@ -75,6 +97,17 @@ impl Default for HttpPolicy {
 }
 
 impl HttpPolicy {
+    /// Whether a request without a key is refused: where the route says so, where only the body can tell whether there is a key,
+    /// and where what passes through would not be verified.
+    #[must_use]
+    pub fn needs_key(&self) -> bool {
+        match self.key {
+            KeyRule::Required => true,
+            KeyRule::Optional => matches!(self.key_from, KeySource::Json(_)) || self.verify.is_some(),
+            KeyRule::Ignored => false,
+        }
+    }
+
     /// What an answer that came back whole means. What the application itself said overrules the lists.
     #[must_use]
     pub fn outcome(&self, status: StatusCode, has_retry_after: bool, said: Option<Outcome>) -> Outcome {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
+use onceward_webhook::BadSignature;
 
 use crate::body::Body;
+use crate::key_source::KeySource;
 
 /// Marks a response that is ours, in its extensions.
 #[derive(Debug, Clone, Copy)]
@@ -18,10 +20,12 @@ pub(crate) struct Ours;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The route requires a key and the request has none.
-    KeyMissing,
+    /// The route requires a key and the request has none there.
+    KeyMissing(KeySource),
     /// The key cannot be read; the text says what is wrong with it.
     KeyInvalid(&'static str),
+    /// The request was not signed by whom the route says.
+    SignatureInvalid(BadSignature),
     /// The request could be read as two different ones; the text says why.
     RequestAmbiguous(&'static str),
     /// Nobody can say who calls; the text names the setting.
@@ -75,7 +79,8 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::KeyMissing => "key-missing",
+            Self::KeyMissing(_) => "key-missing",
+            Self::SignatureInvalid(_) => "signature-invalid",
             Self::KeyInvalid(_) => "key-invalid",
             Self::RequestAmbiguous(_) => "request-ambiguous",
             Self::PrincipalUnknown(_) => "principal-unknown",
@@ -104,11 +109,12 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::KeyMissing
+            Self::KeyMissing(_)
             | Self::KeyInvalid(_)
             | Self::RequestAmbiguous(_)
             | Self::PrincipalUnknown(_)
             | Self::RequestIncomplete => StatusCode::BAD_REQUEST,
+            Self::SignatureInvalid(_) => StatusCode::FORBIDDEN,
             Self::InProgress { .. } | Self::Unresolved | Self::AnswerNotKept => StatusCode::CONFLICT,
             Self::AnswerGone => StatusCode::GONE,
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -127,8 +133,10 @@ impl Problem {
 
     fn title(&self) -> &'static str {
         match self {
-            Self::KeyMissing => "This operation needs an Idempotency-Key",
-            Self::KeyInvalid(_) => "The Idempotency-Key cannot be used",
+            Self::KeyMissing(KeySource::IdempotencyKey) => "This operation needs an Idempotency-Key",
+            Self::KeyMissing(_) => "This operation needs a key",
+            Self::SignatureInvalid(_) => "The signature is not accepted",
+            Self::KeyInvalid(_) => "The key cannot be used",
             Self::RequestAmbiguous(_) => "The request can be read in two ways",
             Self::PrincipalUnknown(_) => "The caller cannot be worked out",
             Self::InProgress { .. } => "The first request with this key may still be running",
@@ -155,9 +163,24 @@ impl Problem {
     /// One or two sentences: what happened, and what to do next.
     fn detail(&self) -> String {
         match self {
-            Self::KeyMissing => "Send an Idempotency-Key header: one new key for each intent, the same on \
+            Self::KeyMissing(KeySource::Header(name)) => {
+                format!(
+                    "Send the id of the event in the header {name}, the same on every retry. Nothing was run."
+                )
+            }
+            Self::KeyMissing(KeySource::Json(pointer)) => {
+                format!(
+                    "Send the id of the event as a text or an integer at {pointer} of the JSON body. Nothing was run."
+                )
+            }
+            Self::SignatureInvalid(why) => {
+                format!("The request is refused: {why}. Nothing was run, and nothing was written.")
+            }
+            Self::KeyMissing(KeySource::IdempotencyKey) => {
+                "Send an Idempotency-Key header: one new key for each intent, the same on \
                  every retry of it. Nothing was run."
-                .into(),
+                    .into()
+            }
             Self::KeyInvalid(what) | Self::RequestAmbiguous(what) => format!("{what}. Nothing was run."),
             Self::PrincipalUnknown(what) => format!("{what}. Nothing was run."),
             Self::InProgress { .. } => "Repeat the same request after the pause in Retry-After.".into(),
@@ -217,7 +240,8 @@ impl Problem {
             | Self::StoreUnavailable
             | Self::Draining
             | Self::AnswerNotStored => Some(1),
-            Self::KeyMissing
+            Self::KeyMissing(_)
+            | Self::SignatureInvalid(_)
             | Self::KeyInvalid(_)
             | Self::RequestAmbiguous(_)
             | Self::PrincipalUnknown(_)

@@ -18,10 +18,9 @@ use crate::answer::strip_first_run;
 use crate::body::{Body, BoxError};
 use crate::cors::{CrossOrigin, Whose};
 use crate::exchange::{Exchange, Told};
-use crate::key_header::key_of;
+use crate::key_source::KeySource;
 use crate::layer::Shared;
 use crate::operation::{Door, operation};
-use crate::policy::KeyRule;
 use crate::problem::{Ours, Problem};
 use crate::route::{Route, Watched};
 
@@ -108,7 +107,8 @@ fn whose(response: &Response<Body>) -> Whose {
 enum Recognised {
     PassThrough,
     Refused(Problem, Arc<Route>),
-    Operation(Arc<Route>, Key),
+    /// The key, unless only the body tells.
+    Operation(Arc<Route>, Option<Key>),
 }
 
 fn recognise(shared: &Shared, parts: &Parts) -> Recognised {
@@ -122,7 +122,7 @@ fn recognise(shared: &Shared, parts: &Parts) -> Recognised {
         let why = "The method is not in capital letters; write POST, PATCH, PUT or DELETE";
         return Recognised::Refused(Problem::RequestAmbiguous(why), route);
     }
-    let required = route.policy.key == KeyRule::Required;
+    let required = route.policy.needs_key();
     if is_grpc(&parts.headers) {
         return if required {
             Recognised::Refused(Problem::GrpcUnsupported, route)
@@ -130,13 +130,17 @@ fn recognise(shared: &Shared, parts: &Parts) -> Recognised {
             Recognised::PassThrough
         };
     }
-    match key_of(&parts.headers) {
-        Ok(Some(key)) => {
+    let source = &route.policy.key_from;
+    match source.in_head(&parts.headers) {
+        Ok(None) if required && !matches!(source, KeySource::Json(_)) => {
+            let problem = source.missing();
+            Recognised::Refused(problem, route)
+        }
+        Ok(key) if key.is_some() || required => {
             tokens.look(&route, &parts.headers, &**shared.engine.clock());
             Recognised::Operation(route, key)
         }
-        Ok(None) if required => Recognised::Refused(Problem::KeyMissing, route),
-        Ok(None) => Recognised::PassThrough,
+        Ok(_) => Recognised::PassThrough,
         Err(problem) => Recognised::Refused(problem, route),
     }
 }

@@ -3,16 +3,20 @@
 mod hands;
 mod run;
 mod schedule;
+mod watch;
 mod work;
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use onceward_core::{Engine, Entropy, Error, ErrorKind, Key, Policy, Result, SystemEntropy};
 
 use self::run::Running;
+use self::watch::Watch;
 use self::work::Worker;
 use crate::desk::Desk;
 use crate::event::{NoObserver, Observer};
@@ -55,6 +59,9 @@ pub struct ConsumerSettings {
     /// How long handlers that run may take to end when the consumer stops, or when their lane is taken away. Default 25 s: less
     /// than service managers wait before they kill.
     pub drain: Duration,
+    /// Whether a consumer starts although what was done is forgotten before it can come again, or a message is lost before its
+    /// attempts are over ([`Windows::misfits`](crate::Windows::misfits)). Default: no.
+    pub short_windows: bool,
     /// Where ids are unique only within a topic: then the topic belongs to the id. A message that is moved to another topic is
     /// another message from then on. Default: ids are unique among all that a consumer reads.
     pub per_topic: bool,
@@ -83,6 +90,7 @@ impl Default for ConsumerSettings {
             retries: Retries::default(),
             letters_keep: Duration::from_secs(30 * 24 * 3600),
             drain: Duration::from_secs(25),
+            short_windows: false,
             per_topic: false,
         }
     }
@@ -162,7 +170,8 @@ impl Consumer {
     /// that run have ended or [`drain`](ConsumerSettings::drain) is over.
     ///
     /// # Errors
-    /// `Invalid`: the settings are wrong, or the broker refuses what it is asked for. A store or a broker that is away is no
+    /// `Invalid`: the settings are wrong, the windows of the broker are too long for them
+    /// ([`short_windows`](ConsumerSettings::short_windows)), or the broker refuses what it is asked for. A store or a broker that is away is no
     /// error: it is waited for.
     ///
     /// # Cancel safety
@@ -193,8 +202,27 @@ impl Consumer {
             entropy: self.entropy,
             observer: self.observer,
         };
+        let watch = Watch {
+            source: Arc::clone(&self.source),
+            clock: Arc::clone(desk.engine.clock()),
+            observer: Arc::clone(&desk.observer),
+        };
+        let mut stop = pin!(stop);
+        // Who starts all the same does not wait for the answer.
+        if !settings.short_windows {
+            match select(pin!(watch.check(&settings)), stop.as_mut()).await {
+                Either::Left((checked, _)) => checked?,
+                Either::Right(((), _)) => return Ok(()),
+            }
+        }
+        let late = settings.short_windows.then(|| settings.clone());
         let worker = Worker { desk, source: self.source, key, strength, per_topic: settings.per_topic };
-        Box::pin(Running::new(worker, settings).until(stop)).await
+        let running = Box::pin(Running::new(worker, settings).until(stop));
+        let lagging = pin!(watch.lag(late.as_ref()));
+        match select(running, lagging).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((never, _)) => match never {},
+        }
     }
 }
 

@@ -43,6 +43,10 @@ pub enum Event {
     Paused,
     /// The store is there again.
     Resumed,
+    /// So many messages wait, as the broker counts.
+    Lag(u64),
+    /// What was done is remembered for so many seconds longer than it can come again; fewer than none: it is forgotten too early.
+    Headroom(i64),
     /// The broker could not be asked.
     BrokerFailed,
 }

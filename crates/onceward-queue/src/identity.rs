@@ -4,8 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use onceward_core::{Key, KeyError};
-use serde_json::Value;
+use onceward_core::{IdError, Key, KeyError, id_in_json};
 
 use crate::message::{Delivery, Message};
 
@@ -85,12 +84,31 @@ impl Identity {
         Self(How::Position)
     }
 
+    /// Whether only a broker that delivers a message can name it: [`position`](Self::position).
+    #[must_use]
+    pub fn is_position(&self) -> bool {
+        matches!(self.0, How::Position)
+    }
+
     /// The id of a message, as a key.
     ///
     /// # Errors
     /// [`NoIdentity`] says what is missing, and what to do about it.
     pub fn of(&self, delivery: &Delivery) -> Result<Key, NoIdentity> {
-        let message = &*delivery.message;
+        match &self.0 {
+            How::Position => {
+                let position = delivery.position.as_deref().ok_or(NoIdentity::NoPosition)?;
+                Ok(Key::parse(position)?)
+            }
+            How::Header(_) | How::Json(_) | How::By(_) => self.of_message(&delivery.message),
+        }
+    }
+
+    /// The id of a message that no broker has delivered yet: its [`position`](Self::position) is none.
+    ///
+    /// # Errors
+    /// [`NoIdentity`] says what is missing, and what to do about it.
+    pub fn of_message(&self, message: &Message) -> Result<Key, NoIdentity> {
         let text = match &self.0 {
             How::Header(name) => match message.header(name) {
                 Err(count) => return Err(NoIdentity::ManyHeaders(Arc::clone(name), count)),
@@ -101,16 +119,14 @@ impl Identity {
                 }
             },
             How::Json(pointer) => {
-                let body: Value = serde_json::from_slice(&message.body)
-                    .map_err(|_| NoIdentity::NotJson(Arc::clone(pointer)))?;
-                match body.pointer(pointer) {
-                    Some(Value::String(text)) => text.clone(),
-                    Some(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string(),
-                    _ => return Err(NoIdentity::NothingThere(Arc::clone(pointer))),
-                }
+                let found = id_in_json(&message.body, pointer);
+                found.map_err(|it| match it {
+                    IdError::NotJson => NoIdentity::NotJson(Arc::clone(pointer)),
+                    IdError::NothingThere => NoIdentity::NothingThere(Arc::clone(pointer)),
+                })?
             }
             How::By(find) => find(message).ok_or(NoIdentity::NoneFound)?,
-            How::Position => delivery.position.as_deref().ok_or(NoIdentity::NoPosition)?.to_owned(),
+            How::Position => return Err(NoIdentity::NoPosition),
         };
         Ok(Key::parse(&text)?)
     }

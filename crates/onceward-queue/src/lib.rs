@@ -55,9 +55,14 @@ mod letters;
 mod message;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "postgres")]
+pub mod outbox;
+#[cfg(feature = "receive")]
+mod receive;
 pub mod source;
 mod strength;
 pub mod verdict;
+mod windows;
 
 pub use crate::consumer::{Consumer, ConsumerSettings, Order};
 pub use crate::event::{Event, NoObserver, Observer};
@@ -68,5 +73,8 @@ pub use crate::letters::{Letters, REDRIVEN, Redriven};
 pub use crate::message::{Delivery, Lane, Message, Receipt, Seen};
 #[cfg(feature = "metrics")]
 pub use crate::metrics::Metrics;
+#[cfg(feature = "receive")]
+pub use crate::receive::{EVENT_ID, NotTaken, Receiver};
 pub use crate::source::Source;
 pub use crate::verdict::{Reason, Retries};
+pub use crate::windows::{Kept, Level, Misfit, Windows};

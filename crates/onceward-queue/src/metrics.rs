@@ -26,6 +26,8 @@ pub struct Metrics {
     revoked: Counter,
     broker: Counter,
     paused: Gauge,
+    lag: Gauge,
+    headroom: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +61,8 @@ impl Default for Metrics {
             revoked: Counter::default(),
             broker: Counter::default(),
             paused: Gauge::default(),
+            lag: Gauge::default(),
+            headroom: Gauge::default(),
             registry: Registry::default(),
         };
         // Each series is there from the start, so that a first one is seen as a rise.
@@ -90,6 +94,10 @@ impl Default for Metrics {
         registered.register("broker_failures", "Calls that the broker did not carry out", it.broker.clone());
         let paused = "1 while nothing is taken up because the store cannot be reached";
         registered.register("consumer_paused", paused, it.paused.clone());
+        let lag = "Messages that wait, as the broker counts them";
+        registered.register("consumer_lag_messages", lag, it.lag.clone());
+        let headroom = "How much longer it is remembered that a message was done than it can come again";
+        registered.register("consumer_window_headroom_seconds", headroom, it.headroom.clone());
         Self { registry, ..it }
     }
 }
@@ -131,6 +139,8 @@ impl Observer for Metrics {
             Event::Revoked => drop(self.revoked.inc()),
             Event::Paused => drop(self.paused.set(1)),
             Event::Resumed => drop(self.paused.set(0)),
+            Event::Lag(messages) => drop(self.lag.set(i64::try_from(*messages).unwrap_or(i64::MAX))),
+            Event::Headroom(seconds) => drop(self.headroom.set(*seconds)),
             Event::BrokerFailed => drop(self.broker.inc()),
         }
     }
@@ -181,6 +191,8 @@ mod tests {
             Event::LeaseLost,
             Event::Revoked,
             Event::Paused,
+            Event::Lag(7),
+            Event::Headroom(-7),
             Event::BrokerFailed,
         ] {
             let page = metrics.page();

@@ -8,11 +8,22 @@ use async_trait::async_trait;
 use onceward_core::Result;
 
 use crate::message::{Delivery, Lane, Message, Receipt};
+use crate::windows::Windows;
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod open;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 #[cfg(feature = "redis-streams")]
 pub mod redis_streams;
+#[cfg(feature = "sqs")]
+pub mod sqs;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// A broker, as one consumer sees it.
 ///
@@ -33,6 +44,15 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Messages that arrive in a dropped call come again, in the next call or once their time is over.
     async fn receive(&self, max: usize) -> Result<Vec<Arrival>>;
 
+    /// Lanes that are taken away, for whoever does not [`receive`](Source::receive) now because it takes nothing more up. Waits
+    /// until there is one; never called while `receive` waits. A broker that takes no lanes away waits for ever.
+    ///
+    /// # Cancel safety
+    /// What a dropped call did not give back is told by the next, or by `receive`.
+    async fn revoked(&self) -> Vec<Arrival> {
+        std::future::pending().await
+    }
+
     /// Tells the broker that these are still worked on. Gives back those that it no longer counts as this consumer's.
     ///
     /// # Errors
@@ -40,7 +60,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     async fn extend(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>>;
 
     /// Tells the broker that these are done. What belongs to an earlier session is left out. When this returns, the broker
-    /// has been told, or will be at the next commit of a lane whose earlier messages are not done yet.
+    /// has been told, or will be at the lane's next commit: within a moment, once its earlier messages are done, too.
     ///
     /// # Errors
     /// Any: some may come again.
@@ -65,6 +85,23 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         let _ = lane;
     }
 
+    /// For how long messages can come again, as far as the broker says.
+    ///
+    /// # Errors
+    /// Any: it could not be asked, or this user may not.
+    async fn windows(&self) -> Result<Windows> {
+        Ok(Windows::default())
+    }
+
+    /// How many messages wait for this consumer's group, those in hand included or not, as the broker counts; `None` where it does
+    /// not say.
+    ///
+    /// # Errors
+    /// Any: it could not be asked, or this user may not.
+    async fn lag(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Leaves the broker: what was acknowledged is told, what was not comes to others at once where that can be.
     async fn close(&self);
 }
@@ -77,6 +114,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     async fn receive(&self, max: usize) -> Result<Vec<Arrival>> {
         (**self).receive(max).await
+    }
+
+    async fn revoked(&self) -> Vec<Arrival> {
+        (**self).revoked().await
     }
 
     async fn extend(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
@@ -97,6 +138,14 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     async fn drained(&self, lane: &Lane) {
         (**self).drained(lane).await;
+    }
+
+    async fn windows(&self) -> Result<Windows> {
+        (**self).windows().await
+    }
+
+    async fn lag(&self) -> Result<Option<u64>> {
+        (**self).lag().await
     }
 
     async fn close(&self) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use onceward_core::moving::{self, Place};
 use onceward_core::store::Filter;
 use onceward_core::{RecordId, Result, Status, Timestamp};
 
@@ -30,6 +31,8 @@ pub struct Census {
     pub damaged_places: usize,
     /// `false` when the count ended at a million records.
     pub complete: bool,
+    /// Where the records are, as far as the store says.
+    pub place: Place,
     /// The store's time.
     pub now: Timestamp,
 }
@@ -53,9 +56,13 @@ pub(crate) fn take(shelf: &Shelf) -> Result<Census> {
         unreadable_ids: Vec::new(),
         damaged_places: 0,
         complete: true,
+        place: Place::Here,
         now,
     };
     let (everybody, snapshot) = (Filter::default(), shelf.snapshot());
+    if let Ok(note) = shelf.read_at(&snapshot, RecordId::reserved(moving::NOTE)) {
+        census.place = moving::place(note.as_ref());
+    }
     let (mut looked, mut seen) = (0, BTreeSet::new());
     for row in shelf.record_rows(&snapshot, [0; 32]) {
         let (key, stored) = row?;

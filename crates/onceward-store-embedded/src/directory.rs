@@ -34,14 +34,20 @@ const ROOM: &str = "ROOM";
 const ROOM_BYTES: usize = 4 << 20;
 static ROOM_STEP: [u8; 1 << 16] = [0xa5; 1 << 16];
 
+/// How long it was waited, unless it was not.
+fn waited_for(waited: Duration) -> String {
+    if waited.is_zero() { String::new() } else { format!(" and was not left within {waited:?}") }
+}
+
 /// Why a directory could not be opened. Nothing in it was changed, unless it was new.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has the directory.
     #[error(
-        "the store directory {path} is in use by {holder} and was not left within {waited:?}; stop that \
-         process, or give this one a directory of its own if the two protect different services"
+        "the store directory {path} is in use by {holder}{}; stop that \
+         process, or give this one a directory of its own if the two protect different services",
+        waited_for(*waited)
     )]
     Locked {
         /// The directory.

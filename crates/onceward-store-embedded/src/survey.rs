@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use onceward_core::moving::Place;
 use onceward_core::{Clock, Status};
 
 use crate::census::{self, Census};
@@ -160,7 +161,8 @@ impl Survey {
         }
     }
 
-    /// What is wrong or should be known, the worst first.
+    /// What is wrong or should be known, the worst first. What is unresolved because it was moved to another store is
+    /// not.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -182,7 +184,7 @@ impl Survey {
                 );
                 find(Severity::Error, "unreadable-records", what, REPAIR);
             }
-            if let Some((id, age)) = census.oldest_unresolved {
+            if let (Some((id, age)), Place::Here) = (census.oldest_unresolved, &census.place) {
                 let what = format!(
                     "{} operations are unresolved, the oldest ({}) for {}",
                     census.count(Status::Unresolved),

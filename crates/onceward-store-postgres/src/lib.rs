@@ -43,6 +43,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `sqlx` | the module `operations`: key, effect and answer in the caller's own `sqlx` transaction |
+//! | | the module `outbox`: the table of effects that go out once such a transaction has committed |
+//! | `sqlx-tls` | `PostgresSettings::sqlx_pool` can encrypt |
 
 mod batch;
 mod dial;
@@ -52,6 +54,10 @@ mod link;
 mod list;
 #[cfg(feature = "sqlx")]
 pub mod operations;
+#[cfg(feature = "sqlx")]
+pub mod outbox;
+#[cfg(feature = "sqlx")]
+mod pool;
 mod puts;
 mod queue;
 mod replicas;
@@ -66,5 +72,7 @@ mod told;
 mod watch;
 mod worker;
 
+#[cfg(feature = "sqlx")]
+pub use crate::pool::PoolError;
 pub use crate::settings::{PostgresSettings, SettingsError, Tls};
 pub use crate::store::{OpenError, PostgresStore, migrate};

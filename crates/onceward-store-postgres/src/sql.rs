@@ -51,6 +51,21 @@ const LOAD: &str = include_str!("sql/load.sql");
 /// What the server says when a claim waited for another transaction until it was too late. Nothing is written then.
 pub(crate) const TOO_LATE: &str = "OW001";
 
+/// The functions of the outbox.
+const OUTBOX: [&str; 11] = [
+    "add",
+    "claim",
+    "extend",
+    "sent",
+    "failed",
+    "give_back",
+    "cleanup",
+    "stats",
+    "parked",
+    "redrive",
+    "drop",
+];
+
 /// What sweeps one table.
 #[derive(Debug)]
 pub(crate) struct Sweeping {
@@ -124,7 +139,13 @@ fn fill(prefix: &str, template: &str) -> String {
     // Names of outputs that are no columns' names, so that a text means the columns.
     let outputs: Vec<_> = OUTPUTS.split(", ").map(|it| format!("o_{it}")).collect();
     let of_operations = |text: &str| text.trim_end().replace("{records}", "{operations}");
-    template
+    // The functions of the outbox, all of the first number.
+    let of_outbox = |text: String, name: &&str| {
+        text.replace(&format!("{{outbox_{name}}}"), &format!("{prefix}onceward_outbox_{name}_1"))
+    };
+    OUTBOX
+        .iter()
+        .fold(template.to_owned(), of_outbox)
         .replace("{text_of_operation_insert}", &of_operations(INSERT))
         .replace("{text_of_operation_replace}", &of_operations(REPLACE))
         .replace("{text_of_insert}", INSERT.trim_end())
@@ -141,6 +162,7 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{operation_claim}", &format!("{prefix}onceward_operation_claim_1"))
         .replace("{operation_insert}", &format!("{prefix}onceward_operation_insert_1"))
         .replace("{operation_replace}", &format!("{prefix}onceward_operation_replace_1"))
+        .replace("{outbox}", &format!("{prefix}onceward_outbox"))
         .replace("{operations}", &format!("{prefix}onceward_operations"))
         .replace("{put}", PUT)
         .replace("{told}", TOLD)

@@ -75,8 +75,8 @@ pub enum OpenError {
     },
     /// The tables are missing or of an older build, and are not to be changed by opening.
     #[error(
-        "the tables are at step {found} and this build needs step {known}; run `onceward store migrate URL`, or leave \
-         `migrate=off` out of the store URL"
+        "the tables are at step {found} and this build needs step {known}; run `onceward store migrate URL`, or start a gateway \
+         without `migrate=off` in its store URL, which brings them up to date"
     )]
     NotMigrated {
         /// The step of the tables.

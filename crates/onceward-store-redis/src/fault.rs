@@ -107,6 +107,50 @@ pub(crate) fn describe(error: &RedisError) -> String {
                 "ERR: the server refused a command".to_owned()
             }
         }
-        _ => error.to_string(),
+        _ => match error.code() {
+            Some("NOPERM") => format!("{error}; {}", missing_right(&error.to_string())),
+            Some("WRONGTYPE") => format!(
+                "{error}; something else keeps its data under the prefix of this store: give the store a prefix of its own, with \
+                 `prefix=` in its URL, or remove what is there if it is of no use"
+            ),
+            Some(_) | None => error.to_string(),
+        },
+    }
+}
+
+/// Which right a user lacks, as far as the server says: it puts a command in quotes, and tells keys and channels apart
+/// from commands.
+fn missing_right(said: &str) -> String {
+    let command = said.split('\'').nth(1).filter(|it| {
+        !it.is_empty() && it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'|' | b'-' | b'_'))
+    });
+    let right = if let (true, Some(command)) = (said.contains("command"), command) {
+        format!("`+{}`", command.to_ascii_lowercase())
+    } else if said.contains("channel") {
+        "`&PREFIX:*`".to_owned()
+    } else {
+        "`~PREFIX:* ~{PREFIX}:*`".to_owned()
+    };
+    format!(
+        "let the user of this store do that: `ACL SETUSER` with {right}; docs/guide/store-redis.md has all rights"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing_right;
+
+    #[test]
+    fn the_right_that_is_missing_is_named() {
+        for (said, right) in [
+            ("NOPERM User pay has no permissions to run the 'evalsha' command", "`+evalsha`"),
+            ("NOPERM User pay has no permissions to run the 'config|get' command", "`+config|get`"),
+            ("NOPERM this user has no permissions to run the 'INFO' command or its subcommand", "`+info`"),
+            ("NOPERM No permissions to access a key", "`~PREFIX:* ~{PREFIX}:*`"),
+            ("NOPERM this user has no permissions to access one of the keys used as arguments", "`~PREFIX:*"),
+            ("NOPERM No permissions to access a channel", "`&PREFIX:*`"),
+        ] {
+            assert!(missing_right(said).contains(right), "{said}: {}", missing_right(said));
+        }
     }
 }

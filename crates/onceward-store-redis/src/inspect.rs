@@ -94,8 +94,8 @@ fn judge(
              whose callers already have their answer can then run again",
         ),
         (Some("1"), None) => Some(
-            "appendfsync may not be asked for (CONFIG is forbidden): unless it is always, a crash may lose the last \
-             writes, and operations whose callers already have their answer can then run again",
+            "appendfsync may not be asked for (the user has no `+config|get`, or CONFIG is forbidden): unless it is always, a \
+             crash may lose the last writes, and operations whose callers already have their answer can then run again",
         ),
         _ => Some(
             "appendonly is no: a crash or a restart of it may lose everything since its last snapshot, and operations \

@@ -6,19 +6,28 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+mod ministack;
+mod nats;
 #[cfg(unix)]
 mod postgres;
+mod pypi;
+mod rabbitmq;
 mod redis;
 mod redis_cluster;
 mod redis_sentinels;
+mod tansu;
 #[cfg(unix)]
 mod watched;
 
+pub use self::ministack::Ministack;
+pub use self::nats::NatsServer;
 #[cfg(unix)]
 pub use self::postgres::{PgBouncer, Postgres, PostgresPair};
+pub use self::rabbitmq::RabbitServer;
 pub use self::redis::RedisServer;
 pub use self::redis_cluster::RedisCluster;
 pub use self::redis_sentinels::RedisSentinels;
+pub use self::tansu::Tansu;
 
 /// A port of 127.0.0.1 that nobody uses now. Somebody else may take it before the server does: whoever starts a server
 /// tries again with another one when it ends at once.
@@ -79,6 +88,20 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Whether it is this process that listens on a port of 127.0.0.1: who answers there may be another test's server, which
+    /// took the port first. `true` where the system does not say (`/proc`).
+    #[must_use]
+    pub fn listens_on(&self, port: u16) -> bool {
+        let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else { return true };
+        let place = format!("0100007F:{port:04X}");
+        let listens = sockets.lines().map(|it| it.split_whitespace().collect::<Vec<_>>());
+        let inode = listens.filter(|it| it.get(1) == Some(&place.as_str()) && it.get(3) == Some(&"0A"));
+        let Some(inode) = inode.filter_map(|it| it.get(9).copied()).next() else { return false };
+        let wanted = format!("socket:[{inode}]");
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
+        open.filter_map(|it| std::fs::read_link(it.path()).ok()).any(|it| it.as_os_str() == wanted.as_str())
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
         // It may be gone already.
@@ -90,5 +113,19 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_on_a_port_is_not_taken_for_the_process_that_was_to_have_it() {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        let port = other.local_addr().expect("it has an address").port();
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let process = Process::start(Command::new("sleep").arg("60"), &folder.path().join("log"));
+        assert!(!process.listens_on(port));
     }
 }

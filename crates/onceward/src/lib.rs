@@ -31,18 +31,22 @@
 //! | `embedded` (default) | `open("embedded:./data")` |
 //! | `postgres` | `open("postgres://…")` |
 //! | `postgres-transactions` | `postgres::operations`: key, effect and answer in your own `sqlx` transaction |
+//! | `queue`, and one for each broker | `queue`: consumers whose messages have their effect once |
+//! | `outbox` | `queue::outbox` with what sends webhooks and e-mail |
 //! | `redis` | `open("redis://…")` and `open("redis-cluster://…")` |
 //! | `http` | the tower layer, as the module `http` |
 //! | `mutants` | nothing: only for builds that are broken on purpose, never in a release |
 //!
 //! A feature adds doors; it never changes behaviour.
 
+mod alone;
 mod late;
 mod mover;
 mod open;
 
 pub use onceward_core::*;
 
+pub use crate::alone::alone;
 pub use crate::late::LateStore;
 pub use crate::mover::{MoveError, Moved, MovingStore};
 #[cfg(feature = "embedded")]
@@ -71,3 +75,7 @@ pub use onceward_http as http;
 /// Consumers whose messages have their effect once, however often they arrive.
 #[cfg(feature = "queue")]
 pub use onceward_queue as queue;
+
+/// Signatures of webhooks, made and verified.
+#[cfg(feature = "http")]
+pub use onceward_webhook as webhook;

@@ -1,17 +1,22 @@
 //! Two stores as one, while the records of the first are moved to the second.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
-use onceward_core::moving::{self, Standing};
+use onceward_core::moving::{self, Place, Standing};
 use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
+use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
+
+use crate::alone::alone;
+use crate::open::OpenError;
 
 mod start;
 
 pub use self::start::MoveError;
+pub(crate) use self::start::place;
 
 /// How often one call looks at a record that others change all the time.
 const TRIES: usize = 16;
@@ -66,7 +71,10 @@ pub struct MovingStore {
     to: Arc<dyn Store>,
     /// The one record that both stores have.
     secret: RecordId,
+    /// Where the new store is, for those who look for the records in the old one.
+    address: String,
     walk: Mutex<Walk>,
+    has_left: AtomicBool,
 }
 
 /// Where the walk through the old store is, and what it found.
@@ -74,7 +82,9 @@ pub struct MovingStore {
 struct Walk {
     cursor: Option<Cursor>,
     found: Moved,
-    said: Option<Moved>,
+    /// The note in the old store, if nobody worked on that store alone when the walk began.
+    quiet: Option<Arc<Record>>,
+    said: Option<(Moved, bool)>,
 }
 
 /// Where a key is now.
@@ -102,11 +112,35 @@ impl MovingStore {
     /// Dropping it leaves what an error leaves; it may be begun again.
     pub async fn begin(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<Self, MoveError> {
         let secret = start::same_secret(&*from, &*to).await?;
-        Ok(Self { from, to, secret, walk: Mutex::default() })
+        let address = String::new();
+        Ok(Self { from, to, secret, address, walk: Mutex::default(), has_left: AtomicBool::new(false) })
+    }
+
+    /// Says where the new store is. The old one keeps it, and whoever opens that one alone afterwards is told: so no
+    /// password may be in it.
+    #[must_use]
+    pub fn to_be_found_at(self, address: impl Into<String>) -> Self {
+        Self { address: address.into(), ..self }
+    }
+
+    /// The same, which also sees when the records of the new store are moved on to a third one, as whoever has that store by
+    /// itself does.
+    pub(crate) async fn watching(self, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Ok(Self { to: alone(self.to, clock).await?, ..self })
+    }
+
+    /// Whether the move is over, and noted in the old store: nobody works on that one alone any more. A
+    /// [`step`](Self::step) finds that out.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
     }
 
     /// Moves the next part of the old store, at most `limit` records. At the end of the store it begins again, since
     /// holders finish what they were at, and gives what the whole walk found.
+    ///
+    /// A walk that leaves nothing behind ends the move, which is noted in the old store. Where processes share that one, a
+    /// walk must have found nothing at all, and none of them may have worked on it alone for [`moving::QUIET`].
     ///
     /// # Errors
     /// A store could not be asked. What was moved stays moved; the next call goes on at the same place.
@@ -115,6 +149,10 @@ impl MovingStore {
     /// Dropping it is as an error: each record is where it was, or moved, or about to be by whoever looks at it next.
     pub async fn step(&self, limit: usize) -> Result<(Moved, Option<Moved>)> {
         let cursor = self.walk().cursor;
+        let quiet = match cursor {
+            None => self.quiet().await?,
+            Some(_) => None,
+        };
         let page = self.from.list(&Filter::default(), cursor, limit).await?;
         let mut found = Moved {
             unreadable: u64::try_from(page.unreadable.len()).unwrap_or(u64::MAX),
@@ -135,15 +173,53 @@ impl MovingStore {
             }
         }
         drop(crossed);
-        let mut walk = self.walk();
-        if walk.cursor != cursor {
-            // Another call went on from the same place.
-            return Ok((found, None));
+        let ended = {
+            let mut walk = self.walk();
+            if walk.cursor != cursor {
+                // Another call went on from the same place.
+                return Ok((found, None));
+            }
+            if cursor.is_none() {
+                walk.quiet = quiet;
+            }
+            walk.cursor = page.next;
+            walk.found.add(found);
+            if page.next.is_some() {
+                return Ok((found, None));
+            }
+            (std::mem::take(&mut walk.found), walk.quiet.take())
+        };
+        if let (walked, Some(note)) = &ended
+            && self.leaves_nothing(*walked)
+        {
+            let left = moving::left(note, &self.address);
+            if let Replace::Kept(_) = self.from.replace(note.id, note.revision, &left).await? {
+                self.has_left.store(true, Ordering::Relaxed);
+            }
         }
-        walk.cursor = page.next;
-        walk.found.add(found);
-        let ended = page.next.is_none().then(|| std::mem::take(&mut walk.found));
-        Ok((found, ended))
+        Ok((found, Some(ended.0)))
+    }
+
+    /// The note in the old store, where it can be noted there that all records have left: nobody works on that store
+    /// alone.
+    async fn quiet(&self) -> Result<Option<Arc<Record>>> {
+        if self.has_left() {
+            return Ok(None);
+        }
+        let Loaded { record, now } = self.from.load(RecordId::reserved(moving::NOTE)).await?;
+        if let Place::Left { .. } = moving::place(record.as_deref()) {
+            self.has_left.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        // A store that is not shared is in no other hands than ours.
+        let is_quiet = |it: &Record| !self.from.traits().shared || moving::is_quiet(it, now);
+        Ok(record.filter(|it| moving::place(Some(it)) == Place::Leaving && is_quiet(it)))
+    }
+
+    /// Whether a walk that found this has left nothing in the old store. Where others may have changed records while it
+    /// walked, it may have missed one; the next walk finds it.
+    fn leaves_nothing(&self, walked: Moved) -> bool {
+        walked.running == 0 && walked.unreadable == 0 && (walked.moved == 0 || !self.from.traits().shared)
     }
 
     /// Sees to it that the new store has what the old one has for `id`. With `claim`, the key is marked in the old store
@@ -212,7 +288,13 @@ impl MovingStore {
             Insert::Late(_) => return Ok(false),
             Insert::Found(found, now) => (found, now),
         };
-        let Some(put) = moving::came_after_all(&found, copy, here, not_after) else { return Ok(true) };
+        let put = if moving::is_vacated(&found) {
+            moving::brought(copy, here, not_after)
+        } else if let Some(put) = moving::came_after_all(&found, copy, here, not_after) {
+            put
+        } else {
+            return Ok(true);
+        };
         Ok(matches!(self.to.replace(id, found.revision, &put).await?, Replace::Kept(_)))
     }
 
@@ -222,12 +304,17 @@ impl MovingStore {
 
     /// Says what a whole walk found, unless the one before found the same.
     fn say(&self, walked: Moved) {
-        if self.walk().said.replace(walked) == Some(walked) {
+        let has_left = self.has_left();
+        if self.walk().said.replace((walked, has_left)) == Some((walked, has_left)) {
             return;
         }
         let Moved { moved, running, unreadable } = walked;
-        if walked.is_all() {
+        if walked.is_all() && has_left {
             tracing::info!("all records of the old store were moved: the setting that names it can go");
+        } else if walked.is_all() {
+            tracing::info!(
+                "all records of the old store were moved so far; somebody may still work on that store alone"
+            );
         } else {
             tracing::info!(moved, running, unreadable, "went through the old store to move its records");
         }

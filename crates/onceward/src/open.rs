@@ -22,8 +22,9 @@ use onceward_store_postgres::{PostgresSettings, PostgresStore};
 #[cfg(feature = "redis")]
 use onceward_store_redis::{RedisSettings, RedisStore};
 
+use crate::alone::alone;
 use crate::late::{LateStore, Opened, Opener};
-use crate::mover::{MoveError, MovingStore};
+use crate::mover::{MoveError, MovingStore, place};
 
 /// Why a store cannot be opened. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,20 @@ pub enum OpenError {
     /// Records cannot be moved.
     #[error(transparent)]
     Move(#[from] MoveError),
+    /// Whoever works on it alone would run again what was run since.
+    #[error(
+        "the records of this store were moved to {}, so nothing may run on this one: keys that were used since are not known \
+         here, and their operations would run again; set `store` to that one, with its user and password (to come back on \
+         purpose, move the records here: `onceward store copy`, or `store_from`)",
+        place(to)
+    )]
+    MovedAway {
+        /// Where they are, without user and password; empty where that is not known.
+        to: String,
+    },
+    /// The store is open, and what it knows of itself could not be read.
+    #[error(transparent)]
+    Asked(onceward_core::Error),
 }
 
 /// What a URL names, checked and not yet opened.
@@ -135,9 +150,17 @@ fn no_store(scheme: &str) -> OpenError {
 /// An embedded store may wait `lock_wait` for another process to leave its directory; that happens on a
 /// thread of its own.
 ///
+/// A store whose records were all moved to another one is refused: [`OpenError::MovedAway`]. One that is shared refuses
+/// claims from the moment on at which they were.
+///
 /// # Errors
 /// [`OpenError`] says what to change.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
+    alone(open_plain(url).await?, Arc::new(SystemClock)).await
+}
+
+/// Opens the store, whatever it says of itself.
+async fn open_plain(url: &str) -> Result<Arc<dyn Store>, OpenError> {
     match named(url)? {
         Named::Memory => Ok(Arc::new(MemoryStore::new(Arc::new(SystemClock)))),
         #[cfg(feature = "embedded")]
@@ -153,8 +176,8 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
     }
 }
 
-/// Opens the store that `url` names as [`open`] does, and makes nothing there: a database without the tables of the store
-/// is refused.
+/// Opens the store that `url` names to look at it, and makes nothing there: a database without the tables of the store is
+/// refused. Claim nothing in it: its records may be in another store.
 ///
 /// # Errors
 /// [`OpenError`] says what to change.
@@ -165,7 +188,7 @@ pub async fn open_to_look(url: &str) -> Result<Arc<dyn Store>, OpenError> {
             settings.migrate = false;
             Ok(Arc::new(PostgresStore::open(*settings).await?))
         }
-        _ => open(url).await,
+        _ => open_plain(url).await,
     }
 }
 
@@ -190,7 +213,28 @@ pub async fn open_mover(from: &str, to: &str) -> Result<MovingStore, OpenError> 
         }
         _ => open_to_look(from).await?,
     };
-    Ok(MovingStore::begin(from, open(to).await?).await?)
+    let moving = MovingStore::begin(from, open_plain(to).await?).await?;
+    moving.to_be_found_at(address(to)).watching(Arc::new(SystemClock)).await
+}
+
+/// What of a store URL may be shown to anybody: where it is, without user and password. A path is made absolute, since
+/// whoever reads it may be elsewhere.
+fn address(url: &str) -> String {
+    const SHOWN: [&str; 6] = ["host", "port", "dbname", "schema", "prefix", "service"];
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    if scheme == "embedded" {
+        let path = rest.split('?').next().unwrap_or_default();
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        return format!("embedded:{}", path.display());
+    }
+    let place = rest.strip_prefix("//").unwrap_or(rest).rsplit('@').next().unwrap_or_default();
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    let query = query.split('#').next().unwrap_or_default();
+    let shown =
+        query.split('&').filter(|it| it.split_once('=').is_some_and(|(name, _)| SHOWN.contains(&name)));
+    let shown = shown.collect::<Vec<_>>().join("&");
+    let place = place.split('#').next().unwrap_or_default();
+    format!("{scheme}://{place}{}{shown}", if shown.is_empty() { "" } else { "?" })
 }
 
 /// Brings the tables of the store that `url` names to what this build needs, and says so in words. Safe while
@@ -222,8 +266,8 @@ pub async fn migrate(url: &str) -> Result<String, OpenError> {
 /// ([`answer_together`](onceward_store_embedded::EmbeddedSettings::answer_together)): it has to run while they wait.
 ///
 /// # Errors
-/// What no waiting cures: the URL is wrong, the directory has a layout that this build does not know, or the server is
-/// one on which the store does not work.
+/// What no waiting cures: the URL is wrong, the directory has a layout that this build does not know, the server is one on
+/// which the store does not work, or the records of the store were moved to another one.
 pub async fn open_when_possible(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<LateStore>, OpenError> {
     open_late(named(url)?, None, clock, false).await
 }
@@ -247,28 +291,31 @@ pub async fn open_moving(from: &str, url: &str, clock: Arc<dyn Clock>) -> Result
         return Err(MoveError::Same.into());
     }
     let (from, to) = (named(from)?, named(url)?);
+    let address = address(url);
     if from.directory().is_some_and(|it| !was_there(&it)) {
         return Err(MoveError::Empty.into());
     }
-    open_late(to, Some(from), clock, true).await
+    open_late(to, Some((from, address)), clock, true).await
 }
 
 async fn open_late(
     named: Named,
-    from: Option<Named>,
+    from: Option<(Named, String)>,
     clock: Arc<dyn Clock>,
     must_be_left: bool,
 ) -> Result<Arc<LateStore>, OpenError> {
     let must_exist = named.directory().filter(|_| must_be_left);
     let (mut traits, mut open) = opener(named, &clock, must_be_left);
-    if let Some(from) = from {
+    if let Some((from, address)) = from {
         let (before, open_from) = opener(from, &clock, must_be_left);
         traits = Traits {
             durable: traits.durable && before.durable,
             shared: traits.shared || before.shared,
             ..traits
         };
-        open = both(open_from, open);
+        open = both(open_from, open, address, Arc::clone(&clock));
+    } else {
+        open = by_itself(open, Arc::clone(&clock));
     }
     let late = LateStore::new(traits, clock, open);
     match late.try_once().await {
@@ -295,6 +342,7 @@ impl OpenError {
             #[cfg(feature = "redis")]
             Self::Redis(error) => error.is_final(),
             Self::Move(error) => error.is_final(),
+            Self::MovedAway { .. } => true,
             _ => false,
         }
     }
@@ -349,17 +397,28 @@ fn opener(named: Named, clock: &Arc<dyn Clock>, must_be_left: bool) -> (Traits, 
 }
 
 /// Opens both, and begins to move from the first to the second.
-fn both(from: Opener, to: Opener) -> Opener {
+fn both(from: Opener, to: Opener, address: String, clock: Arc<dyn Clock>) -> Opener {
     Box::new(move || -> Opening {
-        let (from, to) = (from(), to());
+        let (from, to, address, clock) = (from(), to(), address.clone(), Arc::clone(&clock));
         Box::pin(async move {
             let (from, to) = (from.await?.store, to.await?.store);
-            let store = Arc::new(MovingStore::begin(from, to).await?);
+            let moving = MovingStore::begin(from, to).await?.to_be_found_at(address);
             Ok(Opened {
-                store,
+                store: Arc::new(moving.watching(clock).await?),
                 #[cfg(feature = "embedded")]
                 embedded: None,
             })
+        })
+    })
+}
+
+/// Opens it, unless its records have left it.
+fn by_itself(open: Opener, clock: Arc<dyn Clock>) -> Opener {
+    Box::new(move || -> Opening {
+        let (opening, clock) = (open(), Arc::clone(&clock));
+        Box::pin(async move {
+            let opened = opening.await?;
+            Ok(Opened { store: alone(opened.store, clock).await?, ..opened })
         })
     })
 }
@@ -457,6 +516,27 @@ mod tests {
         }
         assert_eq!(directory("embedded:/a/b?lock_wait=1s"), Some("/a/b".into()));
         assert_eq!(directory("memory:"), None);
+    }
+
+    #[test]
+    fn where_a_store_is_can_be_said_to_anybody() {
+        let here = std::env::current_dir().unwrap();
+        for (url, expected) in [
+            (
+                "postgres://me:hunter2@db:5433/shop?schema=pay&password=hunter2",
+                "postgres://db:5433/shop?schema=pay",
+            ),
+            ("postgres://me:a@hunter2@db,db2/shop?sslmode=require", "postgres://db,db2/shop"),
+            ("postgres:///shop?host=/run/postgresql&user=me", "postgres:///shop?host=/run/postgresql"),
+            ("rediss://:hunter2@cache:6380/1?prefix=pay#hunter2", "rediss://cache:6380/1?prefix=pay"),
+            ("redis-cluster://me:hunter2@a:1,b:2", "redis-cluster://a:1,b:2"),
+            ("redis://h?password=p@hunter2", "redis://hunter2"),
+            ("memory:", "memory://"),
+        ] {
+            assert_eq!(address(url), expected, "{url}");
+        }
+        let path = format!("embedded:{}", here.join("data").display());
+        assert_eq!(address("embedded:./data?lock_wait=1s"), path);
     }
 
     #[test]

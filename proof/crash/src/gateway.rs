@@ -18,7 +18,7 @@ use crate::time::{ms, now};
 const START: Duration = ms(30_000);
 
 /// Names the break that a build with the feature `mutants` starts with.
-const MUTANT: &str = "MUTANT_OF_ONCEWARD";
+pub(crate) const MUTANT: &str = "MUTANT_OF_ONCEWARD";
 
 /// How the gateway is started.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ mod backend;
 mod book;
 mod callers;
 mod client;
+mod consume;
 mod deaths;
 mod disk;
 mod gateway;
@@ -14,6 +15,7 @@ mod heal;
 mod ledger;
 mod mutants;
 mod nemesis;
+mod outbox;
 mod plan;
 mod power;
 mod run;
@@ -39,6 +41,13 @@ enum Verb {
     Deaths(deaths::Args),
     /// The power goes at any moment
     Power(power::Args),
+    /// Relays of an outbox, killed and stopped
+    Outbox(outbox::Args),
+    /// Consumers of a broker, killed and stopped
+    Consume(consume::Args),
+    /// A consumer of such a run that writes its effect in the transaction: not for people
+    #[command(hide = true)]
+    Committing(consume::committing::Args),
     /// Every break that is made on purpose is seen
     Mutants(mutants::Args),
     /// The upstream of a run: not for people
@@ -51,6 +60,9 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Deaths(args) => deaths::run(&args),
         Verb::Power(args) => power::run(&args),
+        Verb::Outbox(args) => outbox::run(&args),
+        Verb::Consume(args) => consume::run(&args),
+        Verb::Committing(args) => consume::committing::serve(&args).map(|()| true),
         Verb::Mutants(args) => mutants::run(&args),
         Verb::Upstream { address, ledger } => upstream::serve(address, &ledger).map(|()| true),
     };

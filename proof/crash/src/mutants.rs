@@ -31,6 +31,13 @@ const FORGETFUL: [(&str, &[u64], &[&str]); 3] = [
 ];
 const LOST: &[&str] = &["two effects", "lost answer", "changed answer", "stuck"];
 
+/// Relays that are broken.
+const RELAYS: [(&str, &[u64], &[&str]); 2] =
+    [("noted-before-sent", &[1, 2, 3], &["lost"]), ("passes-late-numbers", &[1, 2, 3], &["lost"])];
+
+/// Consumers that are broken.
+const CONSUMERS: [(&str, &[u64], &[&str]); 1] = [("lease-without-renewal", &[1, 2, 3], &["doubled"])];
+
 /// A kill does not show it, a power cut does.
 const UNSYNCED: &str = "told-before-synced";
 
@@ -58,13 +65,15 @@ pub(crate) struct Args {
 enum Broken {
     Build(&'static str),
     Server(&'static str),
+    Relay(&'static str),
+    Consumer(&'static str),
     Nothing,
 }
 
 impl Broken {
     fn name(self) -> &'static str {
         match self {
-            Self::Build(name) | Self::Server(name) => name,
+            Self::Build(name) | Self::Server(name) | Self::Relay(name) | Self::Consumer(name) => name,
             Self::Nothing => "nothing broken",
         }
     }
@@ -82,7 +91,9 @@ struct Ran {
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let mutants = MUTANTS.iter().map(|(name, seeds, checks)| (Broken::Build(name), *seeds, *checks));
     let servers = FORGETFUL.iter().map(|(name, seeds, checks)| (Broken::Server(name), *seeds, *checks));
-    let mut jobs: Vec<Option<_>> = mutants.chain(servers).map(Some).collect();
+    let relays = RELAYS.iter().map(|(name, seeds, checks)| (Broken::Relay(name), *seeds, *checks));
+    let consumers = CONSUMERS.iter().map(|(name, seeds, checks)| (Broken::Consumer(name), *seeds, *checks));
+    let mut jobs: Vec<Option<_>> = mutants.chain(servers).chain(relays).chain(consumers).map(Some).collect();
     jobs.push(None);
     let next = AtomicUsize::new(0);
     let lines = Mutex::new(Vec::new());
@@ -125,7 +136,13 @@ fn hunt(args: &Args, broken: Broken, seeds: &[u64], checks: &[&str]) -> (bool, S
 /// The seed of most hunts, with nothing broken.
 fn control(args: &Args) -> (bool, String) {
     // The power cuts have a run of their own.
-    for ran in [|args: &Args| ran(args, Broken::Nothing, 1, CONTROL), |args: &Args| power(args, None)] {
+    let controls = [
+        |args: &Args| ran(args, Broken::Nothing, 1, CONTROL),
+        |args: &Args| power(args, None),
+        |args: &Args| relays(args, None, 1),
+        |args: &Args| consumers(args, None, 1),
+    ];
+    for ran in controls {
         match ran(args) {
             Ok(ran) if ran.clean => {}
             Ok(ran) => return (false, format!("nothing is broken, and yet:\n{}", ran.said)),
@@ -138,6 +155,8 @@ fn control(args: &Args) -> (bool, String) {
 fn ran(args: &Args, broken: Broken, seed: u64, seconds: u64) -> Result<Ran> {
     let mutant = match broken {
         Broken::Build(UNSYNCED) => return power(args, Some(UNSYNCED)),
+        Broken::Relay(mutant) => return relays(args, Some(mutant), seed),
+        Broken::Consumer(mutant) => return consumers(args, Some(mutant), seed),
         Broken::Build(mutant) => Some(mutant),
         Broken::Server(_) | Broken::Nothing => None,
     };
@@ -154,6 +173,18 @@ fn ran(args: &Args, broken: Broken, seed: u64, seconds: u64) -> Result<Ran> {
 
 fn power(args: &Args, mutant: Option<&str>) -> Result<Ran> {
     start(args, mutant, &["power".into(), "--sample".into(), "24".into(), "--at-once".into(), "3".into()])
+}
+
+fn relays(args: &Args, mutant: Option<&str>, seed: u64) -> Result<Ran> {
+    let words =
+        ["outbox", "--rows", "1500", "--seconds", "8", "--seed", &seed.to_string()].map(str::to_owned);
+    start(args, mutant, &words)
+}
+
+fn consumers(args: &Args, mutant: Option<&str>, seed: u64) -> Result<Ran> {
+    let words =
+        ["consume", "redis-streams", "--seconds", "8", "--seed", &seed.to_string()].map(str::to_owned);
+    start(args, mutant, &words)
 }
 
 fn start(args: &Args, mutant: Option<&str>, words: &[String]) -> Result<Ran> {

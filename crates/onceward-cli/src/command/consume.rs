@@ -10,21 +10,26 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome, Reason};
-use onceward::queue::{Consumer, ConsumerSettings, Failure, Handling, Identity, Metrics, Order, Retries};
+use onceward::queue::source::Source;
+use onceward::queue::{
+    Consumer, ConsumerSettings, Failure, Handling, Identity, Level, Metrics, Order, Retries,
+};
 use onceward::{Policy, Unresolved};
 use onceward_gateway::settings::{Log, parse_duration, reasons};
 use onceward_gateway::{Upstream, UpstreamSettings};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
+use super::pages;
 use super::queue::{Failed, engine};
 use crate::exit::Exit;
 use crate::log;
+use crate::say::say;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How long a broker may take to answer `--check`.
+const CHECK_MAX: Duration = Duration::from_secs(10);
 
 /// Bring each message of a topic to an HTTP handler once, however often it arrives
 ///
@@ -33,8 +38,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// among the dead letters. A handler may say it itself with the header `Onceward-Outcome: store | release | unknown`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where messages come from, for example redis-streams://127.0.0.1:6379/orders
-    #[arg(long, value_name = "URL")]
+    /// Where messages come from: kafka://HOST:9092/TOPIC, sqs://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE, nats://HOST/STREAM,
+    /// amqp://HOST/?queue=QUEUE, or redis-streams://HOST/STREAM; a password is better given by the variable
+    #[arg(long, value_name = "URL", env = "ONCEWARD_FROM", hide_env_values = true)]
     from: String,
     /// The handler, for example http://127.0.0.1:9000/on-order
     #[arg(long, value_name = "URL")]
@@ -81,6 +87,12 @@ pub(crate) struct Args {
     /// How long it is remembered that a message was done: longer than it can come again
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
     retention: Duration,
+    /// Start although messages can come again for longer than --retention and a week, or are lost before their attempts are over
+    #[arg(long)]
+    allow_short_windows: bool,
+    /// Only say whether the windows of the broker fit; exit code 1 where they do not
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -101,7 +113,7 @@ enum InOrder {
     Lane,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "use a number with a unit: 500ms, 60s, 7d".to_owned())
 }
 
@@ -123,6 +135,13 @@ async fn consume(args: Args) -> Result<(), Failed> {
     let _log = log::start(Log::Json).map_err(|it| cannot_start("cannot write log lines", &it))?;
     let source = onceward::queue::source::open::open(&args.from, &args.name)
         .map_err(|it| (Exit::Usage, format!("--from: {}", reasons(&it))))?;
+    let settings = settings(&args);
+    if args.check {
+        return check(&*source, &settings).await;
+    }
+    if args.store.starts_with("memory:") {
+        tracing::warn!("outcomes are kept in memory: what comes again after a restart is run again");
+    }
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let upstream = upstream(&args, tracker.clone(), shutdown.clone())?;
     let engine = engine(&args.store).await?;
@@ -138,32 +157,10 @@ async fn consume(args: Args) -> Result<(), Failed> {
             }
         }
     });
-    let defaults = ConsumerSettings::default();
-    let settings = ConsumerSettings {
-        policy: Policy {
-            lease: args.lease,
-            retention: args.retention,
-            // The handler is given up before its lease is.
-            run_max: args.timeout.saturating_add(args.lease.max(Duration::from_secs(60))),
-            unresolved: match args.unresolved {
-                Unsure::Hold => Unresolved::Hold,
-                Unsure::Rerun => Unresolved::Rerun,
-            },
-            ..defaults.policy
-        },
-        order: match args.order {
-            InOrder::Free => Order::Free,
-            InOrder::Key => Order::Key,
-            InOrder::Lane => Order::Lane,
-        },
-        parallel: args.parallel,
-        in_hand_max: defaults.in_hand_max.max(args.parallel.saturating_mul(4)),
-        retries: Retries { attempts_max: args.attempts, pause: args.pause, ..defaults.retries },
-        ..defaults
-    };
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = args.metrics {
-        serve(address, Arc::clone(&metrics), &tracker, shutdown.clone()).await?;
+        let shown = Arc::clone(&metrics);
+        pages::serve(address, move || shown.page(), &tracker, shutdown.clone()).await?;
     }
     let to = Arc::new(args.to.clone());
     let consumer =
@@ -188,6 +185,60 @@ async fn consume(args: Args) -> Result<(), Failed> {
     ended.map_err(|it| (Exit::CannotStart, reasons(&it)))
 }
 
+fn settings(args: &Args) -> ConsumerSettings {
+    let defaults = ConsumerSettings::default();
+    ConsumerSettings {
+        policy: Policy {
+            lease: args.lease,
+            retention: args.retention,
+            // The handler is given up before its lease is.
+            run_max: args.timeout.saturating_add(args.lease.max(Duration::from_secs(60))),
+            unresolved: match args.unresolved {
+                Unsure::Hold => Unresolved::Hold,
+                Unsure::Rerun => Unresolved::Rerun,
+            },
+            ..defaults.policy
+        },
+        order: match args.order {
+            InOrder::Free => Order::Free,
+            InOrder::Key => Order::Key,
+            InOrder::Lane => Order::Lane,
+        },
+        parallel: args.parallel,
+        in_hand_max: defaults.in_hand_max.max(args.parallel.saturating_mul(4)),
+        retries: Retries { attempts_max: args.attempts, pause: args.pause, ..defaults.retries },
+        short_windows: args.allow_short_windows,
+        ..defaults
+    }
+}
+
+/// Says what does not fit.
+async fn check(source: &dyn Source, settings: &ConsumerSettings) -> Result<(), Failed> {
+    let asked = tokio::time::timeout(CHECK_MAX, source.windows()).await;
+    let cannot = |why: String| (Exit::CannotStart, format!("--from: {why}"));
+    let windows = asked
+        .map_err(|_| cannot(format!("the broker does not answer within {} s", CHECK_MAX.as_secs())))?
+        .map_err(|it| cannot(reasons(&it)))?;
+    let misfits = windows.misfits(&settings.policy, &settings.retries);
+    for it in &misfits {
+        let level = if it.level == Level::Error { "error" } else { "warning" };
+        say(&format!("{level}: {it}\n"));
+    }
+    if misfits.iter().any(|it| it.level == Level::Error) {
+        return Err((
+            Exit::No,
+            "a consumer does not start like this without --allow-short-windows".to_owned(),
+        ));
+    }
+    if misfits.is_empty() {
+        say(match windows.kept {
+            Some(_) => "ok: what was done is remembered for longer than it can come again\n",
+            None => "ok: the broker does not say for how long messages can come again\n",
+        });
+    }
+    Ok(())
+}
+
 fn upstream(args: &Args, tracker: TaskTracker, shutdown: CancellationToken) -> Result<Upstream, Failed> {
     let mut parts = args.to.clone().into_parts();
     parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
@@ -195,34 +246,6 @@ fn upstream(args: &Args, tracker: TaskTracker, shutdown: CancellationToken) -> R
         .map_err(|_| (Exit::Usage, "--to: write it as http://host:port/path".to_owned()))?;
     let settings = UpstreamSettings { response_timeout: args.timeout, ..UpstreamSettings::new(root) };
     Upstream::new(settings, tracker, shutdown).map_err(|it| (Exit::Usage, format!("--to: {}", reasons(&it))))
-}
-
-/// Shows the metrics of this process until it ends.
-async fn serve(
-    address: SocketAddr,
-    metrics: Arc<Metrics>,
-    tracker: &TaskTracker,
-    shutdown: CancellationToken,
-) -> Result<(), Failed> {
-    let listener = TcpListener::bind(address).await.map_err(|it| {
-        (
-            Exit::CannotStart,
-            format!("--metrics: cannot listen on {address}: {}; choose a free address", reasons(&it)),
-        )
-    })?;
-    let address = listener.local_addr().map_or(address, |it| it);
-    tracing::info!(%address, "metrics");
-    let page = move || std::future::ready(([(CONTENT_TYPE, OPEN_METRICS)], metrics.page()));
-    let pages = axum::Router::new()
-        .route("/metrics", axum::routing::get(page))
-        .route("/healthz", axum::routing::get(async || "ok\n"));
-    tracker.spawn(async move {
-        let serving = axum::serve(listener, pages).with_graceful_shutdown(shutdown.cancelled_owned());
-        if let Err(error) = serving.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "metrics are served no more");
-        }
-    });
-    Ok(())
 }
 
 /// Sends a message to the handler, once.

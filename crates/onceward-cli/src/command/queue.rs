@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use onceward::queue::{Letter, Letters, Redriven};
+use onceward::queue::{Letter, Letters, Reason, Redriven};
 use onceward::store::Cursor;
 use onceward::{Engine, RecordId};
 use onceward_gateway::settings::reasons;
@@ -121,8 +121,13 @@ async fn carry_out(verb: Dead) -> Result<(), Failed> {
             let source = onceward::queue::source::open::open(&to, "onceward-redrive");
             let source = source.map_err(|it| (Exit::Usage, format!("--to: {}", reasons(&it))))?;
             let letters = Letters::new(engine(&store.store).await?);
+            let letter = letters.get(id).await.map_err(no)?.ok_or_else(not_found)?;
             let redriven = letters.redrive(id, &*source, did_not_happen).await;
             match redriven.map_err(|it| (Exit::No, format!("{}; the letter stays", reasons(&it))))? {
+                Redriven::Published if letter.reason == Reason::NoIdentity => say(
+                    "published as it was, and the letter is gone; but its consumer finds no id in it, as before, and makes a new letter \
+                     of it, unless --key of the consumer has changed since\n",
+                ),
                 Redriven::Published => say("published, and the letter is gone\n"),
                 Redriven::OtherPayload => {
                     let what = "its id was first used for another payload, so it must not run under it: let its producer send it \

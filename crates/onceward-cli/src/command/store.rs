@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use onceward::moving::QUIET;
 use onceward::{Moved, MovingStore, OpenError, embedded};
 use onceward_gateway::settings::{parse_duration, reasons};
 use tokio::time::Instant;
@@ -23,13 +24,13 @@ pub(crate) enum Verb {
     ///
     /// Safe to repeat, and while gateways run. A gateway that knows only FROM refuses what was moved, as unresolved: let
     /// every gateway know both first, with `store = TO` and `store_from = FROM` in its settings. A directory that a gateway
-    /// has is moved by that gateway alone.
+    /// has is moved by that gateway alone. Once all is moved, no gateway starts on FROM alone any more.
     Copy {
         /// Where the records are, for example embedded:./onceward-data
         from: String,
         /// Where they go, for example postgres://user@host/database
         to: String,
-        /// How long to wait for operations that are under way in FROM
+        /// How long to wait for operations that are under way in FROM, and for gateways that work on it alone
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
         wait: Duration,
     },
@@ -77,6 +78,11 @@ async fn copy(from: &str, to: &str, wait: Duration) -> ExitCode {
         Err(error) => return Exit::CannotStart.report(&reasons(&error)),
     };
     match walk(&mover, wait).await {
+        Ok((moved, Moved { running: 0, unreadable: 0, .. })) if !mover.has_left() => Exit::No.report(&format!(
+            "{moved} records were moved, and no more are known in the old store; but a gateway works on that store alone, or did \
+             so within the last {}s: give it both stores, or stop it, then copy again (or wait longer with --wait)",
+            QUIET.as_secs()
+        )),
         Ok((moved, Moved { running: 0, unreadable: 0, .. })) => {
             say(&format!("{moved} records were moved now; all are in the new store\n"));
             Exit::Done.code()
@@ -89,7 +95,7 @@ async fn copy(from: &str, to: &str, wait: Duration) -> ExitCode {
     }
 }
 
-/// Walks through the old store until all is moved that can be, or the wait is over. Gives how many records were moved, and
+/// Walks through the old store until all is moved that can be and nobody works on it alone, or the wait is over. Gives how many records were moved, and
 /// what the last walk found.
 async fn walk(mover: &MovingStore, wait: Duration) -> onceward::Result<(u64, Moved)> {
     let (mut moved, mut said) = (0, 0);
@@ -102,7 +108,8 @@ async fn walk(mover: &MovingStore, wait: Duration) -> onceward::Result<(u64, Mov
             say(&format!("{moved} records moved so far\n"));
         }
         let Some(walked) = walked else { continue };
-        if walked.running == 0 || Instant::now() >= until {
+        let has_ended = mover.has_left() || walked.unreadable > 0;
+        if (walked.running == 0 && has_ended) || Instant::now() >= until {
             return Ok((moved, walked));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

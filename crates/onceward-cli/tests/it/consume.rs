@@ -171,6 +171,24 @@ fn what_the_handler_refuses_is_a_dead_letter_that_can_be_dropped() {
 }
 
 #[test]
+fn a_letter_without_an_id_comes_back_and_whoever_sends_it_again_is_told() {
+    let stream = Stream::new();
+    stream.redis(&["XADD", "orders", "*", "body", "{}"]);
+    let consumer = stream.consume(&[]);
+    stream.until_all_is_acknowledged();
+    stop(consumer);
+    let letters = stream.letters();
+    assert_eq!(letters[0]["reason"], "no-identity");
+    let redriven = stream.dead(&["redrive", letters[0]["id"].as_str().unwrap(), "--to", &stream.url()]);
+    let said = redriven.with_code(0).stdout;
+    assert!(said.contains("finds no id in it") && said.contains("new letter"), "{said}");
+    let consumer = stream.consume(&[]);
+    stream.until_all_is_acknowledged();
+    stop(consumer);
+    assert_eq!(stream.letters()[0]["reason"], "no-identity", "as it said");
+}
+
+#[test]
 fn what_cannot_be_consumed_is_refused_by_name() {
     let place = Place::before("http://127.0.0.1:9");
     let refused = |from: &str, to: &str, key: &str| {

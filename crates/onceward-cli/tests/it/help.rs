@@ -7,7 +7,7 @@ use crate::snapshot::assert_snapshot;
 
 #[test]
 fn the_help_of_every_verb_is_as_stored() {
-    let verbs: [&[&str]; 23] = [
+    let verbs: [&[&str]; 30] = [
         &[],
         &["gateway"],
         &["keys"],
@@ -25,6 +25,13 @@ fn the_help_of_every_verb_is_as_stored() {
         &["queue", "dead", "show"],
         &["queue", "dead", "redrive"],
         &["queue", "dead", "drop"],
+        &["relay"],
+        &["outbox"],
+        &["outbox", "stats"],
+        &["outbox", "list"],
+        &["outbox", "show"],
+        &["outbox", "redrive"],
+        &["outbox", "drop"],
         &["doctor"],
         &["demo"],
         &["demo", "upstream"],

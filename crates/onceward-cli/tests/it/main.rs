@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod away;
+#[cfg(all(feature = "kafka", feature = "sqs"))]
+mod brokers;
 mod client;
 #[cfg(feature = "redis-streams")]
 mod consume;
@@ -22,6 +24,10 @@ mod moving;
 mod ops;
 mod owner;
 mod process;
+#[cfg(all(feature = "outbox", feature = "redis-streams"))]
+mod relay;
+#[cfg(not(feature = "outbox"))]
+mod relay_not_built;
 mod reload;
 mod settings;
 mod several;
@@ -33,3 +39,4 @@ mod story;
 mod upstream;
 mod version;
 mod wait;
+mod webhooks;

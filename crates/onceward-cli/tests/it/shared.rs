@@ -156,10 +156,20 @@ fn what_a_killed_gateway_leaves_is_unresolved_for_all_and_resolved_by_any(server
         gateway.ask(&pay("k")).assert_problem(409, "unresolved");
     }
     let record = shop.gateways[0].record("k");
+    let reason = record["reason"].as_str().expect("what is known is said");
+    assert!(reason.contains("its lease ended"), "{reason}");
+    let doctor = || {
+        let words = ["doctor", "--offline", "--upstream", "http://127.0.0.1:9", "--store"];
+        run(onceward(shop.place.folder()).args(words).arg(shop.server.url())).stdout
+    };
+    let said = doctor();
+    assert!(said.contains("1 operation waits for an operator (the oldest, "), "{said}");
     judge(&shop, 0, &record, &["resolve", "--rerun"]);
     let again = shop.gateways[1].ask(&pay("k"));
     again.assert_first();
     shop.gateways[0].ask(&pay("k")).assert_replay_of(&again);
+    let said = doctor();
+    assert!(said.contains("1 answer and 0 tombstones are readable") && !said.contains("waits for"), "{said}");
     assert_eq!(shop.upstream.effects("k").len(), 2, "the operator said so");
 }
 

@@ -197,9 +197,43 @@ fn a_store_that_is_left_says_so_for_ever_and_in_no_listing() {
     let hash_key =
         Record { listing: Arc::new(Listing { kind, ..Listing::clone(&hash_key.listing) }), ..hash_key };
     let note = leaving(&hash_key).stamp(ID, None, HERE);
-    assert!(leaves(&note) && !leaves(&hash_key));
+    assert_eq!(
+        [place(None), place(Some(&hash_key)), place(Some(&note))],
+        [Place::Here, Place::Here, Place::Leaving]
+    );
     assert!(note.agenda().next().is_none(), "it waits for nothing, and no sweep drops it");
     assert!(!crate::store::Filter::default().matches(&note, HERE));
     let freed = crate::transition::released(&note, Timestamp::MAX).stamp(ID, Some(&note), HERE);
-    assert!(!leaves(&freed));
+    assert_eq!(place(Some(&freed)), Place::Here);
+    let gone = left(&note, "redis://there").stamp(ID, Some(&note), HERE);
+    assert_eq!(place(Some(&gone)), Place::Left { to: "redis://there".into() });
+    assert!(gone.agenda().next().is_none() && !crate::store::Filter::default().matches(&gone, HERE));
+}
+
+#[test]
+fn a_note_that_was_touched_is_what_it_was_and_is_not_quiet() {
+    let note = leaving(&record(done(), keeps(20, 30))).stamp(ID, None, HERE);
+    let later = HERE.after(QUIET);
+    assert!(is_quiet(&note, later) && !is_quiet(&note, HERE.after(QUIET - Duration::from_millis(1))));
+    let again = touched(&note).stamp(ID, Some(&note), later);
+    assert!(place(Some(&again)) == Place::Leaving && again.revision > note.revision);
+    assert!(!is_quiet(&again, later));
+    assert!(LOOK_EVERY < CLAIM_WITHIN && CLAIM_WITHIN < QUIET, "no claim lands once it is quiet");
+}
+
+#[test]
+fn where_records_come_back_what_stood_there_before_stands_for_nothing() {
+    let note = left(&record(done(), keeps(20, 30)), "there").stamp(ID, None, HERE);
+    let old = record(done(), keeps(2_000, 3_000));
+    let mark = taken(&claim()).stamp(ID, None, HERE.after(Duration::from_secs(1)));
+    for found in [&old, &mark, &frozen(&old).stamp(ID, Some(&old), HERE)] {
+        let gone = vacated(found, &note).unwrap().stamp(ID, Some(found), HERE);
+        assert!(gone.vacant_at(HERE) && is_vacated(&gone) && gone.owner == Owner::NOBODY, "{gone:?}");
+        assert!(gone.fence > found.fence, "who held it is locked out");
+        assert_eq!(vacated(&gone, &note), None, "once is enough");
+    }
+    let newer = old.clone();
+    let newer = Put::keep(&newer, Timestamp::MAX).stamp(ID, Some(&newer), HERE.after(Duration::from_secs(1)));
+    assert_eq!(vacated(&newer, &note), None, "it was stored after all had left");
+    assert!(!is_vacated(&record(State::Tombstone, keeps(0, 0))), "somebody had it");
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use onceward_core::Timestamp;
+use onceward_core::moving::Place;
 
 use crate::settings::Settings;
 
@@ -74,6 +75,8 @@ pub struct StoreFacts {
     pub ahead: Option<Duration>,
     /// What it holds.
     pub counts: Option<Counts>,
+    /// Where its records are, as far as it says itself.
+    pub place: Place,
 }
 
 /// What became of opening the store.

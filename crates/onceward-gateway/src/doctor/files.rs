@@ -10,6 +10,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::{Files, TlsFacts};
 use crate::listen::{Tls, TlsError};
+use crate::routes::{SecretFileError, verifier};
 use crate::settings::Settings;
 
 /// A file that cannot be used.
@@ -40,7 +41,19 @@ pub fn check_files(settings: &Settings) -> Files {
     if !settings.upstream.ca_file.as_os_str().is_empty() {
         files.faults.extend(chain("upstream.ca_file", &settings.upstream.ca_file).err());
     }
+    let policies = settings.routes.iter().map(|it| &it.policy).chain([&settings.policy]);
+    let mut secrets: Vec<_> = policies.filter_map(|it| verifier(it).err()).map(secret_fault).collect();
+    secrets.dedup();
+    files.faults.extend(secrets);
     files
+}
+
+fn secret_fault(error: SecretFileError) -> FileFault {
+    FileFault {
+        setting: "verify_secret_file",
+        says: error.to_string(),
+        remedy: "put the secrets of the sender there, one on each line; the gateway does not start like this",
+    }
 }
 
 fn timestamp(it: SystemTime) -> Timestamp {

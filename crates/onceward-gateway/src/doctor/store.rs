@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use onceward_admin::{Finding, Level};
+use onceward_core::moving::Place;
 
 use super::finding::{found, ok};
 use super::{Facts, State};
@@ -20,6 +21,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings.extend(hints(facts));
     findings.extend(held(facts));
     findings.extend(moving(facts));
+    findings.extend(moved_away(facts));
     if let Some(mode) = facts.store.mode.filter(|it| it & 0o077 != 0) {
         let says =
             format!("the directory has mode {mode:o}: others on this machine can get at stored answers");
@@ -88,6 +90,30 @@ fn moving(facts: &Facts) -> Option<Finding> {
     Some(found(Level::Notice, "store-moving", "store_from", says, remedy))
 }
 
+fn moved_away(facts: &Facts) -> Option<Finding> {
+    let (level, says, remedy) = match &facts.store.place {
+        Place::Here => return None,
+        Place::Leaving => (
+            Level::Warning,
+            "the records of this store are being moved to another one; those that were, are unresolved here".to_owned(),
+            "name both: `store` is the new one, `store_from` this one; what is unresolved is resolved in the new one"
+                .to_owned(),
+        ),
+        Place::Left { to } => {
+            let to = if to.is_empty() { "another store" } else { to };
+            (
+                Level::Error,
+                format!("the records of this store were moved to {to}: no gateway starts on this one alone"),
+                format!(
+                    "set store to {to}, with its user and password; what is unresolved is resolved there. To come back \
+                     on purpose, move the records here"
+                ),
+            )
+        }
+    };
+    Some(found(level, "store-moved", "store", says, remedy))
+}
+
 fn durability(facts: &Facts) -> Option<Finding> {
     if facts.store.state == State::Memory {
         return None;
@@ -153,7 +179,8 @@ fn held(facts: &Facts) -> Vec<Finding> {
             ),
         ));
     }
-    if counts.unresolved > 0 {
+    // Where records were moved away, those are marks: to resolve one would free its key here.
+    if counts.unresolved > 0 && facts.store.place == Place::Here {
         let oldest = counts.oldest_unresolved.as_ref().map_or(String::new(), |(record, age)| {
             format!(" (the oldest, {record}, for {})", shown(Duration::from_secs(age.as_secs())))
         });
@@ -173,6 +200,8 @@ fn several(count: u64, one: &str, more: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use onceward_core::moving::Place;
+
     use super::check;
     use crate::doctor::tests::{expect, facts};
     use crate::doctor::{Counts, State};
@@ -226,6 +255,24 @@ mod tests {
         expect(check, &facts, &found);
         facts.store.counts = Some(Counts::default());
         expect(check, &facts, &["ok store-open", "ok store-durability", "ok store-damage"]);
+    }
+
+    #[test]
+    fn a_store_that_its_records_leave_is_not_one_to_resolve_them_in() {
+        let mut facts = facts("");
+        facts.store.state = State::Closed;
+        facts.store.counts = Some(Counts { unresolved: 2, ..Counts::default() });
+        for (place, expected) in [
+            (Place::Here, "notice store-unresolved policy.unresolved"),
+            (Place::Leaving, "warning store-moved store"),
+            (Place::Left { to: "redis://there".into() }, "error store-moved store"),
+        ] {
+            facts.store.place = place;
+            expect(check, &facts, &["ok store-open", "ok store-damage", expected]);
+        }
+        let said = check(&facts).pop().unwrap();
+        assert!(said.says.contains("were moved to redis://there"), "{said:?}");
+        assert!(said.remedy.unwrap().contains("set store to redis://there"));
     }
 
     #[test]

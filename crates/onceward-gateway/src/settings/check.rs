@@ -7,7 +7,7 @@ use onceward_http::CorsPolicy;
 
 use super::error::{Place, Problem};
 use super::units::show_duration;
-use super::{Policy, Protocol, Route, Settings};
+use super::{KeyRule, KeySource, Policy, Protocol, Route, Settings};
 
 type Places = BTreeMap<String, Place>;
 
@@ -113,9 +113,58 @@ impl Found<'_> {
             self.run_max(at, policy, key, key, response_timeout);
             self.run_max(at, policy, "lease", &format!("{at}.lease"), policy.lease);
         }
+        let signed = |it: &Policy| {
+            let window = it.retention + it.tombstone;
+            (
+                it.key,
+                it.key_from.clone(),
+                it.verify.clone(),
+                it.verify_secret_file.clone(),
+                it.verify_tolerance,
+                window,
+            )
+        };
+        if base.map(signed) != Some(signed(policy)) {
+            self.signed(at, policy);
+        }
         let statuses = |it: &Policy| (it.release_on.clone(), it.unknown_on.clone());
         if base.map(statuses) != Some(statuses(policy)) {
             self.statuses(at, policy);
+        }
+    }
+
+    fn signed(&mut self, at: &str, policy: &Policy) {
+        let (of, file) = (format!("{at}.verify"), format!("{at}.verify_secret_file"));
+        let Some(scheme) = &policy.verify else {
+            if !policy.verify_secret_file.as_os_str().is_empty() {
+                let says = "means nothing without verify; say how the sender signs";
+                self.problem(&file, "", says.into());
+            }
+            return;
+        };
+        if policy.verify_secret_file.as_os_str().is_empty() {
+            let says = "not given; verify needs the secrets of the sender";
+            self.problem(&file, &of, says.into());
+        }
+        if policy.key == KeyRule::Ignored {
+            let says =
+                "needs keys, and key = \"ignored\" lets everything pass unverified; write key = \"required\"";
+            self.problem(&of, &format!("{at}.key"), says.into());
+        }
+        if policy.key_from == KeySource::IdempotencyKey {
+            let usual = scheme.usual_id();
+            let says =
+                format!("not given; name where the sender has the id of the event, usually \"{usual}\"");
+            self.problem(&format!("{at}.key_from"), &of, says);
+        }
+        let (tolerance, window) = (policy.verify_tolerance, policy.retention + policy.tombstone);
+        if tolerance * 2 > window {
+            let says = format!(
+                "{} each way is too long: what was done is known for {} only, and then runs again for whoever recorded it",
+                show_duration(tolerance),
+                show_duration(window)
+            );
+            self.problem(&format!("{at}.verify_tolerance"), &of, says);
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::{
-    AccessLog, Admin, Balance, Cors, HostRule, InFlight, KeyRule, Limits, Log, Oversize, PathPattern, Policy,
-    Principal, Protocol, Route, Settings, StoreUrl, Tls, Unresolved, Upstream,
+    AccessLog, Admin, Balance, Compare, Cors, HostRule, InFlight, KeyRule, KeySource, Limits, Log, Oversize,
+    PathPattern, Policy, Principal, Protocol, Route, Settings, StoreUrl, Tls, Unresolved, Upstream,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -90,6 +90,11 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             key: KeyRule::Optional,
+            key_from: KeySource::IdempotencyKey,
+            compare: Compare::Request,
+            verify: None,
+            verify_secret_file: PathBuf::new(),
+            verify_tolerance: Duration::from_secs(300),
             in_flight: InFlight::Reject,
             unresolved: Unresolved::Hold,
             retention: DAY,

@@ -102,6 +102,11 @@ keys! {
     }
     POLICY of Policy {
         key: "required, optional or ignored", r#""required""#;
+        key_from: "header:NAME or json:/POINTER", r#""json:/id""#;
+        compare: "request or nothing", r#""request""#;
+        verify: "standard, stripe, github, stripe:HEADER or github:HEADER, or empty for no signature", r#""standard""#;
+        verify_secret_file: "the path of a file with a secret on each line, or empty for none", r#""/etc/onceward/hooks.secret""#;
+        verify_tolerance: "a duration with a unit, from 1s to 1h", r#""5m""#, |it| (SECOND..=HOUR).contains(it);
         in_flight: "reject, or wait and a duration of more than 0", r#""wait 10s""#;
         unresolved: "hold or rerun", r#""hold""#;
         retention: "a duration with a unit, at least 1s", r#""24h""#, |it| *it >= SECOND;

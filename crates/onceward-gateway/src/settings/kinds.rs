@@ -9,8 +9,8 @@ use http::{Method, Uri};
 
 use super::value::{Bad, Value, hidden};
 use super::{
-    AccessLog, Balance, HostRule, InFlight, KeyRule, Log, Oversize, PathPattern, Principal, Protocol,
-    StoreUrl, Unresolved, units,
+    AccessLog, Balance, Compare, HostRule, InFlight, KeyRule, KeySource, Log, Oversize, PathPattern,
+    Principal, Protocol, Scheme, StoreUrl, Unresolved, units,
 };
 
 /// A type of setting.
@@ -254,6 +254,28 @@ impl Setting for InFlight {
     }
 }
 
+impl Setting for KeySource {
+    fn take(value: &Value) -> Result<Self, Bad> {
+        value.text()?.parse().map_err(|_| Bad::NotAccepted)
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+/// Empty for none.
+impl Setting for Option<Scheme> {
+    fn take(value: &Value) -> Result<Self, Bad> {
+        let text = value.text()?;
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| Bad::NotAccepted) }
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.as_ref().map_or_else(String::new, ToString::to_string))
+    }
+}
+
 impl Setting for Principal {
     fn take(value: &Value) -> Result<Self, Bad> {
         let token = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| Bad::NotAccepted);
@@ -302,6 +324,7 @@ words! {
     Protocol { "auto" => Auto, "http1" => Http1, "h2" => H2, "h2c" => H2c }
     HostRule { "auto" => Auto, "preserve" => Preserve, "upstream" => Upstream }
     KeyRule { "required" => Required, "optional" => Optional, "ignored" => Ignored }
+    Compare { "request" => Request, "nothing" => Nothing }
     Unresolved { "hold" => Hold, "rerun" => Rerun }
     Oversize { "pass" => Pass, "refuse" => Refuse }
 }

@@ -1,16 +1,28 @@
 //! What holds for an operation, fully resolved.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use onceward_core::{InFlight, Unresolved};
-pub use onceward_http::{KeyRule, Oversize};
+pub use onceward_http::{Compare, KeyRule, KeySource, Oversize};
+pub use onceward_webhook::Scheme;
 
 /// What holds for an operation. Every field may be set in `[policy]` and in every route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Whether a caller has to send a key.
     pub key: KeyRule,
+    /// Where the key stands.
+    pub key_from: KeySource,
+    /// What a repeat has to have in common with the first request.
+    pub compare: Compare,
+    /// How every operation has to be signed; `None` for not at all.
+    pub verify: Option<Scheme>,
+    /// The file with the secrets that sign, one on each line; empty for none.
+    pub verify_secret_file: PathBuf,
+    /// How far the time of a signature may be from ours. 1 s to 1 hour.
+    pub verify_tolerance: Duration,
     /// What a duplicate does while the first attempt runs.
     pub in_flight: InFlight,
     /// What becomes of an operation whose outcome is unknown.

@@ -1,4 +1,5 @@
 use crate::policy::KeyRule;
+use crate::principal::PrincipalRule;
 use http::HeaderName;
 
 use super::*;
@@ -169,4 +170,22 @@ fn no_difference_that_a_request_meets_is_missed() {
         named += usize::from(!meets && !changes.is_empty());
     }
     assert!(named < 200, "{named} of 20,000 were named without need");
+}
+
+#[test]
+fn a_key_that_stands_elsewhere_is_another() {
+    let from = |it: &str| {
+        let mut route = route("/hooks", PrincipalRule::Auto);
+        route.policy.key_from = it.parse().unwrap();
+        routes(vec![route])
+    };
+    let changes = identity_changes(&from("json:/id"), &from("header:webhook-id"));
+    assert!(!changes.is_empty());
+    assert!(
+        changes[0].to_string().contains("`key_from` of PATCH /hooks")
+            || changes[0].to_string().contains("`key_from` of POST /hooks"),
+        "{}",
+        changes[0]
+    );
+    assert_eq!(identity_changes(&from("json:/id"), &from("json:/id")), []);
 }

@@ -15,5 +15,6 @@ mod problems;
 mod replay;
 mod routes;
 mod store_faults;
+mod webhooks;
 mod wire;
 mod world;

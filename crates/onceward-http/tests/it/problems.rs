@@ -4,13 +4,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use onceward_http::Problem;
+use onceward_http::{KeySource, Problem};
+use onceward_webhook::BadSignature;
 
 use crate::world::{World, let_through, paid_after, pay, pay_other, required, turnstile};
 
 fn every() -> Vec<Problem> {
     vec![
-        Problem::KeyMissing,
+        Problem::KeyMissing(KeySource::IdempotencyKey),
+        Problem::KeyMissing("header:webhook-id".parse().unwrap()),
+        Problem::KeyMissing("json:/data/id".parse().unwrap()),
+        Problem::SignatureInvalid(BadSignature::NotOurs),
         Problem::KeyInvalid("The Idempotency-Key is empty; send 1 to 255 visible ASCII characters"),
         Problem::RequestAmbiguous("The request has more than one Host line; send one"),
         Problem::PrincipalUnknown("Set `principal` for this route"),

@@ -35,6 +35,8 @@ pub(super) struct Running {
     hands: Hands,
     tasks: JoinSet<(u64, Next)>,
     receiving: Option<Asking<Vec<Arrival>>>,
+    /// Whoever receives nothing still hears which lanes are taken away.
+    listening: Option<Asking<Vec<Arrival>>>,
     broker: Away,
     store: Away,
     probing: Option<Asking<()>>,
@@ -70,6 +72,7 @@ impl Away {
 enum Happened {
     Ended(u64, Next),
     Arrived(Result<Vec<Arrival>>),
+    Revoked(Result<Vec<Arrival>>),
     Probed(Result<()>),
     Extended(Result<Vec<Receipt>>),
     Stop,
@@ -91,6 +94,7 @@ impl Running {
             drain: settings.drain,
             tasks: JoinSet::new(),
             receiving: None,
+            listening: None,
             broker: Away::default(),
             store: Away::default(),
             probing: None,
@@ -124,6 +128,7 @@ impl Running {
                 extended = asked(&mut self.extending) => Happened::Extended(extended),
                 probed = asked(&mut self.probing) => Happened::Probed(probed),
                 arrived = asked(&mut self.receiving) => Happened::Arrived(arrived),
+                revoked = asked(&mut self.listening) => Happened::Revoked(revoked),
                 () = sleep(&*self.clock, until_time) => Happened::Time,
             };
             let now = self.clock.boot();
@@ -141,6 +146,12 @@ impl Running {
                             self.worker.broker_failed(&error);
                             self.broker.failed(now);
                         }
+                    }
+                }
+                Happened::Revoked(revoked) => {
+                    self.listening = None;
+                    for arrival in revoked.unwrap_or_default() {
+                        self.take_up_one(arrival, now);
                     }
                 }
                 Happened::Probed(probed) => {
@@ -183,7 +194,12 @@ impl Running {
         let may_receive = room > 0 && self.store.until.is_none() && self.stops_at.is_none();
         if self.receiving.is_none() && may_receive && is_over(self.broker.until) {
             let source = Arc::clone(&self.worker.source);
+            self.listening = None;
             self.receiving = Some(Box::pin(async move { source.receive(room).await }));
+        }
+        if self.receiving.is_none() && self.listening.is_none() {
+            let source = Arc::clone(&self.worker.source);
+            self.listening = Some(Box::pin(async move { Ok(source.revoked().await) }));
         }
         if self.probing.is_none() && self.store.until.is_some_and(|it| it <= now) {
             let store = Arc::clone(self.worker.desk.engine.store());
@@ -213,17 +229,25 @@ impl Running {
     fn take_up(&mut self, arrivals: Vec<Arrival>, now: Duration) {
         self.broker.is_back();
         for arrival in arrivals {
-            match arrival {
-                Arrival::Delivered(delivery) => {
-                    let redelivered = matches!(delivery.seen, crate::message::Seen::Before(_));
-                    self.worker.desk.observer.on(&Event::Received { redelivered });
-                    self.hands.take_up(delivery, now);
+            self.take_up_one(arrival, now);
+        }
+    }
+
+    fn take_up_one(&mut self, arrival: Arrival, now: Duration) {
+        match arrival {
+            Arrival::Delivered(delivery) => {
+                let redelivered = matches!(delivery.seen, crate::message::Seen::Before(_));
+                self.worker.desk.observer.on(&Event::Received { redelivered });
+                if self.revoked.remove(&delivery.receipt.lane).is_some() {
+                    // It was let go without waiting for us, and is ours again: what is left of before is not.
+                    self.hands.forget_all(&delivery.receipt.lane);
                 }
-                Arrival::Revoked { lane, lost } => {
-                    self.worker.desk.observer.on(&Event::Revoked);
-                    self.hands.forget_waiting(|it| it.lane == lane);
-                    self.revoked.insert(lane, if lost { now } else { now + self.drain });
-                }
+                self.hands.take_up(delivery, now);
+            }
+            Arrival::Revoked { lane, lost } => {
+                self.worker.desk.observer.on(&Event::Revoked);
+                self.hands.forget_waiting(|it| it.lane == lane);
+                self.revoked.insert(lane, if lost { now } else { now + self.drain });
             }
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{Arrival, Capabilities, Source};
 use crate::message::{Delivery, Lane, Message, Receipt, Seen};
+use crate::windows::Windows;
 
 /// Topics in memory. Clones share them.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct MemorySettings {
     pub ordered: bool,
     /// Whether it says that a message was delivered before. Default: it does.
     pub tells_redelivery: bool,
+    /// For how long it says that messages can come again. Default: it says nothing.
+    pub windows: Windows,
 }
 
 impl Default for MemorySettings {
@@ -38,6 +41,7 @@ impl Default for MemorySettings {
             delays: Duration::from_secs(900),
             ordered: false,
             tells_redelivery: true,
+            windows: Windows::default(),
         }
     }
 }
@@ -287,6 +291,16 @@ impl Source for MemorySource {
         drop(self.broker.here("publish a message")?);
         self.broker.publish(message.clone());
         Ok(())
+    }
+
+    async fn windows(&self) -> Result<Windows> {
+        drop(self.broker.here("ask for how long messages are kept")?);
+        Ok(self.broker.inner.settings.windows)
+    }
+
+    async fn lag(&self) -> Result<Option<u64>> {
+        let state = self.broker.here("count messages")?;
+        Ok(Some(state.topics.get(&self.topic).map_or(0, BTreeMap::len) as u64))
     }
 
     async fn close(&self) {

@@ -1,8 +1,9 @@
-//! Redis Streams: a consumer group of one stream on one server, Redis 6.2 or later, or Valkey.
+//! Redis Streams: a consumer group of one stream on Redis 6.2 or later, or Valkey: one server, the primary that Sentinels name,
+//! or the node of a Cluster that has the stream.
 //!
 //! An entry's field `body` is the payload and `key` what is ordered by, if it is there; every other field is a header.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +12,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use onceward_core::{Entropy as _, Error, ErrorKind, Result, SystemEntropy};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Script, Value};
+use redis::{Cmd, FromRedisValue, RedisError, Script, Value};
 use tokio::sync::Mutex;
 
-use super::open::{SourceUrl, UrlError};
+use self::door::{Door, Link, moved};
 use super::{Arrival, Capabilities, Source};
 use crate::message::{Delivery, Lane, Message, Receipt, Seen};
+use crate::windows::{Kept, Windows};
+
+mod door;
+mod settings;
+
+pub use self::settings::RedisStreamsSettings;
 
 const BODY: &str = "body";
 const KEY: &str = "key";
@@ -57,87 +63,18 @@ const LEAVE: &str = "
     end
     return #left";
 
-/// Which stream is read, and by whom.
-#[derive(Clone)]
-pub struct RedisStreamsSettings {
-    /// `redis://[user:password@]host[:port][/database]`.
-    pub url: String,
-    /// The stream. It is made if there is none.
-    pub stream: String,
-    /// The consumer group: all who share the work. It is made if there is none.
-    pub group: String,
-    /// Where a new group begins: at the first entry of the stream, or with those that come after it was made. Default: at the
-    /// first.
-    pub from_first: bool,
-    /// For how long an entry is a consumer's before another may take it, unless it is kept. Default 30 s.
-    pub visible_for: Duration,
-    /// Whether entries are deleted once they are acknowledged. Only where no other group reads the stream. Default: they stay,
-    /// and whoever owns the stream trims it.
-    pub delete: bool,
-}
-
-impl RedisStreamsSettings {
-    /// The defaults for a stream and a group.
-    #[must_use]
-    pub fn new(url: &str, stream: &str, group: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            stream: stream.to_owned(),
-            group: group.to_owned(),
-            from_first: true,
-            visible_for: Duration::from_secs(30),
-            delete: false,
-        }
-    }
-}
-
-impl RedisStreamsSettings {
-    /// Reads `redis-streams://[user:password@]host[:port]/STREAM?group=GROUP`, and `&database=0`, `&from=first|new`,
-    /// `&visible_for=30s`, `&delete=true`.
-    ///
-    /// # Errors
-    /// What is wrong, by the name of its parameter.
-    pub fn from_url(url: &str, group: &str) -> Result<Self, UrlError> {
-        let mut url = SourceUrl::parse(url)?;
-        let stream = url.name("the stream")?;
-        let database: u32 = url.take("database", "0, 1, 2, …")?.unwrap_or(0);
-        let server = format!("redis://{}/{database}", url.authority());
-        let defaults = Self::new(&server, &stream, group);
-        let it = Self {
-            group: url.take("group", "a name")?.unwrap_or_else(|| group.to_owned()),
-            from_first: url.choose("from", &[("first", true), ("new", false)])?.unwrap_or(true),
-            visible_for: url.duration("visible_for")?.unwrap_or(defaults.visible_for),
-            delete: url.take("delete", "true or false")?.unwrap_or(false),
-            ..defaults
-        };
-        url.end()?;
-        Ok(it)
-    }
-}
-
-impl fmt::Debug for RedisStreamsSettings {
-    /// The URL may have a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStreamsSettings")
-            .field("stream", &self.stream)
-            .field("group", &self.group)
-            .field("visible_for", &self.visible_for)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A consumer of a group.
 pub struct RedisStreams {
     settings: RedisStreamsSettings,
-    client: Client,
+    door: Door,
     /// The name of this consumer in its group: nobody else's, also not of this process before a restart.
     name: String,
     lane: Lane,
     topic: Arc<str>,
     next: AtomicU64,
     /// Reads block; nobody else uses the connection that waits.
-    reading: Mutex<Option<MultiplexedConnection>>,
-    asking: Mutex<Option<MultiplexedConnection>>,
+    reading: Mutex<Option<Arc<Link>>>,
+    asking: Mutex<Option<Arc<Link>>>,
     /// Where the search for entries of consumers that died goes on.
     claim_from: Mutex<String>,
     keep: Script,
@@ -148,16 +85,9 @@ impl RedisStreams {
     /// A consumer of its own name in the group. Asks nobody yet.
     ///
     /// # Errors
-    /// `Invalid`: the URL is none, or a name is empty.
+    /// `Invalid`: the URL is none, a name is empty, or there is no certificate to trust.
     pub fn new(settings: RedisStreamsSettings) -> Result<Self> {
-        let client = Client::open(settings.url.as_str())
-            .map_err(|it| Error::new(ErrorKind::Invalid, "read the URL of a Redis server").caused_by(it))?;
-        if settings.stream.is_empty() || settings.group.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, "read a stream: name the stream and the group"));
-        }
-        if settings.visible_for < Duration::from_millis(100) {
-            return Err(Error::new(ErrorKind::Invalid, "read a stream: visible_for must be at least 100 ms"));
-        }
+        let door = Door::new(&settings)?;
         let mut random = [0; 8];
         SystemEntropy
             .fill(&mut random)
@@ -166,7 +96,7 @@ impl RedisStreams {
             name: format!("onceward-{:016x}", u64::from_be_bytes(random)),
             lane: Lane(settings.stream.as_str().into()),
             topic: settings.stream.as_str().into(),
-            client,
+            door,
             next: AtomicU64::new(0),
             reading: Mutex::default(),
             asking: Mutex::default(),
@@ -177,55 +107,27 @@ impl RedisStreams {
         })
     }
 
-    async fn connect(&self, doing: &'static str) -> Result<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE + BLOCK));
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|it| translate(doing, it))?;
-        let start = if self.settings.from_first { "0" } else { "$" };
-        let made: Result<(), RedisError> = redis::cmd("XGROUP")
-            .arg("CREATE")
-            .arg(&self.settings.stream)
-            .arg(&self.settings.group)
-            .arg(start)
-            .arg("MKSTREAM")
-            .query_async(&mut connection)
-            .await;
-        match made {
-            Err(error) if error.code() != Some("BUSYGROUP") => Err(translate(doing, error)),
-            _ => Ok(connection),
-        }
-    }
-
     /// A connection of the kind, and what it says; one that failed is not used again.
     async fn on<T: FromRedisValue>(
         &self,
-        kept: &Mutex<Option<MultiplexedConnection>>,
+        kept: &Mutex<Option<Arc<Link>>>,
         doing: &'static str,
         command: &Cmd,
     ) -> Result<T> {
-        let mut connection = self.connection(kept, doing).await?;
-        let told = command.query_async(&mut connection).await;
+        let link = self.link(kept, doing).await?;
+        let told = command.query_async(&mut link.connection()).await;
         if told.is_err() {
             *kept.lock().await = None;
         }
         told.map_err(|it| translate(doing, it))
     }
 
-    async fn connection(
-        &self,
-        kept: &Mutex<Option<MultiplexedConnection>>,
-        doing: &'static str,
-    ) -> Result<MultiplexedConnection> {
+    async fn link(&self, kept: &Mutex<Option<Arc<Link>>>, doing: &'static str) -> Result<Arc<Link>> {
         let mut kept = kept.lock().await;
-        if let Some(connection) = &*kept {
-            return Ok(connection.clone());
+        if let Some(link) = &*kept {
+            return Ok(Arc::clone(link));
         }
-        Ok(kept.insert(self.connect(doing).await?).clone())
+        Ok(Arc::clone(kept.insert(self.door.open(&self.settings, doing).await?)))
     }
 
     async fn script(
@@ -235,13 +137,13 @@ impl RedisStreams {
         idle: Duration,
         ids: &[Receipt],
     ) -> Result<Value> {
-        let mut connection = self.connection(&self.asking, doing).await?;
+        let link = self.link(&self.asking, doing).await?;
         let mut call = script.key(&self.settings.stream);
         call.arg(&self.settings.group).arg(&self.name).arg(millis(idle));
         for id in ids {
             call.arg(&*id.token);
         }
-        let told = call.invoke_async(&mut connection).await;
+        let told = call.invoke_async(&mut link.connection()).await;
         if told.is_err() {
             *self.asking.lock().await = None;
         }
@@ -379,8 +281,8 @@ impl Source for RedisStreams {
             both.cmd("XDEL").arg(&self.settings.stream).arg(&ids).ignore();
         }
         let doing = "acknowledge deliveries";
-        let mut connection = self.connection(&self.asking, doing).await?;
-        let told: Result<(), RedisError> = both.query_async(&mut connection).await;
+        let link = self.link(&self.asking, doing).await?;
+        let told: Result<(), RedisError> = both.query_async(&mut link.connection()).await;
         if told.is_err() {
             *self.asking.lock().await = None;
         }
@@ -404,7 +306,43 @@ impl Source for RedisStreams {
             }
             command.arg(name).arg(&value[..]);
         }
-        self.on::<String>(&self.asking, "publish a message", &command).await.map(drop)
+        let doing = "publish a message";
+        let link = self.link(&self.asking, doing).await?;
+        let told: Result<String, RedisError> = command.query_async(&mut link.connection()).await;
+        let Err(error) = told else { return Ok(()) };
+        match moved(&error) {
+            // Another stream of a Cluster is at another node.
+            Some((host, port)) if *message.topic != *self.topic => {
+                let link = self.door.dial(&host, port, true, doing).await?;
+                let told: Result<String, RedisError> = command.query_async(&mut link.connection()).await;
+                told.map(drop).map_err(|it| translate(doing, it))
+            }
+            _ => {
+                *self.asking.lock().await = None;
+                Err(translate(doing, error))
+            }
+        }
+    }
+
+    async fn windows(&self) -> Result<Windows> {
+        // A stream has no age: whoever trims it decides. What is deleted once it is done comes again only until then.
+        let kept = if self.settings.delete { None } else { Some(Kept::WithoutEnd) };
+        Ok(Windows { kept, ..Windows::default() })
+    }
+
+    async fn lag(&self) -> Result<Option<u64>> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("GROUPS").arg(&*self.settings.stream);
+        let groups: Vec<HashMap<String, redis::Value>> =
+            self.on(&self.asking, "ask how many messages wait", &command).await?;
+        let is_ours = |it: &&HashMap<String, redis::Value>| {
+            let name = it.get("name").and_then(|it| String::from_redis_value(it.clone()).ok());
+            name.as_deref() == Some(&*self.settings.group)
+        };
+        let Some(group) = groups.iter().find(is_ours) else { return Ok(None) };
+        let number = |name: &str| u64::from_redis_value(group.get(name)?.clone()).ok();
+        // Before Redis 7, or after entries were deleted from the middle, it does not know.
+        Ok(number("lag").zip(number("pending")).map(|(lag, pending)| lag + pending))
     }
 
     async fn close(&self) {
@@ -423,13 +361,16 @@ impl fmt::Debug for RedisStreams {
 }
 
 fn translate(doing: &'static str, error: RedisError) -> Error {
-    // A Cluster would have to be asked elsewhere for each stream.
-    let refused = ["NOPERM", "WRONGPASS", "NOAUTH", "WRONGTYPE", "MOVED", "CROSSSLOT"];
+    let refused = ["NOPERM", "WRONGPASS", "NOAUTH", "WRONGTYPE"];
     let refused = error.code().is_some_and(|it| refused.contains(&it))
         || error.kind() == redis::ErrorKind::AuthenticationFailed;
     let kind = if refused {
         ErrorKind::Invalid
-    } else if error.is_connection_refusal() || doing == RECEIVE || doing == CLAIM {
+    } else if error.is_connection_refusal()
+        || ["MOVED", "READONLY"].contains(&error.code().unwrap_or_default())
+        || doing == RECEIVE
+        || doing == CLAIM
+    {
         // What was to be read comes again.
         ErrorKind::Unavailable
     } else {

@@ -120,7 +120,8 @@ async fn give_up(
     attempts: u32,
 ) -> Result<Told> {
     if let Err(error) = desk.park(&case.delivery, Some(case.record), reason, detail, attempts).await {
-        // It is tried again, and parked before anything runs.
+        // It is looked at again: after as many attempts as there may be it is parked before anything runs, and a handler that
+        // refused it is asked once more.
         permit.release().await?;
         return Err(error);
     }

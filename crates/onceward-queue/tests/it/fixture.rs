@@ -22,16 +22,48 @@ pub(crate) trait Fixture: fmt::Debug + Send + Sync {
     /// Whether every message was acknowledged.
     async fn is_empty(&self) -> bool;
 
-    /// Kills the broker and starts it again on what it kept. `false` where that cannot be.
-    async fn crash(&self) -> bool {
-        false
+    /// Kills the broker and starts it again on what it kept.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    async fn crash(&self) -> Result<(), &'static str> {
+        Err("the broker lives in this process, and dies with its consumers")
     }
 }
 
-/// A test for each promise, over `$fixture`: an expression that makes a [`Fixture`] and is awaited.
+/// Says, for the table of `cargo xtask promises`, what a broker has nothing to show of, and why.
+pub(crate) fn not_shown(promise: &str, reason: &str) {
+    println!("not shown: {promise}: {reason}");
+}
+
+/// A test for each promise, over `$fixture`: an expression that makes a [`Fixture`] and is awaited. Or, where servers are slow
+/// to start, a test that shows one promise after the other: `in turn $server, $fixture`, a function of the server and the
+/// name of the promise. Or `$fixture; [$promise…] not shown ($reason) [$promise…]`, where a server cannot show all.
 macro_rules! promises {
+    (in turn $server:expr, $fixture:expr) => {
+        $crate::fixture::promises! { @all in_turn ($server, $fixture) }
+    };
     ($fixture:expr) => {
-        $crate::fixture::promises! { $fixture;
+        $crate::fixture::promises! { @all each ($fixture) }
+    };
+    ($fixture:expr; [$($promise:ident)*] $(not shown ($reason:expr) [$($without:ident)*])*) => {
+        $crate::fixture::promises! { @each ($fixture); $($promise)* }
+
+        #[test]
+        fn what_is_not_shown_is_named() {
+            let mut named = vec![$(stringify!($promise)),*];
+            $($(
+                named.push(stringify!($without));
+                $crate::fixture::not_shown(stringify!($without), $reason);
+            )*)*
+            let mut all = $crate::fixture::promises!(@all names ());
+            named.sort();
+            all.sort();
+            assert_eq!(named, all);
+        }
+    };
+    (@all $how:ident $fixture:tt) => {
+        $crate::fixture::promises! { @$how $fixture;
             a_message_is_handled_once_and_acknowledged
             a_message_that_comes_five_times_to_two_consumers_has_its_effect_once
             what_a_killed_consumer_had_done_is_not_run_again
@@ -51,13 +83,25 @@ macro_rules! promises {
             a_broker_that_is_killed_loses_and_doubles_nothing
         }
     };
-    ($fixture:expr; $($promise:ident)*) => {
+    (@names (); $($promise:ident)*) => { vec![$(stringify!($promise)),*] };
+    (@each ($fixture:expr); $($promise:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
                 $crate::promises::$promise(std::sync::Arc::new($fixture.await)).await;
             }
         )*
+    };
+    (@in_turn ($server:expr, $fixture:expr); $($promise:ident)*) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn every_promise_is_kept() {
+            let server = $server;
+            $(
+                let fixture = std::sync::Arc::new($fixture(&server, stringify!($promise)).await);
+                Box::pin($crate::promises::$promise(fixture)).await;
+                println!("kept: {}", stringify!($promise));
+            )*
+        }
     };
 }
 pub(crate) use promises;

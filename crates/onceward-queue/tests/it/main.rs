@@ -4,9 +4,21 @@
 mod fixture;
 #[cfg(feature = "postgres")]
 mod in_transaction;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "postgres")]
+mod outbox;
 mod promises;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis-streams")]
 mod redis_streams;
+mod regained;
 mod scene;
+#[cfg(feature = "sqs")]
+mod sqs;
 mod time;
+mod windows;

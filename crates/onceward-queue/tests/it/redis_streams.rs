@@ -5,11 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use onceward_queue::source::Arrival;
 use onceward_queue::source::redis_streams::{RedisStreams, RedisStreamsSettings};
-use onceward_queue::{Message, Source};
+use onceward_queue::{Kept, Message, Source};
 use onceward_testkit::server::RedisServer;
 
 use crate::fixture::Fixture;
+
+mod places;
 
 #[derive(Debug)]
 struct Streams {
@@ -65,11 +69,11 @@ impl Fixture for Streams {
         none("pending") && none("lag")
     }
 
-    async fn crash(&self) -> bool {
+    async fn crash(&self) -> Result<(), &'static str> {
         let mut server = self.server.lock().unwrap();
         server.kill();
         server.start_again();
-        true
+        Ok(())
     }
 }
 
@@ -79,4 +83,27 @@ mod kept {
 
 mod deleted {
     crate::fixture::promises!(async { super::Streams::start(true) });
+}
+
+#[tokio::test]
+async fn what_waits_and_what_is_in_hand_is_counted() {
+    let streams = Streams::start(false);
+    let source = streams.consumer();
+    let message = |id: &str| Message {
+        topic: "orders".into(),
+        key: None,
+        headers: vec![("event-id".into(), Bytes::copy_from_slice(id.as_bytes()))],
+        body: Bytes::new(),
+    };
+    for id in ["1", "2", "3"] {
+        source.publish(&message(id)).await.unwrap();
+    }
+    let taken = source.receive(1).await.unwrap();
+    assert_eq!(source.lag().await.unwrap(), Some(3));
+    let [Arrival::Delivered(first)] = &taken[..] else { panic!("{taken:?}") };
+    source.acknowledge(std::slice::from_ref(&first.receipt)).await.unwrap();
+    assert_eq!(source.lag().await.unwrap(), Some(2));
+    assert_eq!(source.windows().await.unwrap().kept, Some(Kept::WithoutEnd));
+    let deleting = Streams { delete: true, ..streams }.consumer();
+    assert_eq!(deleting.windows().await.unwrap().kept, None);
 }

@@ -38,6 +38,15 @@ async fn opened(server: &Postgres, query: &str) -> Result<bool, OpenError> {
     Ok(ssl)
 }
 
+/// The same of a pool of `sqlx`.
+#[cfg(feature = "sqlx-tls")]
+async fn pooled(server: &Postgres, query: &str) -> sqlx::Result<bool> {
+    let url = format!("{}?connect_timeout=1{query}", server.url("onceward"));
+    let pool = PostgresSettings::from_url(&url).unwrap().sqlx_pool(1).unwrap();
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    sqlx::query_scalar(sql).fetch_one(&pool).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_mode_believes_whom_it_says() {
     let (right, trusted) = server(&certified("127.0.0.1"));
@@ -65,6 +74,11 @@ async fn each_mode_believes_whom_it_says() {
     ] {
         let told = opened(server, &query).await;
         assert_eq!(told.as_ref().ok().copied(), expected, "{query}: {told:?}");
+        #[cfg(feature = "sqlx-tls")]
+        {
+            let told = pooled(server, &query).await;
+            assert_eq!(told.as_ref().ok().copied(), expected, "a pool, {query}: {told:?}");
+        }
     }
 }
 

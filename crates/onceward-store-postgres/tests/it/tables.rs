@@ -93,16 +93,32 @@ async fn tables_of_the_first_step_are_updated_beside_a_store_that_is_open() {
         "insert_2",
         "replace_2",
     ];
-    let functions = functions.map(|it| format!("{name}.onceward_{it}")).join(", ");
+    let outbox = [
+        "add",
+        "claim",
+        "extend",
+        "sent",
+        "failed",
+        "give_back",
+        "cleanup",
+        "stats",
+        "parked",
+        "redrive",
+        "drop",
+    ];
+    let outbox = outbox.map(|it| format!("outbox_{it}_1"));
+    let functions = functions.into_iter().chain(outbox.iter().map(String::as_str));
+    let functions: Vec<_> = functions.map(|it| format!("{name}.onceward_{it}")).collect();
+    let functions = functions.join(", ");
     let sql = format!(
-        "DROP FUNCTION {functions}; DROP TABLE {name}.onceward_operations;
+        "DROP FUNCTION {functions}; DROP TABLE {name}.onceward_operations, {name}.onceward_outbox;
          DELETE FROM {name}.onceward_schema WHERE version > 1;
          ALTER TABLE {name}.onceward_schema DROP COLUMN needs"
     );
     support::run(server, &sql).await;
     assert!(matches!(
         refused(&format!("{url}&migrate=off")).await,
-        OpenError::NotMigrated { found: 1, known: 3 }
+        OpenError::NotMigrated { found: 1, known: 4 }
     ));
     let newer = open(&url).await;
     assert_eq!(newer.load(id(1)).await.unwrap().record, Some(record));

@@ -81,6 +81,38 @@ async fn an_acl_user_with_few_rights_is_enough_and_a_wrong_password_is_told() {
     assert!(said.contains("refuses the user or the password"), "{said}");
 }
 
+/// What the whole chain of an error says.
+fn whole(error: &onceward_core::Error) -> String {
+    format!("{error}: {}", std::error::Error::source(error).map(ToString::to_string).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named() {
+    let server = RedisServer::start_with(&[("requirepass", "root")]);
+    let allow = |rights: &str| {
+        let user =
+            ["-a", "root", "--no-auth-warning", "ACL", "SETUSER", "me", "reset", "on", ">hunter2", "~*"];
+        let user: Vec<_> = user.into_iter().chain(rights.split_whitespace()).collect();
+        assert_eq!(server.cli(&user), "OK");
+    };
+    let url = format!("redis://me:hunter2@127.0.0.1:{}?hints=off", server.port());
+    allow("+@all -info");
+    let said = refused(&url).await;
+    assert!(said.contains("with `+info`"), "{said}");
+    allow("+@all -evalsha");
+    let store = RedisStore::open(RedisSettings::from_url(&url).unwrap()).await.unwrap();
+    let said = whole(&store.insert(id(1), &claim()).await.unwrap_err());
+    assert!(said.contains("with `+evalsha`"), "{said}");
+}
+
+#[tokio::test]
+async fn a_prefix_under_which_something_else_lies_is_named_as_such() {
+    let server = RedisServer::start();
+    server.cli(&["LPUSH", "{onceward}:meta", "of somebody else"]);
+    let said = refused(&server.url()).await;
+    assert!(said.contains("under the prefix of this store") && said.contains("`prefix=`"), "{said}");
+}
+
 #[tokio::test]
 async fn every_process_has_the_same_buckets() {
     let server = RedisServer::start();

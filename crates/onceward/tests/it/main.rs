@@ -4,4 +4,5 @@
 
 mod late;
 mod moving;
+mod moving_ends;
 mod moving_under_load;

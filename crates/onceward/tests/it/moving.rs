@@ -46,33 +46,33 @@ mod laws {
     onceward_testkit::store_history!(Both { clock: HandClock::new() }, runs = 2);
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-fn memory(clock: &HandClock) -> Arc<dyn Store> {
+pub(crate) fn memory(clock: &HandClock) -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(Arc::new(clock.clone())))
 }
 
 /// A store that a process used.
-async fn memory_in_use(clock: &HandClock) -> Arc<dyn Store> {
+pub(crate) async fn memory_in_use(clock: &HandClock) -> Arc<dyn Store> {
     let store = memory(clock);
     Engine::new(Arc::clone(&store)).hasher().await.expect("the store keeps a hash key");
     store
 }
 
-fn id(number: u8) -> RecordId {
+pub(crate) fn id(number: u8) -> RecordId {
     RecordId::from_bytes([number; 32])
 }
 
 /// An old store and a new one whose clock is 7 s ahead.
-struct World {
-    clock: HandClock,
-    from: Arc<dyn Store>,
-    to: Arc<dyn Store>,
-    both: Arc<MovingStore>,
+pub(crate) struct World {
+    pub(crate) clock: HandClock,
+    pub(crate) from: Arc<dyn Store>,
+    pub(crate) to: Arc<dyn Store>,
+    pub(crate) both: Arc<MovingStore>,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let clock = HandClock::new();
         let from = memory_in_use(&clock).await;
         clock.jump_wall(7_000);
@@ -98,11 +98,11 @@ impl World {
     }
 }
 
-async fn pay(engine: &Engine, body: &str) -> Attempt {
+pub(crate) async fn pay(engine: &Engine, body: &str) -> Attempt {
     attempt("k-1", engine.hasher().await.unwrap().fingerprint([body.as_bytes()]))
 }
 
-fn text(answer: &Answer) -> String {
+pub(crate) fn text(answer: &Answer) -> String {
     String::from_utf8(answer.bytes().unwrap().to_vec()).unwrap()
 }
 
@@ -328,7 +328,7 @@ async fn a_holder_from_whom_the_key_was_taken_does_not_get_it_back_by_the_move()
 
 /// A store that cannot keep one of the records, as PostgreSQL keeps no text with a NUL character in it.
 #[derive(Debug)]
-struct Picky(Arc<dyn Store>);
+pub(crate) struct Picky(pub(crate) Arc<dyn Store>);
 
 #[async_trait]
 impl Wrapper for Picky {

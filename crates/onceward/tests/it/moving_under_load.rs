@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use onceward::store::memory::MemoryStore;
 use onceward::store::{Insert, Put, Replace};
 use onceward::{
-    Answer, Attempt, Begin, Clock as _, Engine, EngineSettings, Error, ErrorKind, MovingStore, NoObserver,
-    Policy, RecordId, Result, Revision, Store,
+    Answer, Attempt, Begin, Clock as _, Engine, EngineSettings, Error, ErrorKind, Moved, MovingStore,
+    NoObserver, OpenError, Policy, RecordId, Result, Revision, Store, moving,
 };
-use onceward_testkit::{HandClock, Lane, SeededEntropy, Wrapped, Wrapper, within};
+use onceward_testkit::{FaultyStore, HandClock, Lane, SeededEntropy, Wrapped, Wrapper, within};
 use tokio::task::JoinSet;
 
 const KEYS: u64 = 12;
@@ -109,6 +109,17 @@ impl World {
         }
     }
 
+    /// What a process has that knows only the old store.
+    async fn old(&self) -> Arc<dyn Store> {
+        loop {
+            match onceward::alone(self.shaky(&self.from), Arc::new(self.clock.clone())).await {
+                Ok(old) => return old,
+                Err(OpenError::Asked(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
     /// One caller of one process, which may be killed at any await.
     async fn call(&self, engine: &Engine, key: u64) -> Result<()> {
         let attempt = attempt(engine, key).await?;
@@ -140,14 +151,14 @@ impl World {
     }
 
     /// Lets callers loose on a process each, kills some of them and lets time pass meanwhile.
-    async fn phase(self: &Arc<Self>, stores: &[Arc<dyn Store>]) {
+    async fn phase(self: &Arc<Self>, stores: &[Arc<dyn Store>], keys: u64) {
         let mut callers = JoinSet::new();
         for caller in 0..CALLERS {
             let store = &stores[usize::try_from(caller).unwrap() % stores.len()];
             let (world, engine) = (Arc::clone(self), self.engine(Arc::clone(store)));
             callers.spawn(async move {
                 for _ in 0..3 {
-                    let key = world.dice.roll(KEYS);
+                    let key = world.dice.roll(keys);
                     // An error is no answer: the caller comes again, or another one does.
                     let _ = world.call(&engine, key).await;
                     let _ = engine.maintain().await;
@@ -185,28 +196,33 @@ async fn run(seed: u64) -> (usize, usize) {
     let world = Arc::new(World {
         clock: clock.clone(),
         dice,
-        from: memory(),
+        from: Arc::new(FaultyStore::new(memory()).shared()),
         to: memory(),
         ledger: Ledger::default(),
         seeds: AtomicU64::new(seed.wrapping_mul(1_000_000)),
     });
     Engine::new(Arc::clone(&world.from)).hasher().await.unwrap();
-    let old = world.shaky(&world.from);
-    world.phase(&[Arc::clone(&old)]).await;
+    let old = world.old().await;
+    world.phase(&[Arc::clone(&old)], KEYS).await;
     let first = world.mover().await;
-    world.phase(&[Arc::clone(&old), Arc::clone(&first)]).await;
+    world.phase(&[Arc::clone(&old), Arc::clone(&first)], KEYS).await;
     let second = world.mover().await;
-    world.phase(&[old, first, Arc::clone(&second)]).await;
-    // All know both now. Leases end, and what is left is moved.
-    world.clock.advance(Duration::from_secs(10));
+    world.phase(&[Arc::clone(&old), world.old().await, first, Arc::clone(&second)], KEYS).await;
+    // All know both now, or sleep. Leases end, and what is left is moved.
+    world.clock.advance(moving::QUIET);
     let both = MovingStore::begin(Arc::clone(&world.from), Arc::clone(&world.to)).await.unwrap();
-    let walked = loop {
-        if let (_, Some(walked)) = both.step(5).await.unwrap() {
-            break walked;
+    let mut walked = None;
+    for _ in 0..2 {
+        loop {
+            (_, walked) = both.step(5).await.unwrap();
+            if walked.is_some() {
+                break;
+            }
         }
-    };
-    assert_eq!((walked.running, walked.unreadable), (0, 0), "seed {seed}");
-    world.phase(&[Arc::clone(&world.to), second]).await;
+    }
+    assert_eq!((walked, both.has_left()), (Some(Moved::default()), true), "seed {seed}");
+    // One that slept goes on, and finds out.
+    world.phase(&[Arc::clone(&world.to), second, old], 2 * KEYS).await;
     let ledger = &world.ledger;
     let (effects, told) = (ledger.effects.lock().unwrap().clone(), ledger.told.lock().unwrap().clone());
     for (key, happened) in &effects {

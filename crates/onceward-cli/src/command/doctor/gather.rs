@@ -9,14 +9,19 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use onceward::embedded::{Durability, EmbeddedSettings, OpenError, Survey, survey};
+use onceward::moving::{self, Place};
+use onceward::store::Filter;
 use onceward::{Clock as _, LateStore, RecordId, Status, Store, SystemClock};
 use onceward_gateway::doctor::{Counts, Facts, State, StoreFacts, check_files, look};
-use onceward_gateway::settings::Settings;
-
-use onceward_gateway::settings::reasons;
+use onceward_gateway::settings::{Settings, reasons};
+use tokio::time::Instant;
 
 /// How long a store may take until it listens for hints.
 const HINT_WAIT: Duration = Duration::from_secs(2);
+
+/// How long records of a server are counted, and how many are asked for at once.
+const COUNT_WAIT: Duration = Duration::from_secs(3);
+const COUNT_PAGE: usize = 1000;
 
 /// Clock, disk, limits and files of this machine.
 pub(super) fn machine(facts: &mut Facts) {
@@ -86,8 +91,58 @@ async fn shared(settings: &Settings) -> StoreFacts {
         Ok(()) => State::Serving,
         Err(error) => State::Down { reason: reasons(&error) },
     };
-    let hints = if state == State::Serving { hears_hints(&*store).await } else { None };
-    StoreFacts { state, durable: Some(store.traits().durable), hints, ..StoreFacts::default() }
+    let durable = Some(store.traits().durable);
+    if state != State::Serving {
+        return StoreFacts { state, durable, ..StoreFacts::default() };
+    }
+    let (hints, place, counts) =
+        (hears_hints(&*store).await, place(&*store).await, counts(&*store).await.ok());
+    StoreFacts { state, durable, hints, place, counts, ..StoreFacts::default() }
+}
+
+/// Where the records are, as far as the store says.
+async fn place(store: &dyn Store) -> Place {
+    let note = store.load(RecordId::reserved(moving::NOTE)).await;
+    note.map_or(Place::Here, |it| moving::place(it.record.as_deref()))
+}
+
+/// What a store holds that has to be asked for each page. First what waits for an operator, then all the rest; each takes
+/// no longer than [`COUNT_WAIT`].
+async fn counts(store: &dyn Store) -> onceward::Result<Counts> {
+    let mut counts = Counts::default();
+    for status in [Some(Status::Unresolved), None] {
+        let (filter, mut cursor) = (Filter { status, ..Filter::default() }, None);
+        let until = Instant::now() + COUNT_WAIT;
+        loop {
+            let page = store.list(&filter, cursor, COUNT_PAGE).await?;
+            for it in &page.records {
+                match (status, it.status_at(page.now)) {
+                    (Some(_), _) => {
+                        counts.unresolved += 1;
+                        let age = it.updated.until(page.now);
+                        if counts.oldest_unresolved.as_ref().is_none_or(|oldest| oldest.1 < age) {
+                            counts.oldest_unresolved = Some((it.id.prefix(), age));
+                        }
+                    }
+                    (None, Status::Done) => counts.answers += 1,
+                    (None, Status::Gone) => counts.tombstones += 1,
+                    (None, Status::Running | Status::Unresolved | Status::Released | Status::Vacant) => {}
+                }
+            }
+            if status.is_none() {
+                counts.unreadable += page.unreadable.len() as u64;
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+            if Instant::now() > until {
+                counts.more = true;
+                break;
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// Whether a store that has something to listen to is heard.
@@ -105,7 +160,11 @@ pub(super) async fn inside(settings: &Settings, store: Option<Arc<LateStore>>) -
     let facts = StoreFacts { state: State::Unknown, ..outside(settings) };
     let durable = store.as_ref().filter(|it| it.is_open()).map(|it| it.traits().durable);
     let facts = StoreFacts { durable: facts.durable.or(durable), ..facts };
-    let Some(embedded) = store.as_ref().and_then(|it| it.embedded()) else { return facts };
+    let Some(embedded) = store.as_ref().and_then(|it| it.embedded()) else {
+        let shared = store.filter(|it| it.is_open() && it.traits().shared);
+        let Some(shared) = shared else { return facts };
+        return StoreFacts { counts: counts(&*shared).await.ok(), ..facts };
+    };
     match embedded.survey().await {
         Ok(survey) => StoreFacts { state: State::Unknown, ..from_survey(facts, &survey) },
         Err(_) => facts,
@@ -132,6 +191,7 @@ fn from_survey(facts: StoreFacts, survey: &Survey) -> StoreFacts {
         left_abruptly: survey.left_abruptly,
         ahead: Some(survey.time_ahead),
         counts,
+        place: survey.census.as_ref().map_or(Place::Here, |it| it.place.clone()),
         ..facts
     }
 }

@@ -54,6 +54,35 @@ fn settings_that_do_not_go_together_are_refused() {
         &format!("listen = \"127.0.0.1:8081\"\n{UPSTREAM}"),
         "gateway.toml:1: admin.listen: 127.0.0.1:8081 is taken by listen; give admin.listen a port of its own",
     );
+    let hooks = |more: &str| format!("{UPSTREAM}[[route]]\npath = \"/hooks\"\n{more}");
+    refused(
+        &hooks("key_from = \"json:/id\"\nverify = \"stripe\"\n"),
+        "gateway.toml:6: route[0].verify_secret_file: not given; verify needs the secrets of the sender",
+    );
+    refused(
+        &hooks("verify_secret_file = \"s\"\n"),
+        "gateway.toml:5: route[0].verify_secret_file: means nothing without verify; say how the sender signs",
+    );
+    refused(
+        &hooks("verify = \"github\"\nverify_secret_file = \"s\"\n"),
+        "gateway.toml:5: route[0].key_from: not given; name where the sender has the id of the event, usually \
+         \"header:x-github-delivery\"",
+    );
+    refused(
+        &hooks(
+            "key = \"ignored\"\nkey_from = \"json:/id\"\nverify = \"stripe\"\nverify_secret_file = \"s\"\n",
+        ),
+        "gateway.toml:7: route[0].verify: needs keys, and key = \"ignored\" lets everything pass unverified; \
+         write key = \"required\"",
+    );
+    refused(
+        &hooks(
+            "key_from = \"json:/id\"\nverify = \"stripe\"\nverify_secret_file = \"s\"\nretention = \"1m\"\n\
+             tombstone = \"8m\"\n",
+        ),
+        "gateway.toml:6: route[0].verify_tolerance: 5m each way is too long: what was done is known for 9m only, \
+         and then runs again for whoever recorded it",
+    );
     refused(
         &format!("{UPSTREAM}response_timeout = \"10m\"\n[[route]]\npath = \"/a\"\n"),
         "gateway.toml:3: policy.run_max: 10m is too short; it must exceed upstream.response_timeout, which is 10m",

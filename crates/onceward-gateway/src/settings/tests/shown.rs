@@ -103,6 +103,11 @@ credentials = false
 
 [policy]
 key = "optional"
+key_from = "header:idempotency-key"
+compare = "request"
+verify = ""
+verify_secret_file = ""
+verify_tolerance = "5m"
 in_flight = "reject"
 unresolved = "hold"
 retention = "24h"

@@ -1,0 +1,319 @@
+//! Consumers under fire: producers that send everything up to four times, consumers that are killed and stopped past their lease,
+//! a handler that is slow, fails and cuts off, a broker and a store that are restarted.
+
+pub(crate) mod broker;
+pub(crate) mod committing;
+mod consumers;
+mod handler;
+mod judge;
+mod producers;
+mod store;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use onceward::queue::Reason;
+use tokio::runtime::Runtime;
+
+use self::broker::{Broker, Kind};
+use self::consumers::Fault;
+use self::handler::Handler;
+use self::judge::{Counts, judge};
+use self::store::{Server, Store};
+use crate::Result;
+use crate::time::{ms, now, until};
+
+/// The consumer's name: that of all processes.
+const NAME: &str = "billing";
+/// How long a message stays claimed when its holder is gone.
+const LEASE: Duration = ms(2_000);
+/// How often a message is tried under a lease.
+const ATTEMPTS: u32 = 5;
+/// How long the healing may take.
+const PATIENCE: Duration = ms(120_000);
+
+/// What a run is made of.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Where messages come from
+    pub(crate) source: Kind,
+    /// The command, with the features of the sources and of the store
+    #[arg(long)]
+    pub(crate) binary: PathBuf,
+    /// What everything random comes from
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// For how long messages are published, and faults go on
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// How many ids come for the first time in a second
+    #[arg(long, default_value_t = 20)]
+    pub(crate) rate: u64,
+    /// `onceward consume` and a handler, or a consumer that writes its effect in the transaction
+    #[arg(long, value_enum, default_value_t = Strength::Lease)]
+    pub(crate) strength: Strength,
+    /// Where outcomes are remembered
+    #[arg(long, value_enum, default_value_t = Server::Postgres)]
+    pub(crate) store: Server,
+    /// How many processes share the work
+    #[arg(long, default_value_t = 3)]
+    pub(crate) consumers: u64,
+    /// Where the id of a message stands. `position` is the control: there each copy is another message
+    #[arg(long, default_value = "header:event-id")]
+    pub(crate) key: String,
+    /// A break that this build was made for
+    #[arg(long)]
+    pub(crate) mutant: Option<String>,
+    /// Keep the logs in this directory, which must not exist
+    #[arg(long)]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// How a message and its effect are held together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Strength {
+    /// Claim, effect, note
+    Lease,
+    /// Effect and note commit together
+    Transaction,
+}
+
+/// What all who take part in a run share.
+struct Field<'a> {
+    args: &'a Args,
+    folder: PathBuf,
+    binary: PathBuf,
+    runtime: Runtime,
+    store: Store,
+    broker: Mutex<Broker>,
+    /// The broker's URL for consumers.
+    from: String,
+    handler: Handler,
+    began: Duration,
+    /// No more faults: everything heals.
+    ends: AtomicBool,
+    /// Not before all was acknowledged.
+    is_over: AtomicBool,
+    /// When nobody minds that the store is away.
+    away: Mutex<(bool, Duration)>,
+    faults: Mutex<Vec<Fault>>,
+    /// The number of the next process.
+    processes: AtomicU64,
+    published: Arc<AtomicU64>,
+    counted: Counted,
+    kills: AtomicU64,
+    stops: AtomicU64,
+    broker_restarts: AtomicU64,
+    store_restarts: AtomicU64,
+    standstills: AtomicU64,
+}
+
+impl Field<'_> {
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    fn messages(&self) -> u64 {
+        self.args.seconds * self.args.rate
+    }
+
+    fn fault(&self, fault: Fault) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn away_from(&self, from: Duration) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = (true, from);
+    }
+
+    fn back(&self) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = (false, now());
+    }
+
+    /// Whether the store is away, or was when somebody who gives up now began.
+    fn was_away(&self) -> bool {
+        let (away, since) = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away || now() < since + ms(20_000)
+    }
+}
+
+/// What processes told of themselves before they were killed. Who was stopped or had just begun told nothing.
+#[derive(Debug, Default)]
+struct Counted {
+    received: AtomicU64,
+    redelivered: AtomicU64,
+    of_done: AtomicU64,
+    of_running: AtomicU64,
+    fenced: AtomicU64,
+}
+
+impl Counted {
+    fn add(&self, page: &str) {
+        for line in page.lines() {
+            let Some((name, value)) = line.rsplit_once(' ') else { continue };
+            let counter = match name {
+                "onceward_messages_received_total{redelivered=\"no\"}" => &self.received,
+                "onceward_messages_received_total{redelivered=\"yes\"}" => &self.redelivered,
+                "onceward_messages_total{outcome=\"duplicate_of_done\"}" => &self.of_done,
+                "onceward_messages_total{outcome=\"duplicate_of_running\"}" => &self.of_running,
+                "onceward_messages_total{outcome=\"fenced\"}" => &self.fenced,
+                _ => continue,
+            };
+            counter.fetch_add(value.parse().unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where a consumer shows its metrics: no other process of this machine listens there.
+fn page_address(slot: u64) -> SocketAddr {
+    let mut address = crate::upstream::free_address();
+    address.set_port(9_001 + u16::try_from(slot).unwrap_or(0));
+    address
+}
+
+/// Says whether every promise was kept.
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    if args.strength == Strength::Transaction && args.store != Server::Postgres {
+        return Err("effects commit with their notes only in PostgreSQL".into());
+    }
+    let folder = tempfile::Builder::new().prefix("onceward-crash-consume-").tempdir()?;
+    let path = match &args.keep {
+        Some(keep) => {
+            fs::create_dir(keep)?;
+            keep.canonicalize()?
+        }
+        None => folder.path().to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let broker = Broker::start(args.source, &runtime)?;
+    let field = Field {
+        args,
+        folder: path,
+        binary: args.binary.canonicalize().map_err(|it| format!("{}: {it}", args.binary.display()))?,
+        runtime,
+        store: Store::start(args.store),
+        from: broker.url(),
+        broker: Mutex::new(broker),
+        handler: Handler::start(args.seed)?,
+        began: now(),
+        ends: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
+        away: Mutex::new((false, Duration::ZERO)),
+        faults: Mutex::default(),
+        processes: AtomicU64::new(0),
+        published: Arc::default(),
+        counted: Counted::default(),
+        kills: AtomicU64::new(0),
+        stops: AtomicU64::new(0),
+        broker_restarts: AtomicU64::new(0),
+        store_restarts: AtomicU64::new(0),
+        standstills: AtomicU64::new(0),
+    };
+    field.store.prepare(&mut field.command(&field.binary))?;
+    let healed = thread::scope(|scope| -> Result<Option<Duration>> {
+        let field = &field;
+        let keepers: Vec<_> =
+            (0..args.consumers).map(|it| scope.spawn(move || consumers::keep(field, it))).collect();
+        scope.spawn(|| consumers::watch(field));
+        let nemesis = scope.spawn(|| consumers::disturb(field));
+        let published = producers::publish(field);
+        field.ends.store(true, Ordering::SeqCst);
+        let disturbed = nemesis.join().map_err(|_| "the nemesis panicked")?;
+        let began = now();
+        let published = published.and_then(|()| producers::publish_again(field));
+        let all_ended = || keepers.iter().any(thread::ScopedJoinHandle::is_finished);
+        let is_empty = || {
+            let asked = field.broker.lock().ok()?.is_empty(&field.runtime);
+            asked.unwrap_or_else(|| consumers::is_quiet(field)).then_some(())
+        };
+        let healed = match published.is_ok() {
+            true => until(PATIENCE, || all_ended().then_some(()).or_else(is_empty)).map(|()| now() - began),
+            false => None,
+        };
+        field.is_over.store(true, Ordering::SeqCst);
+        for keeper in keepers {
+            keeper.join().map_err(|_| "a keeper of a consumer panicked")??;
+        }
+        disturbed?;
+        published?;
+        Ok(healed)
+    })?;
+    let (counts, mut violations) = judge(&field)?;
+    if healed.is_none() {
+        violations.push(("stuck", "the broker still has messages that nobody acknowledged".to_owned()));
+    }
+    print_counts(&field, &counts, healed);
+    for (check, what) in violations.iter().take(5) {
+        println!("\nVIOLATION of `{check}` with seed {}: {what}", args.seed);
+    }
+    Ok(violations.is_empty())
+}
+
+fn print_counts(field: &Field<'_>, counts: &Counts, healed: Option<Duration>) {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
+    let healed = healed.map_or_else(|| "NOT in time".to_owned(), |it| format!("{:.1} s", it.as_secs_f64()));
+    let told = &field.counted;
+    let mut rows = vec![
+        ("seed", field.args.seed.to_string()),
+        ("consumers", field.args.consumers.to_string()),
+        (
+            "seconds of faults, and in all",
+            format!("{}, {}", field.args.seconds, (now() - field.began).as_secs()),
+        ),
+        ("messages (ids)", counts.messages.to_string()),
+        ("copies published", of(&field.published)),
+        ("deliveries, as far as processes could tell", of(&told.received)),
+        ("  redeliveries besides", of(&told.redelivered)),
+        ("  duplicates of what was done", of(&told.of_done)),
+        ("  duplicates of what ran", of(&told.of_running)),
+        ("  holders that came too late", of(&told.fenced)),
+        ("kills of consumers", of(&field.kills)),
+        ("stops past the lease and back", of(&field.stops)),
+        ("restarts of the broker", of(&field.broker_restarts)),
+        ("restarts of the store", of(&field.store_restarts)),
+        ("times this machine stood still", of(&field.standstills)),
+    ];
+    if field.args.strength == Strength::Lease {
+        rows.push(("calls of the handler", counts.calls.to_string()));
+    }
+    rows.extend([
+        ("effects", counts.effects.to_string()),
+        ("messages answered for", counts.done.to_string()),
+    ]);
+    for (reason, count) in Reason::ALL.iter().zip(counts.parked) {
+        let name = match reason {
+            Reason::Unresolved => "dead letters: unresolved",
+            Reason::Attempts => "dead letters: attempts",
+            Reason::Handler => "dead letters: handler",
+            Reason::NoIdentity | Reason::OtherPayload if count > 0 => "dead letters: other reasons",
+            Reason::NoIdentity | Reason::OtherPayload => continue,
+        };
+        rows.push((name, count.to_string()));
+        if *reason == Reason::Unresolved {
+            rows.push(("  whose handler was never called", counts.never_called.to_string()));
+        }
+    }
+    rows.extend([
+        ("dead letters of what was answered for", counts.done_and_parked.to_string()),
+        ("all was acknowledged after the faults within", healed),
+        ("doubled", counts.doubled.to_string()),
+        ("lost", counts.lost.to_string()),
+        ("dead letters that nothing explains", counts.unexplained.to_string()),
+        ("stuck", counts.stuck.to_string()),
+    ]);
+    println!();
+    for (name, value) in rows {
+        println!("{name:<46} {value}");
+    }
+}
