@@ -162,6 +162,7 @@ async fn carry_out(shared: &Shared, wanted: &Wanted, audit: &mut Audit) -> Resul
         Operated::Changed(_) => Err(changed(shared, *id).await),
         Operated::LeaseAlive(left) => Err(Problem::LeaseAlive(left)),
         Operated::NothingToResolve => Err(Problem::NothingToResolve),
+        Operated::Carries => Err(Problem::Carries),
     }
 }
 

@@ -230,6 +230,7 @@ pub(crate) const PAGES: &[Page] = &[
             kind::NO_SUCH_RECORD,
             kind::CHANGED,
             kind::LEASE_ALIVE,
+            kind::CARRIES,
             kind::STORE_UNAVAILABLE,
             kind::UNCERTAIN,
             kind::UNREADABLE,

@@ -35,6 +35,8 @@ pub(crate) enum Problem {
     LeaseAlive(Duration),
     /// The record has a final answer, or stands for nothing.
     NothingToResolve,
+    /// The answer still carries effects that are to go out.
+    Carries,
     /// The process was started without a settings file.
     NoSettingsFile,
     /// The settings file was refused, for these reasons; the old settings stay.
@@ -88,6 +90,8 @@ pub(crate) mod kind {
     pub(crate) const LEASE_ALIVE: Kind = kind("lease-alive", 409, "The operation is still running");
     pub(crate) const NOTHING_TO_RESOLVE: Kind =
         kind("nothing-to-resolve", 409, "There is nothing to resolve");
+    pub(crate) const CARRIES: Kind =
+        kind("effects-not-sent", 409, "Effects of the operation are not sent yet");
     pub(crate) const NO_SETTINGS_FILE: Kind =
         kind("no-settings-file", 404, "There is no settings file to read again");
     pub(crate) const RELOAD_REFUSED: Kind = kind("reload-refused", 422, "The new settings were refused");
@@ -113,6 +117,7 @@ impl Problem {
             Self::Changed(_) => &kind::CHANGED,
             Self::LeaseAlive(_) => &kind::LEASE_ALIVE,
             Self::NothingToResolve => &kind::NOTHING_TO_RESOLVE,
+            Self::Carries => &kind::CARRIES,
             Self::NoSettingsFile => &kind::NO_SETTINGS_FILE,
             Self::ReloadRefused(_) => &kind::RELOAD_REFUSED,
             Self::StoreUnavailable => &kind::STORE_UNAVAILABLE,
@@ -154,6 +159,9 @@ impl Problem {
                 .into(),
             Self::NothingToResolve => "The record has its final answer, or stands for nothing. Nothing was \
                  changed."
+                .into(),
+            Self::Carries => "The answer still carries effects that are to go out. Wait for the relay, or \
+                 drop what is parked with `onceward outbox drop`. Nothing was changed."
                 .into(),
             Self::NoSettingsFile => "The gateway was started without a settings file. Start it with one, \
                  `onceward gateway --config FILE`; then its changes can be taken over while it runs. Nothing \
@@ -222,6 +230,7 @@ impl IntoResponse for Problem {
             | Self::NoSuchMethod
             | Self::NoSuchRecord
             | Self::NothingToResolve
+            | Self::Carries
             | Self::Uncertain
             | Self::Unreadable
             | Self::Unexpected => {}

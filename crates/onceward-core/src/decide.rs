@@ -6,6 +6,7 @@ use crate::fingerprint::Fingerprint;
 use crate::mutant::{self, Mutant};
 use crate::policy::{Policy, Unresolved};
 use crate::record::{Answer, Owner, Record, Revision, State, Timestamp};
+use crate::transition::carried;
 
 /// How long a caller is asked to wait before it asks for a running operation again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -153,6 +154,8 @@ pub enum Verdicts {
     LeaseAlive,
     /// The record has a final answer or stands for nothing: there is nothing to resolve.
     NothingToResolve,
+    /// The answer still carries effects that are to go out: nothing may free the key before.
+    Carries,
 }
 
 /// Judges an operator's verdict on `found` at `now`.
@@ -161,6 +164,7 @@ pub fn judge_verdict(found: &Record, verdict: &Verdict, forced: bool, now: Times
     match (&found.state, verdict) {
         (State::Running, _) if now < found.lease_until && !forced => Verdicts::LeaseAlive,
         (State::Running | State::Abandoned { .. }, _) => Verdicts::Allowed,
+        (State::Done(_) | State::Tombstone, Verdict::Remove) if carried(found).is_some() => Verdicts::Carries,
         (State::Released | State::Done(_) | State::Tombstone, Verdict::Remove) => Verdicts::Allowed,
         (State::Released | State::Done(_) | State::Tombstone, Verdict::Rerun | Verdict::Answer(_)) => {
             Verdicts::NothingToResolve

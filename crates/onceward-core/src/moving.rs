@@ -210,6 +210,8 @@ pub fn brought(copy: &Record, now: Timestamp, not_after: Timestamp) -> Put {
         until => now.until(until),
     };
     match &copy.state {
+        // Its times begin once nobody has to do with it any more.
+        State::Done(_) | State::Tombstone if copy.wake_at.is_some() => put,
         State::Done(_) if now < copy.answer_until => {
             let tombstone = match copy.gone_until {
                 Timestamp::MAX => Duration::from_millis(u64::MAX),
@@ -233,11 +235,7 @@ pub fn came_after_all(found: &Record, copy: &Record, now: Timestamp, not_after: 
     let is_unfinished = matches!(found.state, State::Abandoned { .. });
     let is_its = found.owner == copy.owner && found.fingerprint == copy.fingerprint;
     let is_answered = matches!(copy.state, State::Done(_)) && now < copy.answer_until;
-    (is_unfinished && is_its && is_answered).then(|| Put {
-        grant: None,
-        wake_after: None,
-        ..brought(copy, now, not_after)
-    })
+    (is_unfinished && is_its && is_answered).then(|| Put { grant: None, ..brought(copy, now, not_after) })
 }
 
 /// Whether a fence that the new store stamps at `there` is higher than the last one of `found`, so that fences go on

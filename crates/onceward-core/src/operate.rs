@@ -26,6 +26,8 @@ pub enum Operated {
     LeaseAlive(Duration),
     /// The record has a final answer, or stands for nothing. Nothing was written.
     NothingToResolve,
+    /// The answer still [carries](crate::transition::carried) effects that are to go out. Nothing was written.
+    Carries,
 }
 
 impl Engine {
@@ -76,6 +78,7 @@ impl Engine {
             Verdicts::Allowed => {}
             Verdicts::LeaseAlive => return Ok(Operated::LeaseAlive(now.until(found.lease_until))),
             Verdicts::NothingToResolve => return Ok(Operated::NothingToResolve),
+            Verdicts::Carries => return Ok(Operated::Carries),
         }
         let inner = &self.inner;
         inner.heard(now);

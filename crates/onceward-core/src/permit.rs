@@ -17,7 +17,7 @@ use crate::mutant::{self, Mutant};
 use crate::policy::Unresolved;
 use crate::record::{Answer, Fence, Record, Timestamp};
 use crate::store::{Put, Replace};
-use crate::transition::{abandoned, completed, given_back, released, renewed, saved};
+use crate::transition::{abandoned, completed, completed_with, given_back, released, renewed, saved};
 
 /// The right to run an operation: record, owner token and fence.
 ///
@@ -137,11 +137,34 @@ impl Permit {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the record running or done; it is unresolved or replayed later.
-    pub async fn complete(mut self, answer: Answer) -> Result<Answer> {
+    pub async fn complete(self, answer: Answer) -> Result<Answer> {
+        self.finish(answer, None).await
+    }
+
+    /// Stores the answer and, in the same swap, what it carries: something that is still to be done because of it, like
+    /// messages that are to go out. Both are there or neither. The record is [due](crate::store::Due::Wake) to be woken until
+    /// somebody says that it is [`delivered`](crate::transition::delivered), and stays so long. At most 1 MiB is advised: it
+    /// is read and written whole.
+    ///
+    /// Where another answer stands, which is given back then, nothing is carried by this call.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    ///
+    /// # Cancel safety
+    /// As [`complete`](Self::complete).
+    pub async fn complete_with(self, answer: Answer, carried: Bytes) -> Result<Answer> {
+        self.finish(answer, Some(carried)).await
+    }
+
+    async fn finish(mut self, answer: Answer, carried: Option<Bytes>) -> Result<Answer> {
         let packed = answer.packed();
         let before = self.engine.inner.answers.before(self.engine.inner.clock.boot());
-        let swapped =
-            self.swap(Finish::Complete, |record| completed(record, packed.clone(), Timestamp::MAX)).await?;
+        let put = |record: &Record| match carried.clone() {
+            None => completed(record, packed.clone(), Timestamp::MAX),
+            Some(carried) => completed_with(record, packed.clone(), carried, Timestamp::MAX),
+        };
+        let swapped = self.swap(Finish::Complete, put).await?;
         match swapped {
             Swapped::Kept | Swapped::AlreadySo => {}
             // An earlier copy of this call landed.

@@ -212,13 +212,15 @@ pub struct Record {
     pub attempt: u32,
     /// The policy of the claim.
     pub policy: Policy,
-    /// What the work saved on its way, if anything.
+    /// What the work saved on its way, if anything; of a record that is done, what its answer still
+    /// [carries](crate::transition::carried).
     pub checkpoint: Option<Bytes>,
     /// Until when the permit is exclusive.
     pub lease_until: Timestamp,
     /// Until when the permit may renew itself.
     pub run_until: Timestamp,
-    /// Until when the answer is replayed.
+    /// Until when the answer is replayed. [`Timestamp::MAX`] while there is a wake-up time: retention is counted from
+    /// when nobody has to do with it any more.
     pub answer_until: Timestamp,
     /// Until when a late retry is refused.
     pub gone_until: Timestamp,

@@ -102,7 +102,8 @@ pub struct Put {
     pub fingerprint: Option<Fingerprint>,
     /// The new state.
     pub state: State,
-    /// The policy of the claim: lease, run_max, retention and tombstone are counted from the store's now.
+    /// The policy of the claim: lease, run_max, retention and tombstone are counted from the store's now; the last two not
+    /// while there is a wake-up time.
     pub policy: Policy,
     /// What the work saved.
     pub checkpoint: Option<Bytes>,

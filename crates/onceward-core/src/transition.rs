@@ -159,6 +159,33 @@ pub fn completed(held: &Record, answer: Answer, not_after: Timestamp) -> Put {
     Put { state: State::Done(answer), checkpoint: None, ..Put::keep(held, not_after) }
 }
 
+/// Stores the answer and, in the same swap, what it carries: something that is still to be done because of it, in bytes that
+/// only whoever does it understands. It is due at once, and again and again until it is [`delivered`].
+#[must_use]
+pub fn completed_with(held: &Record, answer: Answer, carried: Bytes, not_after: Timestamp) -> Put {
+    carries_on(&Record { state: State::Done(answer), ..held.clone() }, carried, Duration::ZERO, not_after)
+}
+
+/// What the answer of `found` still carries.
+#[must_use]
+pub fn carried(found: &Record) -> Option<&Bytes> {
+    let is_done = matches!(found.state, State::Done(_) | State::Tombstone);
+    found.checkpoint.as_ref().filter(|_| is_done && found.wake_at.is_some())
+}
+
+/// Leaves `carried` with the answer of `found`, due after `pause`. So whoever looks after it keeps it from others meanwhile, or
+/// lets it rest. The answer is kept all the while, and its retention begins once it is [`delivered`].
+#[must_use]
+pub fn carries_on(found: &Record, carried: Bytes, pause: Duration, not_after: Timestamp) -> Put {
+    Put { checkpoint: Some(carried), wake_after: Some(pause), ..Put::keep(found, not_after) }
+}
+
+/// Takes what the answer of `found` carried away from it: all of it is done. The retention of the answer begins.
+#[must_use]
+pub fn delivered(found: &Record, not_after: Timestamp) -> Put {
+    Put { checkpoint: None, ..Put::keep(found, not_after) }
+}
+
 /// Frees a record. It forgets the fingerprint: the next request may be any.
 #[must_use]
 pub fn released(record: &Record, not_after: Timestamp) -> Put {

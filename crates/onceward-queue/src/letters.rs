@@ -133,7 +133,9 @@ impl Letters {
             }
             let verdict = Verdict::Answer(parked(letter.reason));
             match self.engine.verdict(id, record.revision, &verdict, false).await? {
-                Operated::Done(_) | Operated::NotFound | Operated::NothingToResolve => return Ok(()),
+                Operated::Done(_) | Operated::NotFound | Operated::NothingToResolve | Operated::Carries => {
+                    return Ok(());
+                }
                 Operated::Changed(_) => {}
                 Operated::LeaseAlive(_) => {
                     return Err(Error::new(ErrorKind::Unavailable, "redrive a message that is worked on"));

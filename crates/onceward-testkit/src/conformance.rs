@@ -61,6 +61,7 @@ macro_rules! every_case {
             fences_grow_after_reopening_with_a_clock_that_went_back
             an_unfinished_record_never_expires
             an_expired_answer_becomes_a_tombstone_then_goes
+            a_finished_record_that_is_to_be_woken_does_not_end
             a_released_record_keeps_fence_and_revision_and_goes_after_settling
             sweep_removes_only_what_it_looked_at
             sweep_works_in_bounded_steps

@@ -4,6 +4,7 @@ use super::*;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Principal, RecordId};
 use crate::record::{Answer, Fence, Listing, Owner, RULES};
+use crate::transition::{carried, completed_with, delivered};
 
 const HERE: Timestamp = Timestamp::from_millis(1_000_000_000);
 const THERE: Timestamp = Timestamp::from_millis(2_000_000_000);
@@ -94,19 +95,14 @@ fn a_frozen_record_carries_itself_until_it_was_moved_and_nobody_may_run_it_meanw
 
 #[test]
 fn times_are_moved_as_what_is_left_of_them() {
-    let brought = |state, policy| {
-        let copy = record(state, policy);
-        let put = Put { wake_after: Some(Duration::from_secs(15)), ..Put::keep(&copy, Timestamp::MAX) };
-        let copy = Record { wake_at: put.stamp(ID, None, HERE).wake_at, ..copy };
-        brought(&copy, HERE, Timestamp::MAX).stamp(ID, None, THERE)
-    };
+    let bring = |copy: &Record| brought(copy, HERE, Timestamp::MAX).stamp(ID, None, THERE);
+    let brought = |state, policy| bring(&record(state, policy));
     let left = |until| THERE.until(until).as_secs();
     let answered = brought(done(), keeps(20, 30));
     assert_eq!(
         (answered.state.clone(), left(answered.answer_until), left(answered.gone_until)),
         (done(), 10, 40)
     );
-    assert_eq!(left(answered.wake_at.unwrap()), 15);
     for gone in [brought(done(), keeps(4, 30)), brought(State::Tombstone, keeps(4, 30))] {
         assert_eq!((gone.state.clone(), left(gone.gone_until)), (State::Tombstone, 24));
     }
@@ -117,6 +113,31 @@ fn times_are_moved_as_what_is_left_of_them() {
     assert!(matches!(unfinished.state, State::Abandoned { .. }));
     assert_eq!(unfinished.policy, keeps(20, 30), "what its claim asked for is for its answer");
     assert_eq!(unfinished.owner, record(State::Running, keeps(20, 30)).owner);
+    let sleeping = record(abandoned(), keeps(20, 30));
+    let put = Put { wake_after: Some(Duration::from_secs(15)), ..Put::keep(&sleeping, Timestamp::MAX) };
+    assert_eq!(left(bring(&put.stamp(ID, None, HERE)).wake_at.unwrap()), 15);
+}
+
+#[test]
+fn what_an_answer_carries_is_moved_with_it() {
+    let policy = keeps(20, 30);
+    let held = record(State::Running, policy);
+    let put = completed_with(&held, Answer::new("text", "receipt"), "three mails".into(), Timestamp::MAX);
+    let long_ago = Timestamp::from_millis(HERE.as_millis() - 1_000_000);
+    let copy = put.stamp(ID, Some(&held), long_ago);
+    let frozen = frozen(&copy).stamp(ID, Some(&copy), HERE);
+    assert!(frozen.wake_at.is_none(), "nobody is woken here any more");
+    let Ok(Standing::Frozen(copy)) = judge(&frozen, HERE) else { panic!("{frozen:?}") };
+    let put = brought(&copy, HERE, Timestamp::MAX);
+    let there = put.stamp(ID, None, THERE);
+    assert_eq!((carried(&there), &there.state, there.policy), (Some(&"three mails".into()), &done(), policy));
+    assert_eq!(there.wake_at, Some(THERE), "it was due before");
+    let over = delivered(&there, Timestamp::MAX).stamp(ID, Some(&there), THERE);
+    assert_eq!((carried(&over), THERE.until(over.answer_until).as_secs()), (None, 20));
+
+    let unfinished = record(abandoned(), policy);
+    let put = came_after_all(&unfinished, &copy, HERE, Timestamp::MAX).unwrap();
+    assert_eq!(carried(&put.stamp(ID, Some(&unfinished), THERE)), Some(&"three mails".into()));
 }
 
 #[test]

@@ -82,6 +82,10 @@ impl Put {
             State::Running => (now.after(self.policy.lease).min(run_until), Timestamp::MAX, Timestamp::MAX),
             State::Abandoned { .. } => (now, Timestamp::MAX, Timestamp::MAX),
             State::Released => (now, now, now),
+            // Somebody has still to do with it: nothing of it ends before that.
+            State::Done(_) | State::Tombstone if self.wake_after.is_some() => {
+                (now, Timestamp::MAX, Timestamp::MAX)
+            }
             State::Done(_) | State::Tombstone => {
                 let since =
                     previous.filter(|_| mutant::is(Mutant::RetentionFromClaim)).map_or(now, |it| it.created);

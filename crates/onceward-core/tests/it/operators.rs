@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use onceward_core::decide::Verdict;
-use onceward_core::store::Filter;
-use onceward_core::{Operated, RecordId, Revision, State};
+use onceward_core::store::{Due, Filter};
+use onceward_core::transition::{carried, delivered};
+use onceward_core::{Operated, RecordId, Revision, State, Timestamp};
 use onceward_testkit::{Fault, Op};
 
 use crate::world::{SECOND, World, answer, assert_replay, begin, granted, pay, rerunning, word};
@@ -121,4 +122,29 @@ async fn the_hash_key_is_shown_to_nobody() {
     let attempt = pay(&world.engine).await;
     granted(&world.engine, &attempt).await.release().await.unwrap();
     assert_eq!(world.engine.list(&Filter::default(), None, 10).await.unwrap().records.len(), 1);
+}
+
+#[tokio::test]
+async fn what_an_answer_carries_stands_in_the_way_of_its_removal_until_it_is_delivered() {
+    let world = World::new().await;
+    let attempt = pay(&world.engine).await;
+    let permit = granted(&world.engine, &attempt).await;
+    world.store.cue(Op::Replace, 1, Fault::Repeated);
+    permit.complete_with(answer("paid"), "a mail".into()).await.unwrap();
+    // Long after its retention would have been over.
+    world.clock.advance(100 * 24 * 3600 * SECOND);
+    world.engine.store().sweep(100).await.unwrap();
+    assert_replay(&begin(&world.engine, &attempt).await, "paid");
+    let due = world.engine.store().due(Due::Wake, 10).await.unwrap();
+    assert_eq!(due.iter().map(|it| carried(it)).collect::<Vec<_>>(), [Some(&"a mail".into())]);
+    let told = world.engine.verdict(due[0].id, due[0].revision, &Verdict::Remove, true).await.unwrap();
+    assert_eq!(told, Operated::Carries);
+
+    let put = delivered(&due[0], Timestamp::MAX);
+    world.engine.store().replace(due[0].id, due[0].revision, &put).await.unwrap();
+    let record = world.record(due[0].id).await.unwrap();
+    assert_eq!((carried(&record), record.wake_at), (None, None));
+    assert_eq!(record.updated.until(record.answer_until), record.policy.retention);
+    let told = world.engine.verdict(record.id, record.revision, &Verdict::Remove, false).await.unwrap();
+    assert!(matches!(told, Operated::Done(_)), "{told:?}");
 }

@@ -16,7 +16,8 @@ WITH clock AS MATERIALIZED (
     SELECT a.*, now,
         now + least(run_max_ms, 9223372036854775807 - now) AS run_until,
         CASE
-            WHEN state IN ('done', 'tombstone') THEN now + least(retention_ms, 9223372036854775807 - now)
+            WHEN state IN ('done', 'tombstone') AND wake_after_ms IS NULL
+                THEN now + least(retention_ms, 9223372036854775807 - now)
             WHEN state = 'released' THEN now
             ELSE 9223372036854775807
         END AS answer_until

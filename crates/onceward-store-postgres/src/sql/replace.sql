@@ -29,7 +29,8 @@ WITH asked AS MATERIALIZED (
             ELSE now + least(a.run_max_ms, 9223372036854775807 - now)
         END AS run_until,
         CASE
-            WHEN a.state IN ('done', 'tombstone') THEN now + least(a.retention_ms, 9223372036854775807 - now)
+            WHEN a.state IN ('done', 'tombstone') AND wake_after_ms IS NULL
+                THEN now + least(a.retention_ms, 9223372036854775807 - now)
             WHEN a.state = 'released' THEN now
             ELSE 9223372036854775807
         END AS answer_until

@@ -27,7 +27,7 @@ if state == 'r' then
   if ARGV[7] ~= '-' and (run == '-' or time + ARGV[7] < tonumber(run)) then lease = format('%d', time + ARGV[7]) end
 elseif state == 'f' then
   answer, gone, gone_at, ends = now, now, time, format('%d', time + SETTLE)
-elseif state ~= 'a' and ARGV[9] ~= '-' then
+elseif state ~= 'a' and ARGV[9] ~= '-' and ARGV[11] == 'n' then
   local answer_at = time + ARGV[9]
   answer = format('%d', answer_at)
   if ARGV[10] ~= '-' then

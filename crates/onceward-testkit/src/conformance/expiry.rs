@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Expiry, Put, Replace, SETTLE};
+use onceward_core::store::{Due, Expiry, Put, Replace, SETTLE};
 use onceward_core::{Policy, Record, State, Store};
 use tokio::task::JoinSet;
 
@@ -80,6 +80,54 @@ pub async fn an_expired_answer_becomes_a_tombstone_then_goes(fixture: &impl Fixt
         assert_eq!(swept(&store).await.removed, 1);
         assert_eq!(stored(&store, done.id).await, None);
         assert_eq!(stored(&store, kept.id).await.as_ref(), Some(&kept));
+    }
+}
+
+/// Law 6: what is done stays as it is while it has a wake-up time, however short its times and however far the future. They are
+/// counted from when it has none any more.
+pub async fn a_finished_record_that_is_to_be_woken_does_not_end(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    let mut woken = Vec::new();
+    for name in ["answer", "tombstone", "again"] {
+        let running = inserted(&store, id(name), &claim(1)).await;
+        let done = Put {
+            checkpoint: Some(name.into()),
+            wake_after: Some(Duration::ZERO),
+            ..brief_completion(&running, MOMENT, Duration::ZERO)
+        };
+        let state = if name == "tombstone" { State::Tombstone } else { done.state.clone() };
+        let done = swapped(&store, &running, &Put { state, ..done }).await;
+        // Once more, as whoever was woken does, and for so long that it is not due again within the test.
+        let later = Put { wake_after: Some(Duration::MAX), ..renewal(&done) };
+        woken.push(if name == "again" { swapped(&store, &done, &later).await } else { done });
+    }
+    let due = store.due(Due::Wake, 10).await.expect("what is due is answered");
+    assert_eq!(due.len(), 2, "one of them is never due again");
+    for pause in [2 * MOMENT, if fixture.clock().is_some() { 1000 * DAY } else { MOMENT }] {
+        pass(fixture, &store, pause).await;
+        let gone = swept(&store).await;
+        assert_eq!((gone.tombstones, gone.removed), (0, 0));
+        for record in &woken {
+            assert_eq!(stored(&store, record.id).await.as_ref(), Some(record), "kept as it was");
+            assert!(!record.vacant_at(now(&store).await));
+        }
+    }
+    let mut over = Vec::new();
+    for record in &woken {
+        let put = Put { checkpoint: None, wake_after: None, ..renewal(record) };
+        over.push(swapped(&store, record, &put).await);
+        assert_eq!(
+            over.last().map(|it| it.answer_until),
+            Some(over.last().expect("it was pushed").updated.after(MOMENT))
+        );
+    }
+    assert_eq!(store.due(Due::Wake, 10).await.expect("what is due is answered"), []);
+    pass(fixture, &store, 2 * MOMENT).await;
+    let gone = swept(&store).await;
+    assert_eq!((gone.tombstones, gone.removed), (2, 0), "two answers are over, and all three must settle");
+    if fixture.clock().is_some() {
+        pass(fixture, &store, SETTLE).await;
+        assert_eq!(swept(&store).await.removed, 3);
     }
 }
 

@@ -338,6 +338,8 @@ fn stamped(id: RecordId, put: &Put, old: Option<&Record>, now: Timestamp) -> Rec
         State::Running => record.lease_until = later(now, put.policy.lease).min(run_until),
         State::Abandoned { .. } => {}
         State::Released => (record.answer_until, record.gone_until) = (now, now),
+        // Whoever is to be woken has still to do with it.
+        State::Done(_) | State::Tombstone if record.wake_at.is_some() => {}
         State::Done(_) | State::Tombstone => {
             record.answer_until = later(now, put.policy.retention);
             record.gone_until = later(record.answer_until, put.policy.tombstone);
