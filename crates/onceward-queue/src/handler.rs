@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use onceward_core::{Fence, Key};
 
 use crate::message::Message;
+use crate::outbox::Effects;
 
 /// A message that is to have its effect now.
 #[derive(Clone)]
@@ -25,6 +26,10 @@ pub struct Handling {
     pub attempt: u32,
     /// What an earlier attempt saved, if anything.
     pub checkpoint: Option<Bytes>,
+    /// What is to go out because of this message: it is stored in one swap with its outcome, and an
+    /// [`AnswerRelay`](crate::outbox::AnswerRelay) sends it. Nothing of it goes out where the handler fails. Where the effect is in
+    /// a transaction, an [`Outbox`](crate::outbox) of that database is the place, and this refuses.
+    pub effects: Effects,
 }
 
 impl fmt::Debug for Handling {

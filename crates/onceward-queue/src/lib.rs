@@ -55,7 +55,6 @@ mod letters;
 mod message;
 #[cfg(feature = "metrics")]
 mod metrics;
-#[cfg(feature = "postgres")]
 pub mod outbox;
 #[cfg(feature = "receive")]
 mod receive;

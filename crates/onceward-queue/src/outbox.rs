@@ -1,6 +1,7 @@
 //! Effects that go out once the transaction that added them has committed, and not if it was rolled back.
 //!
-//! ```no_run
+#![cfg_attr(feature = "postgres", doc = "```no_run")]
+#![cfg_attr(not(feature = "postgres"), doc = "```ignore")]
 //! # async fn example(pool: sqlx::PgPool, broker: impl onceward_queue::Source) -> Result<(), Box<dyn std::error::Error>> {
 //! use onceward_queue::outbox::{Effect, Outbox, Publish, Relay};
 //!
@@ -22,6 +23,31 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Without PostgreSQL
+//! In every store an *answer* can carry effects: they are stored in one swap with it, and an [`AnswerRelay`] sends them. A handler of
+//! a [`Consumer`](crate::Consumer) adds them to [`Handling::effects`](crate::Handling::effects); whoever has a permit in the hand
+//! makes [`Effects`] and completes it with them.
+//!
+//! ```
+//! # async fn example(handling: onceward_queue::Handling) -> Result<(), onceward_queue::Failure> {
+//! use onceward_queue::outbox::Effect;
+//!
+//! let ship = Effect {
+//!     kind: "http".into(),
+//!     destination: "https://warehouse.example/shipments".into(),
+//!     key: None,
+//!     headers: Vec::new(),
+//!     body: handling.message.body.clone(),
+//! };
+//! handling.effects.add(ship)?; // goes out once the message counts as done, and never if it does not
+//! # Ok(()) }
+//! ```
+//!
+//! Each effect that was stored with an answer goes out at least once, under one id. Those of one answer go out in the order in which
+//! they were added, each after the one before it was confirmed; those of two answers in any order: where the order of several
+//! operations matters, take the table. An effect that cannot be sent is parked, and holds up what is behind it in its answer. An
+//! answer is kept until nothing of it is left to send, and its retention is counted from then.
+//!
 //! # What is promised, and what is not
 //! Each effect that was committed goes out at least once, under one id; none that was rolled back does. Of effects with one kind,
 //! destination and key, each goes out after the one before it was confirmed. What was in the hands of a relay that dies goes out
@@ -37,76 +63,42 @@
 //! The database's clock judges leases, pauses and ages. A relay counts its lease by its own clock from before it asked, and sends
 //! nothing once that is over.
 
+mod carried;
 mod effect;
+mod event;
+mod hold;
 #[cfg(feature = "email")]
 pub mod mail;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod publish;
+#[cfg(feature = "postgres")]
 mod relay;
 mod sender;
+mod settings;
+#[cfg(feature = "postgres")]
+mod table;
+mod trying;
 pub mod verdict;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 
-use onceward_core::{Error, Result};
-pub use onceward_store_postgres::outbox::Stats;
-use onceward_store_postgres::outbox::{NewRow, OutboxTable, ParkedRow};
-use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
 
+use onceward_core::Error;
+
+pub use self::carried::{AnswerOutbox, AnswerRelay, CARRIED_BYTES_MAX, Effects, NotAdded};
 pub use self::effect::{Effect, EffectId};
+pub use self::event::{NoRelayObserver, RelayEvent, RelayObserver};
 #[cfg(feature = "metrics")]
 pub use self::metrics::RelayMetrics;
 pub use self::publish::{EVENT_ID, Publish};
-pub use self::relay::{NoRelayObserver, Relay, RelayEvent, RelayObserver, RelaySettings};
+#[cfg(feature = "postgres")]
+pub use self::relay::Relay;
 pub use self::sender::{Outgoing, SendFailure, Sender};
-
-/// Where effects wait until they go out: a table of PostgreSQL. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Outbox {
-    table: OutboxTable,
-    notify: bool,
-}
-
-/// The choices of an [`Outbox`].
-#[derive(Debug, Clone)]
-pub struct OutboxSettings {
-    /// The schema that has the tables, as `onceward store migrate` made them. Default: where the `search_path` of the connection leads.
-    pub schema: Option<String>,
-    /// Whether relays are woken at each commit, and so need not wait for their next look. Default: they are not. The server lets
-    /// transactions that notify commit one after the other, those of all its databases.
-    pub notify: bool,
-    /// Whether connections keep our statements under a name. Default: they do. Not for a pooler that gives each transaction
-    /// another session and knows no names (PgBouncer before 1.21).
-    pub named_statements: bool,
-}
-
-impl Default for OutboxSettings {
-    fn default() -> Self {
-        Self { schema: None, notify: false, named_statements: true }
-    }
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Self::new(&OutboxSettings::default())
-    }
-}
-
-/// Why an effect was not added. The transaction is to be rolled back, at least to a savepoint before.
-#[derive(Debug, thiserror::Error)]
-pub enum AddError {
-    /// The effect breaks a rule.
-    #[error("the effect cannot be added: {0}")]
-    Invalid(&'static str),
-    /// The system has no random bytes for an id.
-    #[error("an id cannot be made")]
-    NoId(#[source] std::io::Error),
-    /// The server refused, or is gone. Where it wants the transaction again,
-    /// [`is_conflict`](onceward_store_postgres::operations::is_conflict) says so.
-    #[error("the effect was not added")]
-    Database(#[from] sqlx::Error),
-}
+pub use self::settings::RelaySettings;
+#[cfg(feature = "postgres")]
+pub use self::table::{AddError, Outbox, OutboxSettings};
 
 /// An effect that is parked.
 #[derive(Debug, Clone)]
@@ -121,118 +113,32 @@ pub struct Parked {
     pub reason: String,
 }
 
-impl Outbox {
-    /// An outbox with these choices.
-    #[must_use]
-    pub fn new(settings: &OutboxSettings) -> Self {
-        let table = OutboxTable::new(settings.schema.as_deref(), settings.named_statements);
-        Self { table, notify: settings.notify }
-    }
-
-    /// Adds an effect in the transaction that `connection` is in: it goes out once that has committed, under the id that is given
-    /// back. Outside of a transaction it goes out at once.
-    ///
-    /// One with a key waits until other transactions that added to it have ended.
-    ///
-    /// # Errors
-    /// [`AddError`]. The transaction is to be rolled back, at least to a savepoint before.
-    ///
-    /// # Cancel safety
-    /// A dropped call leaves a transaction that is to be rolled back.
-    pub async fn add(&self, connection: &mut PgConnection, effect: &Effect) -> Result<EffectId, AddError> {
-        let id = EffectId::random().map_err(AddError::NoId)?;
-        if effect.kind.is_empty() || effect.kind.chars().count() > 64 {
-            return Err(AddError::Invalid("its kind must have 1 to 64 characters"));
-        }
-        let has_nul = |it: &str| it.contains('\0');
-        if has_nul(&effect.kind)
-            || has_nul(&effect.destination)
-            || effect.headers.iter().any(|it| has_nul(&it.0))
-        {
-            return Err(AddError::Invalid(
-                "there is a NUL in its kind, its destination or the name of a header",
-            ));
-        }
-        let row = NewRow {
-            id: *id.as_bytes(),
-            kind: &effect.kind,
-            destination: &effect.destination,
-            key: effect.key.as_deref(),
-            headers: &effect.headers,
-            body: &effect.body,
-        };
-        self.table.add(connection, row, self.notify).await?;
-        Ok(id)
-    }
-
-    /// Adds effects in one order for all who do: such transactions never wait for one another in a circle, unless they add more
-    /// afterwards. Those of one key keep the order in which they stand. Gives the ids in that order, too.
-    ///
-    /// A transaction holds a lock for each key until it ends; the server has room for about `max_locks_per_transaction` of them for
-    /// each connection that it allows.
-    ///
-    /// # Errors
-    /// As [`add`](Self::add): some may be added.
-    pub async fn add_all(
-        &self,
-        connection: &mut PgConnection,
-        effects: &[Effect],
-    ) -> Result<Vec<EffectId>, AddError> {
-        let mut order: Vec<_> = effects.iter().enumerate().collect();
-        order.sort_by_key(|(_, it)| (&it.key, &it.kind, &it.destination));
-        let mut ids = vec![EffectId::from_bytes([0; 16]); effects.len()];
-        for (place, effect) in order {
-            ids[place] = self.add(connection, effect).await?;
-        }
-        Ok(ids)
-    }
-
-    /// How it stands. Looks at every unsent effect.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn stats(&self, pool: &PgPool) -> Result<Stats> {
-        self.table.stats(pool).await
-    }
-
-    /// Up to `max` parked effects whose numbers are above `after` (0 for all), in the order in which they were added.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn parked(&self, pool: &PgPool, after: i64, max: usize) -> Result<Vec<Parked>> {
-        let parked = |it: ParkedRow| Parked {
-            number: it.row.held.seq,
-            since: it.parked_at,
-            reason: it.reason,
-            effect: relay::outgoing(it.row, 0),
-        };
-        Ok(self.table.parked(pool, after, max).await?.into_iter().map(parked).collect())
-    }
-
-    /// Lets parked effects be tried again under the ids that they have, as if they never had been, and what is behind them after
-    /// that. Gives those that were parked.
-    ///
-    /// # Errors
-    /// Any: some may be. The same call again is harmless.
-    pub async fn redrive(&self, pool: &PgPool, ids: &[EffectId]) -> Result<Vec<EffectId>> {
-        self.table.redrive(pool, &bytes(ids)).await.map(named)
-    }
-
-    /// Removes parked effects: they never go out, and what is behind them does. Gives those that were parked.
-    ///
-    /// # Errors
-    /// Any: some may be removed. The same call again is harmless.
-    pub async fn drop_parked(&self, pool: &PgPool, ids: &[EffectId]) -> Result<Vec<EffectId>> {
-        self.table.drop_parked(pool, &bytes(ids)).await.map(named)
-    }
+/// How an outbox stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// How many effects are not sent, parked ones included.
+    pub unsent: u64,
+    /// How many are parked. Those behind them in their lines are not counted here.
+    pub parked: u64,
+    /// How many a relay has in hand.
+    pub owned: u64,
+    /// For how long the oldest waits that is neither sent nor parked.
+    pub oldest: Option<Duration>,
+    /// The most tries that an unsent one had.
+    pub attempts: u32,
 }
 
-fn bytes(ids: &[EffectId]) -> Vec<[u8; 16]> {
-    ids.iter().map(|it| *it.as_bytes()).collect()
-}
-
-fn named(ids: Vec<[u8; 16]>) -> Vec<EffectId> {
-    ids.into_iter().map(EffectId::from_bytes).collect()
+#[cfg(feature = "postgres")]
+impl From<onceward_store_postgres::outbox::Stats> for Stats {
+    fn from(it: onceward_store_postgres::outbox::Stats) -> Self {
+        Self {
+            unsent: it.unsent,
+            parked: it.parked,
+            owned: it.owned,
+            oldest: it.oldest,
+            attempts: it.attempts,
+        }
+    }
 }
 
 /// Settings that cannot be.

@@ -205,6 +205,11 @@ async fn changed(seen: &mut Seen, bench: &Bench) {
         }
         seen.call(bench, method.clone(), &format!("{uri}&x=1").replace("resolve&", "resolve?"), &body).await;
     }
+    let permit = bench.running("carries").await;
+    let id = permit.record_id();
+    permit.complete_with(onceward_core::Answer::new("text", "paid"), "a mail".into()).await.unwrap();
+    let uri = remove(id, bench.revision(id).await);
+    seen.call(bench, Method::DELETE, &uri, "").await;
     let id = bench.done("done").await;
     let (uri, body) = (resolve(id), rerun(bench.revision(id).await));
     seen.call(bench, Method::POST, &uri, &body).await;

@@ -21,6 +21,26 @@ pub struct Effect {
     pub body: Bytes,
 }
 
+impl Effect {
+    /// What every outbox asks of an effect.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.kind.is_empty() || self.kind.chars().count() > 64 {
+            return Err("its kind must have 1 to 64 characters");
+        }
+        let texts = [&self.kind, &self.destination].into_iter().chain(self.headers.iter().map(|it| &it.0));
+        if texts.into_iter().any(|it| it.contains('\0')) {
+            return Err("there is a NUL in its kind, its destination or the name of a header");
+        }
+        Ok(())
+    }
+
+    /// How many bytes it has, its kind aside.
+    pub(super) fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|it| it.0.len() + it.1.len()).sum();
+        self.destination.len() + self.key.as_ref().map_or(0, Bytes::len) + headers + self.body.len()
+    }
+}
+
 impl fmt::Debug for Effect {
     /// Destinations, keys, headers and bodies stay out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

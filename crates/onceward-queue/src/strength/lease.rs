@@ -8,6 +8,7 @@ use onceward_core::{Answer, Begin, ErrorKind, Permit, Result};
 use crate::desk::{Case, Desk, Told, parked};
 use crate::event::Event;
 use crate::handler::{Failure, Handler, Handling};
+use crate::outbox::Effects;
 use crate::strength::{Strength, caught};
 use crate::verdict::{After, Reason};
 
@@ -60,19 +61,26 @@ impl Strength for Leased {
 
 impl Leased {
     async fn attempt(&self, desk: &Desk, case: &Case, mut permit: Permit, attempt: u32) -> Result<Told> {
+        let effects = Effects::default();
         let handling = Handling {
             message: case.delivery.message.clone(),
             key: case.attempt.key.clone(),
             fence: Some(permit.fence()),
             attempt,
             checkpoint: permit.checkpoint().cloned(),
+            effects: effects.clone(),
         };
         desk.observer.on(&Event::Begun { attempt, took_over: permit.attempt() > 1 });
         let ended = permit.keep(caught(desk, (self.handler)(handling))).await;
         let failure = match ended {
             Err(_lost) => return Ok(fenced(desk)),
             Ok(Ok(())) => {
-                return match permit.complete(Answer::new("done", "")).await {
+                let answer = Answer::new("done", "");
+                let stored = match effects.carried() {
+                    None => permit.complete(answer).await,
+                    Some(carried) => permit.complete_with(answer, carried).await,
+                };
+                return match stored {
                     Ok(_) => {
                         desk.observer.on(&Event::Done);
                         Ok(Told::Over)

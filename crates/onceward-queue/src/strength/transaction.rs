@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use crate::desk::{Case, Desk, Known, Told, parked};
 use crate::event::Event;
 use crate::handler::{Failure, Handling};
+use crate::outbox::Effects;
 use crate::strength::{Strength, caught};
 use crate::verdict::{After, Reason};
 
@@ -121,6 +122,7 @@ impl Transactional {
             fence: None,
             attempt,
             checkpoint: None,
+            effects: Effects::none(),
         };
         desk.observer.on(&Event::Begun { attempt, took_over: false });
         match caught(desk, (self.handler)(handling, connection)).await {

@@ -1,6 +1,7 @@
 //! Consumers of every source, against what they promise.
 #![expect(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
+mod carried;
 mod fixture;
 #[cfg(feature = "postgres")]
 mod in_transaction;

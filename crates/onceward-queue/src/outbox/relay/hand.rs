@@ -2,56 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use onceward_core::Clock;
 use onceward_store_postgres::outbox::Held;
 
-/// Until when a line is this relay's, by its own clock.
-#[derive(Debug)]
-pub(super) struct Hold {
-    until_us: AtomicU64,
-    lost: AtomicBool,
-}
-
-impl Hold {
-    pub(super) fn until(boot: Duration) -> Self {
-        Self { until_us: AtomicU64::new(micros(boot)), lost: AtomicBool::new(false) }
-    }
-
-    /// How long it lasts; zero once it is over.
-    pub(super) fn left(&self, clock: &dyn Clock) -> Duration {
-        if self.lost.load(Ordering::Acquire) {
-            return Duration::ZERO;
-        }
-        Duration::from_micros(self.until_us.load(Ordering::Acquire)).saturating_sub(clock.boot())
-    }
-
-    /// Completes when it is over. Whoever extends it meanwhile is heard.
-    pub(super) async fn is_over(&self, clock: &dyn Clock) {
-        loop {
-            let left = self.left(clock);
-            if left.is_zero() {
-                return;
-            }
-            clock.sleep(left).await;
-        }
-    }
-
-    fn extend(&self, boot: Duration) {
-        self.until_us.fetch_max(micros(boot), Ordering::AcqRel);
-    }
-
-    fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
-    }
-}
-
-/// Rounded down: nothing lasts longer by being written down.
-fn micros(it: Duration) -> u64 {
-    u64::try_from(it.as_micros()).unwrap_or(u64::MAX)
-}
+use crate::outbox::hold::Hold;
 
 #[derive(Debug)]
 struct Slot {

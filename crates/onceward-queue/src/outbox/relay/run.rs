@@ -21,10 +21,13 @@ use self::ask::{Asking, REMOVED_MAX, asked};
 use self::broken::Broken;
 use self::listen::listen;
 use self::notes::{Noted, Notes};
-use super::hand::{Hand, Hold};
+use super::Relay;
+use super::hand::Hand;
 use super::line::{Desk, How, Report};
-use super::{Relay, RelayEvent, RelayObserver, RelaySettings};
+use crate::outbox::hold::Hold;
+use crate::outbox::trying::Trying;
 use crate::outbox::verdict::Next;
+use crate::outbox::{RelayEvent, RelayObserver, RelaySettings};
 
 /// The longest pause before a database that is away is asked again.
 const AWAY_MAX: Duration = Duration::from_secs(5);
@@ -87,20 +90,20 @@ impl Running {
             .map_err(|it| Error::new(ErrorKind::Unavailable, "make an owner token").caused_by(it))?;
         let (sending, reports) = mpsc::unbounded_channel();
         let now = relay.clock.boot();
-        let desk = Desk {
-            hands: Semaphore::new(relay.settings.parallel.min(Semaphore::MAX_PERMITS)),
+        let trying = Trying {
+            senders: relay.senders,
             retries: relay.settings.retries,
             send_max: relay.settings.send_max,
             clock: Arc::clone(&relay.clock),
             entropy: relay.entropy,
             observer: Arc::clone(&relay.observer),
-            reports: sending,
-            senders: relay.senders,
         };
+        let hands = Semaphore::new(relay.settings.parallel.min(Semaphore::MAX_PERMITS));
+        let desk = Desk { trying, hands, reports: sending };
         Ok(Self {
             table: relay.outbox.table,
             pool: relay.pool,
-            kinds: desk.senders.keys().cloned().collect(),
+            kinds: desk.trying.senders.keys().cloned().collect(),
             owner: Owner::from_bytes(owner),
             clock: relay.clock,
             observer: relay.observer,

@@ -1,0 +1,263 @@
+//! What one answer carries: its effects, one after the other, each claimed before it is tried.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use onceward_core::store::{Put, Replace};
+use onceward_core::transition::{carried, carries_on, delivered};
+use onceward_core::{Error, ErrorKind, Fence, Record, RecordId, Store, Timestamp};
+
+use super::cargo::{After, Cargo};
+use crate::handler::with_causes;
+use crate::outbox::hold::Hold;
+use crate::outbox::trying::Trying;
+use crate::outbox::verdict::{Next, judge_claimed};
+use crate::outbox::{Outgoing, RelayEvent};
+
+/// The pause before the first repeat of a swap that the store did not answer; it doubles, up to a second.
+const REPEAT: Duration = Duration::from_millis(20);
+
+/// How long a record is left alone after the store did not answer its claim.
+const AWAY: Duration = Duration::from_millis(200);
+
+/// What all records share that a relay works on.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) trying: Trying,
+    pub(super) lease: Duration,
+    /// Set once the relay stops: nothing more is begun then.
+    pub(super) stops: AtomicBool,
+}
+
+/// A record whose next effect is this relay's until `until`, by its own clock.
+struct Claimed {
+    record: Arc<Record>,
+    cargo: Cargo,
+    hold: Hold,
+}
+
+impl Desk {
+    /// Whether this relay has a sender for what `record` carries next. What cannot be read is nobody else's, either.
+    pub(super) fn can_send(&self, record: &Record) -> bool {
+        let Some(bytes) = carried(record) else { return false };
+        let Ok(cargo) = Cargo::read(bytes) else { return true };
+        cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind))
+    }
+
+    /// Sends what `record` carries until nothing is left, something does not go out, or somebody else has it.
+    pub(super) async fn deliver(&self, record: Arc<Record>) {
+        let id = record.id;
+        let Some(mut cargo) = self.read(&record).await else { return };
+        cargo.since.get_or_insert(record.updated);
+        let mut record = record;
+        let mut was_sent = false;
+        loop {
+            if !was_sent && self.stops.load(Ordering::Acquire) {
+                return;
+            }
+            let put = match self.next(&record, cargo, was_sent) {
+                Ok(cargo) => cargo,
+                Err(put) => {
+                    if self.swap(&record, &put, None).await.is_some() {
+                        self.swapped(id, &put, was_sent);
+                    }
+                    return;
+                }
+            };
+            let Some(mut claimed) = self.claim(&record, put).await else { return };
+            self.trying.observer.on(if was_sent { &RelayEvent::Sent(1) } else { &RelayEvent::Claimed(1) });
+            let Some(next) = self.tried(&mut claimed).await else { return };
+            let now = claimed.record.updated;
+            (record, was_sent) = (claimed.record, next == Next::Sent);
+            match claimed.cargo.after(next, now) {
+                After::Next(rest) => cargo = rest,
+                After::Delivered => {
+                    let put = delivered(&record, Timestamp::MAX);
+                    if self.swap(&record, &put, Some(&claimed.hold)).await.is_some() {
+                        self.trying.observer.on(&RelayEvent::Sent(1));
+                    }
+                    return;
+                }
+                After::Rest(rest, pause) => {
+                    let put = carries_on(&record, rest.write(), pause, Timestamp::MAX);
+                    if self.swap(&record, &put, Some(&claimed.hold)).await.is_some() {
+                        self.swapped(id, &put, false);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// With one more try of its first effect; or what is written instead, where it is not to be tried now.
+    fn next(&self, record: &Record, cargo: Cargo, is_held: bool) -> Result<Cargo, Put> {
+        let rest = |cargo: &Cargo, pause| carries_on(record, cargo.write(), pause, Timestamp::MAX);
+        let has_sender =
+            cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind));
+        if is_held && (!has_sender || self.stops.load(Ordering::Acquire)) {
+            return Err(rest(&cargo, Duration::ZERO));
+        }
+        match judge_claimed(cargo.attempts, &self.trying.retries) {
+            None => Ok(cargo.begun()),
+            Some(next) => match cargo.after(next, record.updated) {
+                After::Rest(cargo, pause) => Err(rest(&cargo, pause)),
+                // It is parked, and so at rest.
+                After::Next(cargo) => Ok(cargo.begun()),
+                After::Delivered => Err(delivered(record, Timestamp::MAX)),
+            },
+        }
+    }
+
+    async fn claim(&self, record: &Record, cargo: Cargo) -> Option<Claimed> {
+        let hold = Hold::until(self.trying.clock.boot() + self.lease);
+        let put = carries_on(record, cargo.write(), self.lease, Timestamp::MAX);
+        let record = self.once(record, &put, &hold).await?;
+        Some(Claimed { record, cargo, hold })
+    }
+
+    /// Tries the first effect, and stays its owner meanwhile. `None` where it is not, or may not be, any more.
+    async fn tried(&self, claimed: &mut Claimed) -> Option<Next> {
+        let effect = outgoing(&claimed.record, &claimed.cargo, 0)?;
+        let clock = Arc::clone(&self.trying.clock);
+        let Claimed { record, cargo, hold } = claimed;
+        let mut trying = std::pin::pin!(self.trying.once(&effect, hold));
+        loop {
+            tokio::select! {
+                biased;
+                next = &mut trying => return next,
+                () = clock.sleep(self.lease / 3) => {}
+            }
+            let until = clock.boot() + self.lease;
+            let put = carries_on(record, cargo.write(), self.lease, Timestamp::MAX);
+            tokio::select! {
+                biased;
+                // It may have been written all the same: then the note of how it went is lost, and it goes out again.
+                next = &mut trying => return next,
+                told = self.store.replace(record.id, record.revision, &put) => match told {
+                    Ok(Replace::Kept(kept)) => {
+                        *record = kept;
+                        hold.extend(until);
+                    }
+                    Ok(Replace::Lost(..) | Replace::Late(_)) => {
+                        hold.lose();
+                        self.trying.observer.on(&RelayEvent::LeaseLost);
+                        return None;
+                    }
+                    Err(_) => self.trying.observer.on(&RelayEvent::DatabaseFailed),
+                },
+            }
+        }
+    }
+
+    /// One swap that is not repeated: whether it landed is seen when the record is due again.
+    async fn once(&self, record: &Record, put: &Put, hold: &Hold) -> Option<Arc<Record>> {
+        let clock = &*self.trying.clock;
+        let told = tokio::select! {
+            biased;
+            told = self.store.replace(record.id, record.revision, put) => told,
+            () = hold.is_over(clock) => return None,
+        };
+        match told {
+            Ok(Replace::Kept(record)) => Some(record),
+            Ok(Replace::Lost(..) | Replace::Late(_)) => {
+                self.trying.observer.on(&RelayEvent::Fenced(1));
+                None
+            }
+            Err(_) => {
+                self.trying.observer.on(&RelayEvent::DatabaseFailed);
+                // It is due again at once: a store that is away is not to be asked without a pause.
+                clock.sleep(AWAY).await;
+                None
+            }
+        }
+    }
+
+    /// A swap that is repeated for as long as the record is this relay's; at least once.
+    async fn swap(&self, record: &Record, put: &Put, hold: Option<&Hold>) -> Option<()> {
+        let clock = &*self.trying.clock;
+        let mut pause = REPEAT;
+        let mut was_uncertain = false;
+        loop {
+            let told = tokio::select! {
+                biased;
+                told = self.store.replace(record.id, record.revision, put) => told,
+                () = clock.sleep(self.lease / 3) => Err(Error::new(ErrorKind::Uncertain, "note how it went")),
+            };
+            match told {
+                Ok(Replace::Kept(_)) => return Some(()),
+                // An earlier copy of the call landed.
+                Ok(Replace::Lost(Some(shown), _)) if was_uncertain && is_so(&shown, put) => return Some(()),
+                Ok(Replace::Lost(..) | Replace::Late(_)) => {
+                    self.trying.observer.on(&RelayEvent::Fenced(1));
+                    return None;
+                }
+                Err(_) => self.trying.observer.on(&RelayEvent::DatabaseFailed),
+            }
+            was_uncertain = true;
+            if hold.is_none_or(|it| it.left(clock) <= pause) {
+                return None;
+            }
+            clock.sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Tells what was written by the last swap.
+    fn swapped(&self, id: RecordId, put: &Put, was_sent: bool) {
+        let observer = &self.trying.observer;
+        if was_sent {
+            observer.on(&RelayEvent::Sent(1));
+        }
+        match put.wake_after {
+            Some(Duration::MAX) => {
+                observer.on(&RelayEvent::Parked);
+                tracing::warn!(record = id.prefix(), "an effect that an answer carries is parked");
+            }
+            Some(pause) if !pause.is_zero() => observer.on(&RelayEvent::Retried(pause)),
+            Some(_) | None => {}
+        }
+    }
+
+    /// What `record` carries. What cannot be read is left until somebody has looked.
+    async fn read(&self, record: &Record) -> Option<Cargo> {
+        match Cargo::read(carried(record)?) {
+            Ok(cargo) => Some(cargo),
+            Err(error) => {
+                tracing::error!(
+                    record = record.id.prefix(),
+                    error = with_causes(&error),
+                    "the effects that an answer carries cannot be read; they are left as they are"
+                );
+                let bytes = carried(record).cloned().unwrap_or_default();
+                let put = carries_on(record, bytes, self.trying.retries.pause_max, Timestamp::MAX);
+                self.swap(record, &put, None).await;
+                None
+            }
+        }
+    }
+}
+
+fn is_so(shown: &Record, put: &Put) -> bool {
+    let wanted: Option<&Bytes> = put.checkpoint.as_ref();
+    shown.wake_at.is_some() == put.wake_after.is_some() && shown.checkpoint.as_ref() == wanted
+}
+
+/// The first effect of what `record` carries as its sender gets it, `more` tries after those that were begun.
+pub(super) fn outgoing(record: &Record, cargo: &Cargo, more: u32) -> Option<Outgoing> {
+    let item = cargo.items.first()?;
+    let effect = item.effect.clone();
+    Some(Outgoing {
+        id: item.id,
+        kind: effect.kind,
+        destination: effect.destination,
+        key: effect.key,
+        headers: effect.headers,
+        body: effect.body,
+        attempt: cargo.attempts.saturating_add(more),
+        fence: Fence(record.revision.0),
+        created: cargo.since.unwrap_or(record.updated),
+    })
+}
