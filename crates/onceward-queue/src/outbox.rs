@@ -103,7 +103,7 @@ pub use self::table::{AddError, Outbox, OutboxSettings};
 /// An effect that is parked.
 #[derive(Debug, Clone)]
 pub struct Parked {
-    /// Its number, for the next page.
+    /// Its number, for the next page; 0 for one that an answer carries, which has none.
     pub number: i64,
     /// What it is; `attempt` is how many tries it had.
     pub effect: Outgoing,

@@ -1,5 +1,7 @@
 //! `onceward consume`: brings messages to an HTTP handler in any language, each once.
 
+mod effects;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::pages;
-use super::queue::{Failed, engine};
+use super::queue::{Failed, engine, keep_up};
 use crate::exit::Exit;
 use crate::log;
 use crate::say::say;
@@ -84,6 +86,19 @@ pub(crate) struct Args {
     /// Where to serve /metrics for Prometheus and /healthz, for example 127.0.0.1:9465
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// What sends the effects of a kind that the handler's answer names, as `onceward relay --send` has it; once for each kind
+    ///
+    /// An answer with the media type application/vnd.onceward.effects+json names them: {"effects": [{"kind": "hooks", "destination":
+    /// "on-paid", "key": "1001", "headers": [["content-type", "application/json"]], "body": "…"}]}. They are stored together with the
+    /// outcome of the message, and go out from there.
+    #[arg(long, value_name = "KIND=URL", value_parser = super::relay::pair)]
+    send: Vec<(String, String)>,
+    /// Where the secret of a kind is, as `onceward relay --secret` has it
+    #[arg(long, value_name = "KIND=PLACE", value_parser = super::relay::pair)]
+    secret: Vec<(String, String)>,
+    /// Who sends e-mail, for example `Shop <orders@shop.example>`
+    #[arg(long, value_name = "ADDRESS")]
+    mail_from: Option<String>,
     /// How long it is remembered that a message was done: longer than it can come again
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
     retention: Duration,
@@ -144,23 +159,21 @@ async fn consume(args: Args) -> Result<(), Failed> {
     }
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let upstream = upstream(&args, tracker.clone(), shutdown.clone())?;
+    #[cfg(not(feature = "relay"))]
+    if !args.send.is_empty() || !args.secret.is_empty() || args.mail_from.is_some() {
+        return Err((Exit::Usage, format!("--send: {}", super::relay::NOT_BUILT)));
+    }
+    #[cfg(feature = "relay")]
+    let senders = super::relay::senders(&args.send, &args.secret, args.mail_from.as_deref())?;
     let engine = engine(&args.store).await?;
-    let upkeep = engine.clone();
-    let ending = shutdown.clone();
-    tracker.spawn(async move {
-        while !ending.is_cancelled() {
-            let more = upkeep.maintain().await.is_ok_and(|it| it.more);
-            tokio::select! {
-                () = ending.cancelled() => {}
-                () = tokio::time::sleep(Duration::from_secs(1)), if !more => {}
-                () = std::future::ready(()), if more => {}
-            }
-        }
-    });
+    tracker.spawn(keep_up(engine.clone(), shutdown.clone()));
     let metrics = Arc::new(Metrics::default());
+    let page = Arc::clone(&metrics);
+    let page = move || page.page();
+    #[cfg(feature = "relay")]
+    let page = relay(engine.clone(), senders, args.lease, (&tracker, &shutdown), page);
     if let Some(address) = args.metrics {
-        let shown = Arc::clone(&metrics);
-        pages::serve(address, move || shown.page(), &tracker, shutdown.clone()).await?;
+        pages::serve(address, move || page(), &tracker, shutdown.clone()).await?;
     }
     let to = Arc::new(args.to.clone());
     let consumer =
@@ -183,6 +196,32 @@ async fn consume(args: Args) -> Result<(), Failed> {
     tracker.close();
     tracker.wait().await;
     ended.map_err(|it| (Exit::CannotStart, reasons(&it)))
+}
+
+/// Sends what answers carry for as long as the consumer runs. Gives its page of metrics behind the one that is given.
+#[cfg(feature = "relay")]
+fn relay(
+    engine: onceward::Engine,
+    senders: Vec<super::relay::OfKind>,
+    lease: Duration,
+    (tracker, shutdown): (&TaskTracker, &CancellationToken),
+    page: impl Fn() -> String + Send + Sync + 'static,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
+    use onceward::queue::outbox::{RelayMetrics, RelaySettings};
+    if senders.is_empty() {
+        return Arc::new(page);
+    }
+    let metrics = Arc::new(RelayMetrics::default());
+    let settings = RelaySettings { lease: lease.max(Duration::from_secs(1)), ..RelaySettings::default() };
+    let relay = super::relay::relay_answers(engine, senders, settings, Arc::clone(&metrics));
+    let stop = shutdown.clone().cancelled_owned();
+    tracker.spawn(async move {
+        if let Err(error) = relay.run(stop).await {
+            tracing::error!(error = reasons(&error), "effects do not go out");
+        }
+    });
+    // A page ends with a mark.
+    Arc::new(move || page().trim_end_matches("# EOF\n").to_owned() + &metrics.page())
 }
 
 fn settings(args: &Args) -> ConsumerSettings {
@@ -254,7 +293,11 @@ async fn deliver(mut upstream: Upstream, to: &Uri, it: &Handling) -> Result<(), 
     let Ok(response) = upstream.call(request).await;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
-    judge(&Response::from_parts(parts, ()), body.as_deref())
+    let response = Response::from_parts(parts, ());
+    judge(&response, body.as_deref())?;
+    let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    // It did what it was asked for; but without these it is not done.
+    effects::add(&it.effects, media_type, body.as_deref().unwrap_or_default()).map_err(Failure::unknown)
 }
 
 /// The headers of the message that an HTTP request cannot carry are counted in `Onceward-Message-Omitted`.

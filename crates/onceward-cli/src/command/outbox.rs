@@ -1,13 +1,13 @@
 //! `onceward outbox`: what operators do with effects that did not go out.
 
-#[cfg(feature = "outbox")]
+#[cfg(feature = "relay")]
 mod look;
 
 use std::process::ExitCode;
 
-#[cfg(not(feature = "outbox"))]
+#[cfg(not(feature = "relay"))]
 use super::relay::NOT_BUILT;
-#[cfg(not(feature = "outbox"))]
+#[cfg(not(feature = "relay"))]
 use crate::exit::Exit;
 
 /// Look at an outbox, and at effects that are parked; send them again or drop them
@@ -65,7 +65,7 @@ pub(crate) enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreArgs {
-    /// The database of the outbox, for example postgres://user@host/database
+    /// Where the effects are, for example postgres://user@host/database or embedded:DIRECTORY
     #[arg(long, value_name = "URL", env = "ONCEWARD_STORE", hide_env_values = true)]
     store: String,
     /// Print JSON
@@ -73,12 +73,12 @@ pub(crate) struct StoreArgs {
     json: bool,
 }
 
-#[cfg(not(feature = "outbox"))]
+#[cfg(not(feature = "relay"))]
 pub(crate) async fn run(_verb: Verb) -> ExitCode {
     Exit::Usage.report(NOT_BUILT)
 }
 
-#[cfg(feature = "outbox")]
+#[cfg(feature = "relay")]
 pub(crate) async fn run(verb: Verb) -> ExitCode {
     match look::carry_out(verb).await {
         Ok(()) => crate::exit::Exit::Done.code(),

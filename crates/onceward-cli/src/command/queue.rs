@@ -1,12 +1,14 @@
 //! `onceward queue`: what operators do with messages, straight in the store.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use onceward::queue::{Letter, Letters, Reason, Redriven};
 use onceward::store::Cursor;
 use onceward::{Engine, RecordId};
 use onceward_gateway::settings::reasons;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 use crate::say::say;
@@ -93,6 +95,18 @@ pub(crate) async fn engine(url: &str) -> Result<Engine, Failed> {
     onceward::check(url).map_err(|it| (Exit::Usage, format!("--store: {}", reasons(&it))))?;
     let store = onceward::open(url).await.map_err(|it| (Exit::CannotStart, reasons(&it)))?;
     Ok(Engine::new(store))
+}
+
+/// Sweeps what is over, and gives back what strayed, until `ending`.
+pub(crate) async fn keep_up(engine: Engine, ending: CancellationToken) {
+    while !ending.is_cancelled() {
+        let more = engine.maintain().await.is_ok_and(|it| it.more);
+        tokio::select! {
+            () = ending.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)), if !more => {}
+            () = std::future::ready(()), if more => {}
+        }
+    }
 }
 
 async fn carry_out(verb: Dead) -> Result<(), Failed> {

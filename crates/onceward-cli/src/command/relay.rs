@@ -1,9 +1,11 @@
 //! `onceward relay`: sends what services have put into their outbox.
 
-#[cfg(feature = "outbox")]
+#[cfg(feature = "relay")]
 mod run;
-#[cfg(feature = "outbox")]
+#[cfg(feature = "relay")]
 mod send;
+#[cfg(feature = "outbox")]
+mod table;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -11,23 +13,34 @@ use std::time::Duration;
 
 use onceward_gateway::settings::parse_duration;
 
+#[cfg(feature = "relay")]
+pub(super) use self::run::relay_answers;
+#[cfg(feature = "relay")]
+pub(super) use self::send::{OfKind, senders};
 #[cfg(feature = "outbox")]
-pub(super) use self::run::database;
+pub(super) use self::table::database;
 
-#[cfg(not(feature = "outbox"))]
+#[cfg(not(feature = "relay"))]
 use crate::exit::Exit;
 
 /// What a build says that was made without.
-#[cfg(not(feature = "outbox"))]
-pub(super) const NOT_BUILT: &str = "this build has no outbox; build it with `--features outbox`";
+#[cfg(not(feature = "relay"))]
+pub(super) const NOT_BUILT: &str = "this build sends no effects; build it with `--features relay`, or `--features outbox` for an \
+    outbox in PostgreSQL";
 
-/// Send what services have put into their outbox
+/// What a build says of PostgreSQL that only knows effects that answers carry.
+#[cfg(all(feature = "relay", not(feature = "outbox")))]
+pub(super) const NO_TABLE: &str =
+    "this build knows no outbox in PostgreSQL; build it with `--features outbox`";
+
+/// Send what services have put into their outbox, and what answers carry
 ///
-/// Any number of relays share the work. Effects of kinds that are not named here are left to relays that name them. What cannot be
+/// In PostgreSQL an outbox is a table; in every store the answers of consumers may carry effects. Any number of relays share the
+/// work, but a directory belongs to one process: there `onceward consume --send` sends them. Effects of kinds that are not named here are left to relays that name them. What cannot be
 /// sent is parked: see `onceward outbox`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The database of the outbox, for example postgres://user@host/database
+    /// Where the effects are, for example postgres://user@host/database or redis://host
     #[arg(long, value_name = "URL", env = "ONCEWARD_STORE", hide_env_values = true)]
     store: String,
     /// What sends the effects of a kind, for example orders=nats://127.0.0.1/ORDERS; once for each kind
@@ -84,17 +97,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "use a number with a unit: 500ms, 60s, 7d".to_owned())
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (kind, rest) = text.split_once('=').ok_or("write it as KIND=…")?;
     if kind.is_empty() { Err("write it as KIND=…".into()) } else { Ok((kind.to_owned(), rest.to_owned())) }
 }
 
-#[cfg(not(feature = "outbox"))]
+#[cfg(not(feature = "relay"))]
 pub(crate) async fn run(_args: Args) -> ExitCode {
     Exit::Usage.report(NOT_BUILT)
 }
 
-#[cfg(feature = "outbox")]
+#[cfg(feature = "relay")]
 pub(crate) async fn run(args: Args) -> ExitCode {
     run::run(args).await
 }

@@ -4,6 +4,8 @@
 mod away;
 #[cfg(all(feature = "kafka", feature = "sqs"))]
 mod brokers;
+#[cfg(all(feature = "relay", feature = "redis-streams"))]
+mod carried;
 mod client;
 #[cfg(feature = "redis-streams")]
 mod consume;
@@ -26,7 +28,7 @@ mod owner;
 mod process;
 #[cfg(all(feature = "outbox", feature = "redis-streams"))]
 mod relay;
-#[cfg(not(feature = "outbox"))]
+#[cfg(not(feature = "relay"))]
 mod relay_not_built;
 mod reload;
 mod settings;

@@ -2,8 +2,9 @@
 //!
 //! Header lines of a request tell it what to do, and count for nothing at the gateway:
 //! `Test-Hold: before` waits before the effect until [`Upstream::open`], `Test-Hold: after` waits between the
-//! effect and the answer, `Test-Bytes: N` pads the answer, `Test-Status: N` gives it another status, and
-//! `Test-Cut: yes` closes the connection after the effect, without an answer.
+//! effect and the answer, `Test-Bytes: N` pads the answer, `Test-Status: N` gives it another status,
+//! `Test-Answer: TEXT` and `Test-Type: TYPE` another body and media type, and `Test-Cut: yes` closes the connection after
+//! the effect, without an answer.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -62,6 +63,12 @@ impl Upstream {
     /// All effects with this key, in the order in which they happened.
     pub(crate) fn effects(&self, key: &str) -> Vec<Arrived> {
         of(&self.books.effects, key)
+    }
+
+    /// The keys of all effects, in the order in which they happened.
+    #[cfg(all(feature = "relay", feature = "redis-streams"))]
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.books.effects.lock().unwrap().iter().map(|it| it.key.clone()).collect()
     }
 
     /// Waits until so many requests with this key are here.
@@ -135,10 +142,14 @@ fn serve(stream: &TcpStream, books: &Books) -> Option<()> {
         if header("test-cut") == "yes" {
             return None;
         }
-        let answer = answer(number, header("test-bytes").parse().unwrap_or(0));
+        let answer = match header("test-answer") {
+            "" => answer(number, header("test-bytes").parse().unwrap_or(0)),
+            text => text.as_bytes().to_vec(),
+        };
+        let media_type = Some(header("test-type")).filter(|it| !it.is_empty()).unwrap_or("application/json");
         let status = header("test-status").parse::<u16>().unwrap_or(201);
         let head = format!(
-            "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\nlocation: /payments/{number}\r\n\
+            "HTTP/1.1 {status} Said\r\ncontent-type: {media_type}\r\nlocation: /payments/{number}\r\n\
              set-cookie: a=1\r\nset-cookie: b=2\r\ncontent-length: {}\r\n\r\n",
             answer.len()
         );

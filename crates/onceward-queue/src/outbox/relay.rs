@@ -14,7 +14,7 @@ use onceward_store_postgres::outbox::Row;
 use sqlx::PgPool;
 
 use self::run::Running;
-use super::{EffectId, NoRelayObserver, Outbox, Outgoing, RelayEvent, RelayObserver, RelaySettings, Sender};
+use super::{EffectId, NoRelayObserver, Outbox, Outgoing, RelayObserver, RelaySettings, Sender};
 
 /// Sends the effects of an outbox. Any number of them share the work, in however many processes; one that dies is replaced by the
 /// others once its lease is over.

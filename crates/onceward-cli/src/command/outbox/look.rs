@@ -2,70 +2,78 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use onceward::queue::outbox::{EffectId, Outbox, Parked, Stats};
-use onceward::{Clock as _, SystemClock, Timestamp};
+#[cfg(feature = "outbox")]
+use onceward::queue::outbox::Outbox;
+use onceward::queue::outbox::{AnswerOutbox, EffectId, Parked, Stats};
+use onceward::{Clock as _, Engine, SystemClock, Timestamp};
 use onceward_gateway::settings::reasons;
 use serde_json::{Value, json};
+#[cfg(feature = "outbox")]
 use sqlx::PgPool;
 
 use super::{StoreArgs, Verb};
 use crate::command::queue::Failed;
+#[cfg(feature = "outbox")]
 use crate::command::relay::database;
 use crate::exit::Exit;
 use crate::say::say;
 
 /// How many parked effects are read at a time.
+#[cfg(feature = "outbox")]
 const PAGE: usize = 500;
+
+/// Where effects are: in a table, and with the answers of any store.
+struct Place {
+    #[cfg(feature = "outbox")]
+    table: Option<(Outbox, PgPool)>,
+    answers: AnswerOutbox,
+}
 
 pub(super) async fn carry_out(verb: Verb) -> Result<(), Failed> {
     match verb {
         Verb::Stats { store } => {
-            let (outbox, pool) = open(&store).await?;
-            let stats = outbox.stats(&pool).await.map_err(no)?;
+            let stats = Place::open(&store).await?.stats().await?;
             say(&if store.json { format!("{:#}\n", stats_json(&stats)) } else { stats_sheet(&stats) });
         }
         Verb::List { store, kind, limit, cursor } => {
-            let (outbox, pool) = open(&store).await?;
-            let mut parked = find(&outbox, &pool, cursor.unwrap_or(0), limit.saturating_add(1), |it| {
-                kind.as_ref().is_none_or(|kind| *kind == it.effect.kind)
-            })
-            .await?;
+            let wanted = |it: &Parked| kind.as_ref().is_none_or(|kind| *kind == it.effect.kind);
+            let place = Place::open(&store).await?;
+            let mut parked = place.find(cursor.unwrap_or(0), limit.saturating_add(1), wanted).await?;
             let more = parked.len() > limit;
             parked.truncate(limit);
-            let next = more.then(|| parked.last().map_or(0, |it| it.number));
+            // What answers carry has no numbers to go on from.
+            let next = parked.last().map(|it| it.number).filter(|it| more && *it > 0);
             if store.json {
                 let effects: Vec<_> = parked.iter().map(as_json).collect();
                 say(&format!("{:#}\n", json!({ "effects": effects, "next": next })));
             } else {
                 say(&table(&parked, next));
+                if more && next.is_none() {
+                    say("more: a higher --limit\n");
+                }
             }
         }
         Verb::Show { store, id } => {
             let id = id_of(&id)?;
-            let (outbox, pool) = open(&store).await?;
-            let found = find(&outbox, &pool, 0, 1, |it| it.effect.id == id).await?;
+            let found = Place::open(&store).await?.find(0, 1, |it| it.effect.id == id).await?;
             let found = found.first().ok_or_else(|| not_parked(1))?;
             say(&if store.json { format!("{:#}\n", as_json(found)) } else { sheet(found) });
         }
         Verb::Redrive { store, ids, all, kind } => {
             let ids = ids_of(&ids)?;
-            let (outbox, pool) = open(&store).await?;
+            let place = Place::open(&store).await?;
             let ids = if all {
                 let wanted = |it: &Parked| kind.as_ref().is_none_or(|kind| *kind == it.effect.kind);
-                find(&outbox, &pool, 0, usize::MAX, wanted).await?.iter().map(|it| it.effect.id).collect()
+                place.find(0, usize::MAX, wanted).await?.iter().map(|it| it.effect.id).collect()
             } else {
                 ids
             };
-            let mut done = 0;
-            for ids in ids.chunks(PAGE) {
-                done += outbox.redrive(&pool, ids).await.map_err(no)?.len();
-            }
+            let done = place.redrive(&ids).await?;
             told(&store, "redriven", done, if all { done } else { ids.len() })?;
         }
         Verb::Drop { store, ids } => {
             let ids = ids_of(&ids)?;
-            let (outbox, pool) = open(&store).await?;
-            let done = outbox.drop_parked(&pool, &ids).await.map_err(no)?.len();
+            let done = Place::open(&store).await?.drop_parked(&ids).await?;
             told(&store, "dropped", done, ids.len())?;
         }
     }
@@ -76,29 +84,93 @@ fn no(error: onceward::Error) -> Failed {
     (Exit::No, reasons(&error))
 }
 
-async fn open(store: &StoreArgs) -> Result<(Outbox, PgPool), Failed> {
-    let found = database(&store.store, 1)?;
-    // It says better than a question that fails what is wrong with the tables.
-    drop(onceward::open_to_look(&store.store).await.map_err(|it| (Exit::CannotStart, reasons(&it)))?);
-    Ok(found)
-}
-
-/// Up to `max` parked effects with numbers above `after` that are wanted.
-async fn find(
-    outbox: &Outbox,
-    pool: &PgPool,
-    mut after: i64,
-    max: usize,
-    wanted: impl Fn(&Parked) -> bool,
-) -> Result<Vec<Parked>, Failed> {
-    let mut found = Vec::new();
-    while found.len() < max {
-        let page = outbox.parked(pool, after, PAGE).await.map_err(no)?;
-        let Some(last) = page.last() else { break };
-        after = last.number;
-        found.extend(page.into_iter().filter(&wanted).take(max - found.len()));
+impl Place {
+    async fn open(store: &StoreArgs) -> Result<Self, Failed> {
+        #[cfg(feature = "outbox")]
+        let table = database(&store.store, 1)?;
+        // It says better than a question that fails what is wrong with the tables.
+        let opened = onceward::open_to_look(&store.store).await;
+        let opened = opened.map_err(|it| (Exit::CannotStart, reasons(&it)))?;
+        Ok(Self {
+            #[cfg(feature = "outbox")]
+            table,
+            answers: AnswerOutbox::new(Engine::new(opened)),
+        })
     }
-    Ok(found)
+
+    async fn stats(&self) -> Result<Stats, Failed> {
+        let answers = self.answers.stats().await.map_err(no)?;
+        #[cfg(feature = "outbox")]
+        if let Some((outbox, pool)) = &self.table {
+            let table = outbox.stats(pool).await.map_err(no)?;
+            return Ok(Stats {
+                unsent: table.unsent + answers.unsent,
+                parked: table.parked + answers.parked,
+                owned: table.owned + answers.owned,
+                oldest: table.oldest.max(answers.oldest),
+                attempts: table.attempts.max(answers.attempts),
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Up to `max` parked effects that are wanted: those of the table with numbers above `after`, then those of answers.
+    async fn find(
+        &self,
+        after: i64,
+        max: usize,
+        wanted: impl Fn(&Parked) -> bool,
+    ) -> Result<Vec<Parked>, Failed> {
+        let mut found = Vec::new();
+        #[cfg(feature = "outbox")]
+        if let Some((outbox, pool)) = &self.table {
+            let mut after = after;
+            while found.len() < max {
+                let page = outbox.parked(pool, after, PAGE).await.map_err(no)?;
+                let Some(last) = page.last() else { break };
+                after = last.number;
+                found.extend(page.into_iter().filter(&wanted).take(max - found.len()));
+            }
+        }
+        #[cfg(not(feature = "outbox"))]
+        let _ = after;
+        let mut cursor = None;
+        while found.len() < max {
+            let (page, next) = self.answers.parked(cursor).await.map_err(no)?;
+            found.extend(page.into_iter().filter(&wanted).take(max - found.len()));
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn redrive(&self, ids: &[EffectId]) -> Result<usize, Failed> {
+        let mut done = 0;
+        #[cfg(feature = "outbox")]
+        if let Some((outbox, pool)) = &self.table {
+            for ids in ids.chunks(PAGE) {
+                done += outbox.redrive(pool, ids).await.map_err(no)?.len();
+            }
+        }
+        if done < ids.len() {
+            done += self.answers.redrive(ids).await.map_err(no)?.len();
+        }
+        Ok(done)
+    }
+
+    async fn drop_parked(&self, ids: &[EffectId]) -> Result<usize, Failed> {
+        let mut done = 0;
+        #[cfg(feature = "outbox")]
+        if let Some((outbox, pool)) = &self.table {
+            done += outbox.drop_parked(pool, ids).await.map_err(no)?.len();
+        }
+        if done < ids.len() {
+            done += self.answers.drop_parked(ids).await.map_err(no)?.len();
+        }
+        Ok(done)
+    }
 }
 
 fn id_of(text: &str) -> Result<EffectId, Failed> {

@@ -1,28 +1,22 @@
 //! The relay as a process.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use onceward::postgres::PostgresSettings;
+use onceward::Engine;
 use onceward::queue::Retries;
-use onceward::queue::outbox::{Outbox, OutboxSettings, Relay, RelayMetrics, RelaySettings};
+use onceward::queue::outbox::{AnswerRelay, RelayMetrics, RelaySettings};
 use onceward_gateway::settings::{Log, reasons};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Args, send};
+use super::{Args, OfKind, senders};
 use crate::command::pages;
-use crate::command::queue::Failed;
+use crate::command::queue::{Failed, engine, keep_up};
 use crate::exit::Exit;
 use crate::log;
-
-/// How often the outbox is counted: that looks at every unsent effect.
-const COUNTED_EVERY: Duration = Duration::from_secs(15);
-
-/// What a relay uses at a time, and a count.
-const CONNECTIONS: u32 = 6;
 
 pub(super) async fn run(args: Args) -> ExitCode {
     match relay(args).await {
@@ -31,19 +25,8 @@ pub(super) async fn run(args: Args) -> ExitCode {
     }
 }
 
-/// The outbox that a URL names, and connections to its database.
-pub(in crate::command) fn database(url: &str, connections: u32) -> Result<(Outbox, sqlx::PgPool), Failed> {
-    let usage = |it: &dyn std::error::Error| (Exit::Usage, format!("--store: {}", reasons(it)));
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        let what = "--store: an outbox is a table of PostgreSQL; write `postgres://user@host/database`";
-        return Err((Exit::Usage, what.to_owned()));
-    }
-    let settings = PostgresSettings::from_url(url).map_err(|it| usage(&it))?;
-    let pool = settings.sqlx_pool(connections).map_err(|it| usage(&it))?;
-    // Any pooler may sit in between.
-    let outbox =
-        OutboxSettings { schema: settings.schema, named_statements: false, ..OutboxSettings::default() };
-    Ok((Outbox::new(&outbox), pool))
+pub(in crate::command) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
 async fn relay(args: Args) -> Result<(), Failed> {
@@ -54,25 +37,66 @@ async fn relay(args: Args) -> Result<(), Failed> {
     let mut terminated = signal(SignalKind::terminate()).map_err(|it| cannot_start(listening, &it))?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|it| cannot_start(listening, &it))?;
     let _log = log::start(Log::Json).map_err(|it| cannot_start("cannot write log lines", &it))?;
-    let (outbox, pool) = database(&args.store, CONNECTIONS)?;
-    let senders = send::senders(&args.send, &args.secret, args.mail_from.as_deref())?;
+    #[cfg(not(feature = "outbox"))]
+    if is_postgres(&args.store) {
+        return Err((Exit::Usage, super::NO_TABLE.to_owned()));
+    }
+    #[cfg(feature = "outbox")]
+    let table = super::table::database(&args.store, super::table::CONNECTIONS)?;
+    let senders = senders(&args.send, &args.secret, args.mail_from.as_deref())?;
+    let settings = settings(&args);
     // Makes the tables, or says what is wrong with them.
-    drop(onceward::open(&args.store).await.map_err(|it| (Exit::CannotStart, reasons(&it)))?);
-    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let engine = engine(&args.store).await?;
+    let (tracker, shutdown, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    tracker.spawn(keep_up(engine.clone(), shutdown.clone()));
     let metrics = Arc::new(RelayMetrics::default());
     if let Some(address) = args.metrics {
         let shown = Arc::clone(&metrics);
         pages::serve(address, move || shown.page(), &tracker, shutdown.clone()).await?;
-        let (counting, outbox, pool) = (Arc::clone(&metrics), outbox.clone(), pool.clone());
-        tracker.spawn(shutdown.clone().run_until_cancelled_owned(async move {
-            loop {
-                counting.counted(outbox.stats(&pool).await.ok().as_ref());
-                tokio::time::sleep(COUNTED_EVERY).await;
-            }
-        }));
     }
+    let kinds: Vec<_> = senders.iter().map(|it| it.0.clone()).collect();
+    let answers = relay_answers(engine, senders.clone(), settings.clone(), Arc::clone(&metrics));
+    let answers = answers.run(stop.clone().cancelled_owned());
+    tracing::info!(kinds = kinds.join(","), "relaying");
+    let signalled = async {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        stop.cancel();
+    };
+    #[cfg(feature = "outbox")]
+    let rows = async {
+        use onceward::queue::outbox::Relay;
+        let Some((outbox, pool)) = table else { return Ok(()) };
+        if args.metrics.is_some() {
+            let counting = count(Arc::clone(&metrics), outbox.clone(), pool.clone());
+            tracker.spawn(shutdown.clone().run_until_cancelled_owned(counting));
+        }
+        let mut relay = Relay::new(pool, outbox).settings(settings).observer(metrics);
+        for (kind, sender) in senders {
+            relay = relay.shared_sender(&kind, sender);
+        }
+        relay.run(stop.clone().cancelled_owned()).await
+    };
+    #[cfg(not(feature = "outbox"))]
+    let rows = std::future::ready(Ok(()));
+    let mut ended = pin!(async { tokio::try_join!(answers, rows) });
+    let ended = tokio::select! {
+        // Its settings are wrong.
+        ended = &mut ended => ended,
+        () = signalled => ended.await,
+    };
+    tracing::info!("stopped");
+    shutdown.cancel();
+    tracker.close();
+    tracker.wait().await;
+    ended.map(drop).map_err(|it| (Exit::Usage, reasons(&it)))
+}
+
+fn settings(args: &Args) -> RelaySettings {
     let defaults = RelaySettings::default();
-    let settings = RelaySettings {
+    RelaySettings {
         lease: args.lease,
         poll: args.poll,
         listen: args.listen,
@@ -84,23 +108,26 @@ async fn relay(args: Args) -> Result<(), Failed> {
         keep: Some(args.keep),
         drain: args.drain,
         ..defaults
-    };
-    let mut relay = Relay::new(pool, outbox).settings(settings).observer(metrics);
-    let kinds: Vec<_> = senders.iter().map(|it| it.0.clone()).collect();
-    for (kind, sender) in senders {
-        relay = relay.shared_sender(&kind, sender);
     }
-    tracing::info!(kinds = kinds.join(","), "relaying");
-    let stop = async {
-        tokio::select! {
-            _ = terminated.recv() => {}
-            _ = interrupted.recv() => {}
-        }
-    };
-    let ended = relay.run(stop).await;
-    tracing::info!("stopped");
-    shutdown.cancel();
-    tracker.close();
-    tracker.wait().await;
-    ended.map_err(|it| (Exit::Usage, reasons(&it)))
+}
+
+/// A relay of what the answers in a store carry.
+pub(in crate::command) fn relay_answers(
+    engine: Engine,
+    senders: Vec<OfKind>,
+    settings: RelaySettings,
+    metrics: Arc<RelayMetrics>,
+) -> AnswerRelay {
+    let relay = AnswerRelay::new(engine).settings(settings).observer(metrics);
+    senders.into_iter().fold(relay, |relay, (kind, sender)| relay.shared_sender(&kind, sender))
+}
+
+/// Counts the outbox again and again: that looks at every unsent effect.
+#[cfg(feature = "outbox")]
+async fn count(metrics: Arc<RelayMetrics>, outbox: onceward::queue::outbox::Outbox, pool: sqlx::PgPool) {
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(15);
+    loop {
+        metrics.counted(outbox.stats(&pool).await.ok().as_ref());
+        tokio::time::sleep(EVERY).await;
+    }
 }

@@ -17,13 +17,13 @@ use crate::exit::Exit;
 const GROUP: &str = "onceward-relay";
 
 /// A kind and what sends it.
-type OfKind = (String, Arc<dyn Sender>);
+pub(in crate::command) type OfKind = (String, Arc<dyn Sender>);
 
 /// A sender for each kind.
 ///
 /// # Errors
 /// A flag is wrong, by its name. Nobody was asked, and no secret stands in the text.
-pub(super) fn senders(
+pub(in crate::command) fn senders(
     send: &[(String, String)],
     secrets: &[(String, String)],
     mail_from: Option<&str>,

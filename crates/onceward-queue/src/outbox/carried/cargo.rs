@@ -166,7 +166,7 @@ mod tests {
         let effect = Effect {
             kind: "http".into(),
             destination: format!("https://shop.example/{number}"),
-            key: (number % 2 == 0).then(|| Bytes::from(vec![number, 0, 255])),
+            key: number.is_multiple_of(2).then(|| Bytes::from(vec![number, 0, 255])),
             headers: vec![("a".into(), Bytes::from_static(b"\xff")), ("a".into(), Bytes::new())],
             body: Bytes::from(vec![number; 3]),
         };

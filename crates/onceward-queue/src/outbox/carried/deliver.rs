@@ -32,6 +32,14 @@ pub(super) struct Desk {
     pub(super) stops: AtomicBool,
 }
 
+/// What is done with what an answer carries now.
+enum Now {
+    /// Its first effect is tried.
+    Try(Cargo),
+    /// This is written instead.
+    Leave(Box<Put>),
+}
+
 /// A record whose next effect is this relay's until `until`, by its own clock.
 struct Claimed {
     record: Arc<Record>,
@@ -58,16 +66,16 @@ impl Desk {
             if !was_sent && self.stops.load(Ordering::Acquire) {
                 return;
             }
-            let put = match self.next(&record, cargo, was_sent) {
-                Ok(cargo) => cargo,
-                Err(put) => {
+            let begun = match self.next(&record, cargo, was_sent) {
+                Now::Try(cargo) => cargo,
+                Now::Leave(put) => {
                     if self.swap(&record, &put, None).await.is_some() {
                         self.swapped(id, &put, was_sent);
                     }
                     return;
                 }
             };
-            let Some(mut claimed) = self.claim(&record, put).await else { return };
+            let Some(mut claimed) = self.claim(&record, begun).await else { return };
             self.trying.observer.on(if was_sent { &RelayEvent::Sent(1) } else { &RelayEvent::Claimed(1) });
             let Some(next) = self.tried(&mut claimed).await else { return };
             let now = claimed.record.updated;
@@ -92,21 +100,23 @@ impl Desk {
         }
     }
 
-    /// With one more try of its first effect; or what is written instead, where it is not to be tried now.
-    fn next(&self, record: &Record, cargo: Cargo, is_held: bool) -> Result<Cargo, Put> {
-        let rest = |cargo: &Cargo, pause| carries_on(record, cargo.write(), pause, Timestamp::MAX);
+    /// Whether its first effect is tried now, and counted so.
+    fn next(&self, record: &Record, cargo: Cargo, is_held: bool) -> Now {
+        let rest = |cargo: &Cargo, pause| {
+            Now::Leave(Box::new(carries_on(record, cargo.write(), pause, Timestamp::MAX)))
+        };
         let has_sender =
             cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind));
         if is_held && (!has_sender || self.stops.load(Ordering::Acquire)) {
-            return Err(rest(&cargo, Duration::ZERO));
+            return rest(&cargo, Duration::ZERO);
         }
         match judge_claimed(cargo.attempts, &self.trying.retries) {
-            None => Ok(cargo.begun()),
+            None => Now::Try(cargo.begun()),
             Some(next) => match cargo.after(next, record.updated) {
-                After::Rest(cargo, pause) => Err(rest(&cargo, pause)),
+                After::Rest(cargo, pause) => rest(&cargo, pause),
                 // It is parked, and so at rest.
-                After::Next(cargo) => Ok(cargo.begun()),
-                After::Delivered => Err(delivered(record, Timestamp::MAX)),
+                After::Next(cargo) => Now::Try(cargo.begun()),
+                After::Delivered => Now::Leave(Box::new(delivered(record, Timestamp::MAX))),
             },
         }
     }

@@ -74,7 +74,7 @@ impl Hand {
 
 #[cfg(test)]
 mod tests {
-    use onceward_core::Timestamp;
+    use onceward_core::{Clock, Timestamp};
 
     use super::*;
 
