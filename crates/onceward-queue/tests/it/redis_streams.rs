@@ -14,6 +14,7 @@ use onceward_testkit::server::RedisServer;
 use crate::fixture::Fixture;
 
 mod places;
+mod publishing;
 
 #[derive(Debug)]
 struct Streams {
@@ -65,7 +66,9 @@ impl Fixture for Streams {
             return self.ask::<u64>(&["XLEN", "orders"]) == 0;
         }
         let groups: Vec<HashMap<String, redis::Value>> = self.ask(&["XINFO", "GROUPS", "orders"]);
-        let none = |name| groups[0][name] == redis::Value::Int(0);
+        // Before anybody has read there is none.
+        let Some(group) = groups.first() else { return false };
+        let none = |name| group[name] == redis::Value::Int(0);
         none("pending") && none("lag")
     }
 
