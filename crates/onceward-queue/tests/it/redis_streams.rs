@@ -31,7 +31,7 @@ impl Streams {
 
     fn consumer(&self) -> RedisStreams {
         let visible_for = Duration::from_millis(900);
-        let settings = RedisStreamsSettings::new(&self.url, self.topic(), "billing");
+        let settings = RedisStreamsSettings::new(&self.url, "orders", "billing");
         RedisStreams::new(RedisStreamsSettings { visible_for, delete: self.delete, ..settings }).unwrap()
     }
 
@@ -48,17 +48,6 @@ impl Streams {
 impl Fixture for Streams {
     async fn source(&self) -> Arc<dyn Source> {
         Arc::new(self.consumer())
-    }
-
-    fn topic(&self) -> &str {
-        "orders"
-    }
-
-    async fn publish(&self, messages: &[Message]) {
-        let producer = self.consumer();
-        for message in messages {
-            producer.publish(message).await.unwrap();
-        }
     }
 
     async fn is_empty(&self) -> bool {
