@@ -318,6 +318,8 @@ impl Source for RedisStreams {
     }
 
     async fn windows(&self) -> Result<Windows> {
+        // It says nothing of it, but may be away, or one that forgets.
+        self.door.open("ask a Redis server what it may forget").await?;
         // A stream has no age: whoever trims it decides. What is deleted once it is done comes again only until then.
         let kept = if self.settings.delete { None } else { Some(Kept::WithoutEnd) };
         Ok(Windows { kept, ..Windows::default() })

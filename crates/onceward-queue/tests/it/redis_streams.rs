@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use onceward_core::ErrorKind;
 use onceward_queue::source::Arrival;
 use onceward_queue::source::redis_streams::{RedisStreams, RedisStreamsSettings};
 use onceward_queue::{Kept, Message, Source};
@@ -96,6 +97,9 @@ async fn what_waits_and_what_is_in_hand_is_counted() {
     source.acknowledge(std::slice::from_ref(&first.receipt)).await.unwrap();
     assert_eq!(source.lag().await.unwrap(), Some(2));
     assert_eq!(source.windows().await.unwrap().kept, Some(Kept::WithoutEnd));
-    let deleting = Streams { delete: true, ..streams }.consumer();
-    assert_eq!(deleting.windows().await.unwrap().kept, None);
+    let deleting = Streams { delete: true, ..streams };
+    assert_eq!(deleting.consumer().windows().await.unwrap().kept, None);
+    let asked = deleting.consumer();
+    drop(deleting);
+    assert_eq!(asked.windows().await.unwrap_err().kind(), ErrorKind::Unavailable, "it is away");
 }
