@@ -14,15 +14,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod batch;
 mod handler;
 pub(super) mod windows;
 
+use self::batch::{Batches, Size};
 use self::handler::deliver;
 use self::windows::Patience;
 use super::pages;
 use super::queue::{Failed, engine};
 use crate::exit::Exit;
 use crate::log;
+
+/// The longest that a message may wait for others.
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Bring each message of a topic to an HTTP handler once, however often it arrives
 ///
@@ -59,9 +64,16 @@ pub(crate) struct Args {
     /// Which messages wait for which
     #[arg(long, value_enum, default_value_t = InOrder::Key)]
     order: InOrder,
-    /// How many messages are at the handler at a time
+    /// How many messages are at the handler at a time; at least as many as --batch
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     parallel: usize,
+    /// Bring up to so many messages in one POST: a JSON array, which the handler answers with an array of results, or with one
+    /// status for all. Each keeps a claim and an outcome of its own
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    batch: Option<u16>,
+    /// For how long the first message of a batch waits for others, at most 10s
+    #[arg(long, value_name = "DURATION", default_value = "20ms", value_parser = batch_wait, requires = "batch")]
+    batch_wait: Duration,
     #[command(flatten)]
     patience: Patience,
     /// Where to serve /metrics for Prometheus and /healthz, for example 127.0.0.1:9465
@@ -95,6 +107,11 @@ enum InOrder {
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "use a number with a unit: 500ms, 60s, 7d".to_owned())
+}
+
+fn batch_wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait > BATCH_WAIT_MAX { Err("at most 10s".to_owned()) } else { Ok(wait) }
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
@@ -144,12 +161,21 @@ async fn consume(args: Args) -> Result<(), Failed> {
     let to = Arc::new(args.to.clone());
     let settings = settings(&args);
     let consumer =
-        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).observer(metrics).handler(
-            move |it| {
-                let (upstream, to) = (upstream.clone(), Arc::clone(&to));
-                async move { deliver(upstream, &to, &it).await }
-            },
-        );
+        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).observer(metrics);
+    let consumer = match args.batch {
+        None => consumer.handler(move |it| {
+            let (upstream, to) = (upstream.clone(), Arc::clone(&to));
+            async move { deliver(upstream, &to, &it).await }
+        }),
+        Some(max) => {
+            let size = Size { max: max.into(), wait: args.batch_wait };
+            let batches = Batches::start(size, upstream, to, &tracker, shutdown.clone());
+            consumer.handler(move |it| {
+                let batches = batches.clone();
+                async move { batches.deliver(it).await }
+            })
+        }
+    };
     tracing::info!(consumer = args.name, to = %args.to, "consuming");
     let stop = async {
         tokio::select! {
@@ -167,21 +193,24 @@ async fn consume(args: Args) -> Result<(), Failed> {
 
 fn settings(args: &Args) -> ConsumerSettings {
     let defaults = ConsumerSettings::default();
+    let policy = args.patience.policy();
+    let parallel = args.parallel.max(args.batch.unwrap_or(1).into());
     ConsumerSettings {
         policy: Policy {
+            run_max: policy.run_max + args.batch.map_or(Duration::ZERO, |_| args.batch_wait),
             unresolved: match args.unresolved {
                 Unsure::Hold => Unresolved::Hold,
                 Unsure::Rerun => Unresolved::Rerun,
             },
-            ..args.patience.policy()
+            ..policy
         },
         order: match args.order {
             InOrder::Free => Order::Free,
             InOrder::Key => Order::Key,
             InOrder::Lane => Order::Lane,
         },
-        parallel: args.parallel,
-        in_hand_max: defaults.in_hand_max.max(args.parallel.saturating_mul(4)),
+        parallel,
+        in_hand_max: defaults.in_hand_max.max(parallel.saturating_mul(4)),
         retries: args.patience.retries(),
         short_windows: args.allow_short_windows,
         ..defaults

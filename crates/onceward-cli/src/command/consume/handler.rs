@@ -12,22 +12,38 @@ use onceward_gateway::Upstream;
 use tower_service::Service as _;
 
 /// Sends a message to the handler, once.
-pub(super) async fn deliver(mut upstream: Upstream, to: &Uri, it: &Handling) -> Result<(), Failure> {
+pub(super) async fn deliver(upstream: Upstream, to: &Uri, it: &Handling) -> Result<(), Failure> {
     let request = request(to, it).map_err(Failure::park)?;
+    let (response, body) = ask(upstream, request).await;
+    judge(&response, body.as_deref())
+}
+
+/// The handler's answer; without a body where that did not come whole.
+pub(super) async fn ask(mut upstream: Upstream, request: Request<Body>) -> (Response<()>, Option<Bytes>) {
     let Ok(response) = upstream.call(request).await;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
-    judge(&Response::from_parts(parts, ()), body.as_deref())
+    (Response::from_parts(parts, ()), body)
+}
+
+/// A request to the handler, with this body.
+pub(super) fn post(to: &Uri, body: Bytes, kind: &'static str) -> Result<Request<Body>, String> {
+    let mut request = Request::new(Body::whole(body, None));
+    *request.method_mut() = Method::POST;
+    let path = to.path_and_query().map_or("/", |it| it.as_str());
+    *request.uri_mut() =
+        path.parse().map_err(|it| format!("the handler's URL cannot be asked: {to}: {it}"))?;
+    let headers = request.headers_mut();
+    headers.insert(http::header::HOST, value(to.authority().map_or("", |it| it.as_str()).as_bytes())?);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(request)
 }
 
 /// The headers of the message that an HTTP request cannot carry are counted in `Onceward-Message-Omitted`.
 fn request(to: &Uri, it: &Handling) -> Result<Request<Body>, String> {
     let message = &it.message;
-    let path = to.path_and_query().map_or("/", |it| it.as_str());
-    let mut request = Request::builder().method(Method::POST).uri(path);
-    let headers = request.headers_mut().ok_or_else(|| format!("the handler's URL cannot be asked: {to}"))?;
-    headers.insert(http::header::HOST, value(to.authority().map_or("", |it| it.as_str()).as_bytes())?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let mut request = post(to, Bytes::clone(&message.body), "application/octet-stream")?;
+    let headers = request.headers_mut();
     headers.insert(IDEMPOTENCY_KEY, value(it.key.as_str().as_bytes())?);
     headers.insert("onceward-attempt", HeaderValue::from(it.attempt));
     headers.insert("onceward-topic", value(message.topic.as_bytes())?);
@@ -50,8 +66,7 @@ fn request(to: &Uri, it: &Handling) -> Result<Request<Body>, String> {
     if omitted > 0 {
         headers.insert("onceward-message-omitted", HeaderValue::from(omitted));
     }
-    let body = Body::whole(Bytes::clone(&message.body), None);
-    request.body(body).map_err(|it| format!("the message cannot be sent as a request: {it}"))
+    Ok(request)
 }
 
 fn value(bytes: &[u8]) -> Result<HeaderValue, String> {
@@ -62,7 +77,7 @@ fn value(bytes: &[u8]) -> Result<HeaderValue, String> {
 const SHOWN: usize = 500;
 
 /// What an answer of the handler means for its message. There is no body where it did not come whole.
-fn judge<T>(response: &Response<T>, body: Option<&[u8]>) -> Result<(), Failure> {
+pub(super) fn judge<T>(response: &Response<T>, body: Option<&[u8]>) -> Result<(), Failure> {
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER);
     let header = response.headers().get(ONCEWARD_OUTCOME).map(HeaderValue::as_bytes);
