@@ -43,6 +43,8 @@ pub enum Level {
 pub struct Misfit {
     /// How bad it is.
     pub level: Level,
+    /// What it is about, in a stable word: `memory`, `attempts`, `deliveries` or `handler`.
+    pub about: &'static str,
     /// What is so, and what comes of it.
     pub says: String,
     /// What to do.
@@ -86,6 +88,7 @@ impl Windows {
         match self.horizon() {
             Some(horizon) if horizon > known => Some(Misfit {
                 level: Level::Error,
+                about: "memory",
                 says: format!(
                     "messages can come again for {}, and what was done is remembered for {}: after that it is done twice",
                     shown(horizon),
@@ -99,6 +102,7 @@ impl Windows {
             Some(_) => None,
             None if self.kept.is_some() => Some(Misfit {
                 level: Level::Warning,
+                about: "memory",
                 says: format!(
                     "no time bounds for how long messages can come again, and what was done is remembered for {}",
                     shown(known)
@@ -118,6 +122,7 @@ impl Windows {
             .fold(Duration::ZERO, Duration::saturating_add);
         (tried >= kept).then(|| Misfit {
             level: Level::Error,
+            about: "attempts",
             says: format!(
                 "a message that fails is tried for {}, and the broker drops it after {}: it is lost without a dead letter",
                 shown(tried),
@@ -131,6 +136,7 @@ impl Windows {
         let most = self.deliveries_max.filter(|it| *it <= retries.attempts_max)?;
         Some(Misfit {
             level: Level::Warning,
+            about: "deliveries",
             says: format!(
                 "the broker takes a message away after {most} deliveries, and there are {} attempts: it ends in the broker's \
                  dead letters, if there are any, not in these",
@@ -145,6 +151,7 @@ impl Windows {
         let held = self.held_max.filter(|it| *it < policy.run_max)?;
         Some(Misfit {
             level: Level::Error,
+            about: "handler",
             says: format!(
                 "a handler may run for {}, and the broker gives its message to another after {}, whatever is said",
                 shown(policy.run_max),

@@ -7,13 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use onceward_core::{Error, ErrorKind, Owner, Result, Timestamp};
+use onceward_core::{Error, ErrorKind, Owner, Result};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, PgPool, Row as _};
 
 use crate::fault::Fault;
 use crate::sql::{self, Sql};
+
+mod rows;
+
+pub use self::rows::{Claimed, Failed, Held, NewRow, ParkedRow, Row, Stats, Wanted};
+use self::rows::{row, time};
 
 /// What relays listen on: a notification there says that something was added.
 pub const CHANNEL: &str = "onceward_outbox";
@@ -39,122 +43,6 @@ struct Texts {
     redrive: Arc<str>,
     drop: Arc<str>,
     named: bool,
-}
-
-/// An effect as it is added.
-#[derive(Debug, Clone, Copy)]
-pub struct NewRow<'a> {
-    /// Its name for whoever gets it.
-    pub id: [u8; 16],
-    /// What sends it. 1 to 64 characters.
-    pub kind: &'a str,
-    /// Where it goes.
-    pub destination: &'a str,
-    /// What it is kept in order with.
-    pub key: Option<&'a [u8]>,
-    /// Headers in their order.
-    pub headers: &'a [(String, Bytes)],
-    /// The payload.
-    pub body: &'a [u8],
-}
-
-/// A number and a fence: what a call changes, as long as they are still its owner's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Held {
-    /// The number of the row. Within a line it grows in the order of commits.
-    pub seq: i64,
-    /// Grows with each claim of the row.
-    pub fence: i64,
-}
-
-/// An effect as it is stored.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// What it is changed by.
-    pub held: Held,
-    /// Those of one line go out one after the other.
-    pub line: i64,
-    /// How many tries failed or ended with their relay.
-    pub attempts: u32,
-    /// Its name for whoever gets it.
-    pub id: [u8; 16],
-    /// What sends it.
-    pub kind: String,
-    /// Where it goes.
-    pub destination: String,
-    /// What it is kept in order with.
-    pub key: Option<Bytes>,
-    /// Headers in their order.
-    pub headers: Vec<(String, Bytes)>,
-    /// The payload.
-    pub body: Bytes,
-    /// When it was added, by the server's clock.
-    pub created: Timestamp,
-}
-
-/// How much to claim.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Of which kinds.
-    pub kinds: &'a [String],
-    /// Lines behind this one; [`FIRST_LINE`] for all.
-    pub after: i64,
-    /// From how many lines at most.
-    pub lines_max: usize,
-    /// How many of a line at most.
-    pub line_max: usize,
-    /// How many at most.
-    pub rows_max: usize,
-    /// No more once their bodies have so many bytes; one may be longer.
-    pub bytes_max: usize,
-}
-
-/// What was claimed.
-#[derive(Debug, Clone)]
-pub struct Claimed {
-    /// In the order of their lines, and in order within each, without a gap.
-    pub rows: Vec<Row>,
-    /// Where to go on. `None` where there is no line behind.
-    pub next: Option<i64>,
-}
-
-/// An effect that did not go out.
-#[derive(Debug, Clone)]
-pub struct Failed {
-    /// Which.
-    pub held: Held,
-    /// Not again before this has passed; `None` parks it.
-    pub pause: Option<Duration>,
-    /// Why.
-    pub reason: String,
-    /// Whether it was tried.
-    pub tried: bool,
-}
-
-/// How an outbox stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// How many effects are not sent, parked ones included.
-    pub unsent: u64,
-    /// How many are parked. Those behind them in their lines are not counted here.
-    pub parked: u64,
-    /// How many a relay has in hand.
-    pub owned: u64,
-    /// For how long the oldest waits that is neither sent nor parked.
-    pub oldest: Option<Duration>,
-    /// The most tries that an unsent one had.
-    pub attempts: u32,
-}
-
-/// A parked effect.
-#[derive(Debug, Clone)]
-pub struct ParkedRow {
-    /// What it is.
-    pub row: Row,
-    /// Since when, by the server's clock.
-    pub parked_at: Timestamp,
-    /// Why.
-    pub reason: String,
 }
 
 impl OutboxTable {
@@ -267,10 +155,7 @@ impl OutboxTable {
     /// # Errors
     /// Any: some may be noted. The same call again is harmless.
     pub async fn sent(&self, pool: &PgPool, owner: Owner, held: &[Held]) -> Result<Vec<i64>> {
-        let (seqs, fences) = apart(held.iter().copied());
-        let mut values = PgArguments::default();
-        let added = [values.add(owner.as_bytes().as_slice()), values.add(seqs), values.add(fences)];
-        self.seqs(pool, &self.0.sent, values, added, "note that effects are sent").await
+        self.ended(pool, &self.0.sent, owner, held, "note that effects are sent").await
     }
 
     /// Notes that effects did not go out. Gives those that were still the owner's; the note about others changes nothing.
@@ -302,10 +187,7 @@ impl OutboxTable {
     /// # Errors
     /// Any: some may be given back. The same call again is harmless.
     pub async fn give_back(&self, pool: &PgPool, owner: Owner, held: &[Held]) -> Result<Vec<i64>> {
-        let (seqs, fences) = apart(held.iter().copied());
-        let mut values = PgArguments::default();
-        let added = [values.add(owner.as_bytes().as_slice()), values.add(seqs), values.add(fences)];
-        self.seqs(pool, &self.0.give_back, values, added, "give effects back").await
+        self.ended(pool, &self.0.give_back, owner, held, "give effects back").await
     }
 
     /// Removes up to `max` effects that were sent longer than `keep` ago, and gives how many. Unsent ones stay, however old.
@@ -378,6 +260,21 @@ impl OutboxTable {
         self.ids(pool, &self.0.drop, ids, "drop parked effects").await
     }
 
+    /// What takes nothing but an owner and what is the owner's.
+    async fn ended(
+        &self,
+        pool: &PgPool,
+        text: &Arc<str>,
+        owner: Owner,
+        held: &[Held],
+        doing: &'static str,
+    ) -> Result<Vec<i64>> {
+        let (seqs, fences) = apart(held.iter().copied());
+        let mut values = PgArguments::default();
+        let added = [values.add(owner.as_bytes().as_slice()), values.add(seqs), values.add(fences)];
+        self.seqs(pool, text, values, added, doing).await
+    }
+
     async fn ids(
         &self,
         pool: &PgPool,
@@ -434,28 +331,6 @@ fn millis(it: Duration) -> i64 {
 
 fn count(it: usize) -> i32 {
     i32::try_from(it).unwrap_or(i32::MAX)
-}
-
-fn time(row: &PgRow, column: &str) -> Option<Timestamp> {
-    Some(Timestamp::from_millis(row.try_get::<i64, _>(column).ok()?.unsigned_abs()))
-}
-
-fn row(it: &PgRow) -> Option<Row> {
-    let bytes = |it: &[u8]| Bytes::copy_from_slice(it);
-    let names: Vec<String> = it.try_get("o_names").ok()?;
-    let values: Vec<Vec<u8>> = it.try_get("o_values").ok()?;
-    Some(Row {
-        held: Held { seq: it.try_get("o_seq").ok()?, fence: it.try_get("o_fence").ok()? },
-        line: it.try_get("o_line").ok()?,
-        attempts: it.try_get::<i32, _>("o_attempts").ok()?.unsigned_abs(),
-        id: it.try_get::<&[u8], _>("o_id").ok()?.try_into().ok()?,
-        kind: it.try_get("o_kind").ok()?,
-        destination: it.try_get("o_destination").ok()?,
-        key: it.try_get::<Option<&[u8]>, _>("o_key").ok()?.map(bytes),
-        headers: names.into_iter().zip(values.into_iter().map(Bytes::from)).collect(),
-        body: bytes(it.try_get("o_body").ok()?),
-        created: time(it, "o_created")?,
-    })
 }
 
 fn strange(doing: &'static str) -> Error {

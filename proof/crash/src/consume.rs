@@ -9,7 +9,6 @@ mod judge;
 mod producers;
 mod store;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,6 +26,7 @@ use self::handler::Handler;
 use self::judge::{Counts, judge};
 use self::store::{Server, Store};
 use crate::Result;
+use crate::subject::Subject;
 use crate::time::{ms, now, until};
 
 /// The consumer's name: that of all processes.
@@ -43,12 +43,8 @@ const PATIENCE: Duration = ms(120_000);
 pub(crate) struct Args {
     /// Where messages come from
     pub(crate) source: Kind,
-    /// The command, with the features of the sources and of the store
-    #[arg(long)]
-    pub(crate) binary: PathBuf,
-    /// What everything random comes from
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) subject: Subject,
     /// For how long messages are published, and faults go on
     #[arg(long, default_value_t = 60)]
     pub(crate) seconds: u64,
@@ -67,12 +63,6 @@ pub(crate) struct Args {
     /// Where the id of a message stands. `position` is the control: there each copy is another message
     #[arg(long, default_value = "header:event-id")]
     pub(crate) key: String,
-    /// A break that this build was made for
-    #[arg(long)]
-    pub(crate) mutant: Option<String>,
-    /// Keep the logs in this directory, which must not exist
-    #[arg(long)]
-    pub(crate) keep: Option<PathBuf>,
 }
 
 /// How a message and its effect are held together.
@@ -187,25 +177,18 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     if args.strength == Strength::Transaction && args.store != Server::Postgres {
         return Err("effects commit with their notes only in PostgreSQL".into());
     }
-    let folder = tempfile::Builder::new().prefix("onceward-crash-consume-").tempdir()?;
-    let path = match &args.keep {
-        Some(keep) => {
-            fs::create_dir(keep)?;
-            keep.canonicalize()?
-        }
-        None => folder.path().to_owned(),
-    };
+    let folder = args.subject.folder("consume")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let broker = Broker::start(args.source, &runtime)?;
     let field = Field {
         args,
-        folder: path,
-        binary: args.binary.canonicalize().map_err(|it| format!("{}: {it}", args.binary.display()))?,
+        folder: folder.path.clone(),
+        binary: args.subject.binary()?,
         runtime,
         store: Store::start(args.store),
         from: broker.url(),
         broker: Mutex::new(broker),
-        handler: Handler::start(args.seed)?,
+        handler: Handler::start(args.subject.seed)?,
         began: now(),
         ends: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
@@ -255,7 +238,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     print_counts(&field, &counts, healed);
     for (check, what) in violations.iter().take(5) {
-        println!("\nVIOLATION of `{check}` with seed {}: {what}", args.seed);
+        println!("\nVIOLATION of `{check}` with seed {}: {what}", args.subject.seed);
     }
     Ok(violations.is_empty())
 }
@@ -265,7 +248,7 @@ fn print_counts(field: &Field<'_>, counts: &Counts, healed: Option<Duration>) {
     let healed = healed.map_or_else(|| "NOT in time".to_owned(), |it| format!("{:.1} s", it.as_secs_f64()));
     let told = &field.counted;
     let mut rows = vec![
-        ("seed", field.args.seed.to_string()),
+        ("seed", field.args.subject.seed.to_string()),
         ("consumers", field.args.consumers.to_string()),
         (
             "seconds of faults, and in all",

@@ -18,9 +18,11 @@ mod nemesis;
 mod outbox;
 mod plan;
 mod power;
+mod request;
 mod run;
 mod scene;
 mod script;
+mod subject;
 mod time;
 mod upstream;
 

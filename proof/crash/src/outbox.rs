@@ -6,7 +6,6 @@ mod behind;
 mod judge;
 mod relays;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +18,7 @@ use self::adders::Committed;
 use self::behind::{Behind, Handler};
 use self::judge::{Counts, judge};
 use crate::Result;
+use crate::subject::Subject;
 use crate::time::{ms, now, until};
 
 /// The stream of all effects: an append-only ledger in which nothing is unique.
@@ -31,12 +31,8 @@ const PATIENCE: Duration = ms(90_000);
 /// What a run is made of.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// The command, with the features `outbox` and `redis-streams`
-    #[arg(long)]
-    pub(crate) binary: PathBuf,
-    /// What everything random comes from
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) subject: Subject,
     /// For how long effects are added, and faults go on
     #[arg(long, default_value_t = 60)]
     pub(crate) seconds: u64,
@@ -46,12 +42,6 @@ pub(crate) struct Args {
     /// How many relays share the work
     #[arg(long, default_value_t = 4)]
     pub(crate) relays: u64,
-    /// A break that this build was made for
-    #[arg(long)]
-    pub(crate) mutant: Option<String>,
-    /// Keep the logs in this directory, which must not exist
-    #[arg(long)]
-    pub(crate) keep: Option<PathBuf>,
 }
 
 /// What all who take part in a run share.
@@ -92,19 +82,12 @@ impl Field<'_> {
 
 /// Says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let folder = tempfile::Builder::new().prefix("onceward-crash-outbox-").tempdir()?;
-    let path = match &args.keep {
-        Some(keep) => {
-            fs::create_dir(keep)?;
-            keep.canonicalize()?
-        }
-        None => folder.path().to_owned(),
-    };
+    let folder = args.subject.folder("outbox")?;
     let began = now();
     let field = Field {
         args,
-        folder: path,
-        binary: args.binary.canonicalize().map_err(|it| format!("{}: {it}", args.binary.display()))?,
+        folder: folder.path.clone(),
+        binary: args.subject.binary()?,
         database: Postgres::start(&[]),
         broker: RedisServer::start(),
         ends: AtomicBool::new(false),
@@ -147,7 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let (counts, violations) = judge(&field, &committed, &handler)?;
     print_counts(&field, &counts, went_out, now() - began);
     for (check, what) in violations.iter().take(5) {
-        println!("\nVIOLATION of `{check}` with seed {}: {what}", args.seed);
+        println!("\nVIOLATION of `{check}` with seed {}: {what}", args.subject.seed);
     }
     Ok(violations.is_empty())
 }
@@ -156,7 +139,7 @@ fn print_counts(field: &Field<'_>, counts: &Counts, went_out: Option<Duration>, 
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let healed = went_out.map_or_else(|| "NOT in time".to_owned(), |it| format!("{:.1} s", it.as_secs_f64()));
     let rows = [
-        ("seed", field.args.seed.to_string()),
+        ("seed", field.args.subject.seed.to_string()),
         ("relays", field.args.relays.to_string()),
         ("seconds of faults, and in all", format!("{}, {}", field.args.seconds, took.as_secs())),
         ("effects committed", counts.committed.to_string()),

@@ -13,6 +13,7 @@ use crate::book::{Book, Violation};
 use crate::callers::{Caller, watch_for_stalls};
 use crate::gateway::{Keeper, Setup};
 use crate::heal::{self, Healed};
+use crate::subject::Subject;
 use crate::time::{ms, now};
 use crate::upstream::{Upstream, free_address};
 use crate::{disk, nemesis};
@@ -20,12 +21,8 @@ use crate::{disk, nemesis};
 /// What a run is made of.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// The gateway
-    #[arg(long)]
-    pub(crate) binary: PathBuf,
-    /// What everything random comes from
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) subject: Subject,
     /// For how long faults go on
     #[arg(long, default_value_t = 20)]
     pub(crate) seconds: u64,
@@ -41,34 +38,21 @@ pub(crate) struct Args {
     /// Do without the faults of a full disk, which need a file system of their own
     #[arg(long)]
     pub(crate) no_full_disk: bool,
-    /// A break that this build was made for
-    #[arg(long)]
-    pub(crate) mutant: Option<String>,
-    /// Keep the logs, the ledger and the store in this directory, which must not exist
-    #[arg(long)]
-    pub(crate) keep: Option<PathBuf>,
 }
 
 /// Says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let is_shared = args.store != Kind::Embedded;
     let disk = if args.no_full_disk || is_shared { None } else { Some(disk::own_disk()?) };
-    let folder = tempfile::Builder::new().prefix("onceward-crash-run-").tempdir()?;
-    let path = match &args.keep {
-        Some(keep) => {
-            std::fs::create_dir(keep)?;
-            keep.canonicalize()?
-        }
-        None => folder.path().to_owned(),
-    };
+    let folder = args.subject.folder("run")?;
     let began = now();
-    let arena = arena(args, &path, disk)?;
+    let arena = arena(args, &folder.path, disk)?;
     let stories = AtomicU64::new(0);
     let healed = thread::scope(|scope| -> Result<Option<Healed>> {
         scope.spawn(|| watch_for_stalls(&arena));
         for number in 0..args.callers {
             let (arena, stories) = (&arena, &stories);
-            scope.spawn(move || Caller::new(arena, args.seed, number).run(stories));
+            scope.spawn(move || Caller::new(arena, args.subject.seed, number).run(stories));
         }
         scope.spawn(|| {
             let end = now() + Duration::from_secs(args.seconds);
@@ -78,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             arena.book.ends.store(true, Ordering::SeqCst);
         });
         // The healing begins when the nemesis is through; callers end what they have begun.
-        let struck = nemesis::run(&arena, args.seed);
+        let struck = nemesis::run(&arena, args.subject.seed);
         arena.book.ends.store(true, Ordering::SeqCst);
         struck?;
         if !arena.book.violations().is_empty() {
@@ -107,14 +91,14 @@ fn arena(args: &Args, folder: &Path, disk: Option<PathBuf>) -> Result<Arena> {
         Backend::Embedded { .. } => (format!("embedded:{}", records.display()), 1),
         Backend::Server(server) => (server.url(), args.gateways.max(1)),
     };
-    let binary = args.binary.canonicalize().map_err(|it| format!("{}: {it}", args.binary.display()))?;
+    let binary = args.subject.binary()?;
     let (ledger, address) = (folder.join("ledger"), free_address());
     let setup = |number: usize| Setup {
         binary: binary.clone(),
         folder: folder.to_owned(),
         store: url.clone(),
         name: if gateways == 1 { "gateway".to_owned() } else { format!("gateway-{}", number + 1) },
-        mutant: args.mutant.clone(),
+        mutant: args.subject.mutant.clone(),
     };
     setup(0).write_settings(address)?;
     let arena = Arena {
@@ -145,7 +129,7 @@ fn print_counts(args: &Args, arena: &Arena, stories: &AtomicU64, healed: Option<
         Backend::Server(_) => "none, the store is elsewhere".to_owned(),
     };
     let rows = [
-        ("seed", args.seed.to_string()),
+        ("seed", args.subject.seed.to_string()),
         ("store, and gateways", format!("{}, {}", args.store.name(), arena.fleet.len())),
         ("seconds of faults, and in all", format!("{}, {}", args.seconds, took.as_secs())),
         ("stories", of(stories).to_string()),
@@ -188,7 +172,7 @@ fn print_counts(args: &Args, arena: &Arena, stories: &AtomicU64, healed: Option<
 }
 
 fn print_violation(args: &Args, arena: &Arena, violation: &Violation) {
-    println!("\nVIOLATION of `{}` with seed {}: {}", violation.check, args.seed, violation.what);
+    println!("\nVIOLATION of `{}` with seed {}: {}", violation.check, args.subject.seed, violation.what);
     let Some(name) = &violation.name else { return };
     println!("the story of {name:?}:");
     for line in arena.book.story(name) {

@@ -4,7 +4,7 @@
 //! It is a process of its own, so that it can be killed, too: a line that was appended stays.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, getppid, kill_process};
 
 use crate::Result;
 use crate::ledger::{Kind, Name, Row, payload_of};
+use crate::request::Request;
 use crate::script::{End, Script, padding};
 use crate::time::{ms, now, until};
 
@@ -98,42 +99,26 @@ pub(crate) fn serve(address: SocketAddr, ledger: &Path) -> Result<()> {
 fn answer_all(stream: &TcpStream, books: &Books) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if line == "\r\n" {
-                break;
-            }
-            head.push(line.trim_end().to_owned());
-        }
-        let header = |name: &str| {
-            let found = head.iter().filter_map(|it| it.split_once(": "));
-            found.filter(|it| it.0.eq_ignore_ascii_case(name)).map(|it| it.1).next().unwrap_or_default()
-        };
-        let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
-        reader.read_exact(&mut body)?;
-        let path = head.first().and_then(|it| it.split(' ').nth(1)).unwrap_or_default();
+    while let Some(request) = Request::read(&mut reader)? {
+        let header = |name: &str| request.header(name);
         let row = Row {
             kind: Kind::Arrived,
             at: now(),
             name: Name {
                 caller: header("authorization").to_owned(),
-                path: path.to_owned(),
+                path: request.path().to_owned(),
                 key: header("idempotency-key").to_owned(),
             },
             fence: header("onceward-fence").parse().unwrap_or(0),
             attempt: header("onceward-attempt").parse().unwrap_or(0),
-            payload: payload_of(&body),
+            payload: payload_of(&request.body),
             receipt: format!("{}-{}", std::process::id(), books.count.fetch_add(1, Ordering::SeqCst)),
         };
         if !answer(stream, books, row, Script::read(header))? {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Says whether the connection is of more use.

@@ -1,37 +1,34 @@
 //! `onceward consume`: brings messages to an HTTP handler in any language, each once.
 
-mod effects;
-
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::BodyExt as _;
-use onceward::http::{Body, HttpPolicy, IDEMPOTENCY_KEY, ONCEWARD_OUTCOME, Outcome, Reason};
-use onceward::queue::source::Source;
-use onceward::queue::{
-    Consumer, ConsumerSettings, Failure, Handling, Identity, Level, Metrics, Order, Retries,
-};
+use http::Uri;
+use onceward::queue::{Consumer, ConsumerSettings, Identity, Metrics, Order};
 use onceward::{Policy, Unresolved};
 use onceward_gateway::settings::{Log, parse_duration, reasons};
 use onceward_gateway::{Upstream, UpstreamSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service as _;
 
+mod batch;
+mod effects;
+mod handler;
+pub(super) mod windows;
+
+use self::batch::{Batches, Size};
+use self::handler::deliver;
+use self::windows::Patience;
 use super::pages;
 use super::queue::{Failed, engine, keep_up};
 use crate::exit::Exit;
 use crate::log;
-use crate::say::say;
 
-/// How long a broker may take to answer `--check`.
-const CHECK_MAX: Duration = Duration::from_secs(10);
+/// The longest that a message may wait for others.
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Bring each message of a topic to an HTTP handler once, however often it arrives
 ///
@@ -68,21 +65,18 @@ pub(crate) struct Args {
     /// Which messages wait for which
     #[arg(long, value_enum, default_value_t = InOrder::Key)]
     order: InOrder,
-    /// How many messages are at the handler at a time
+    /// How many messages are at the handler at a time; at least as many as --batch
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     parallel: usize,
-    /// How often a message is tried until it is put among the dead letters
-    #[arg(long, value_name = "COUNT", default_value_t = 10)]
-    attempts: u32,
-    /// The pause after the first failure; it doubles with each, up to 5 minutes
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    pause: Duration,
-    /// How long the handler may take
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    timeout: Duration,
-    /// How long a message stays claimed after a crash; it comes again once the broker delivers it again and this is over
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    lease: Duration,
+    /// Bring up to so many messages in one POST: a JSON array, which the handler answers with an array of results, or with one
+    /// status for all. Each keeps a claim and an outcome of its own
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    batch: Option<u16>,
+    /// For how long the first message of a batch waits for others, at most 10s
+    #[arg(long, value_name = "DURATION", default_value = "20ms", value_parser = batch_wait, requires = "batch")]
+    batch_wait: Duration,
+    #[command(flatten)]
+    patience: Patience,
     /// Where to serve /metrics for Prometheus and /healthz, for example 127.0.0.1:9465
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
@@ -99,9 +93,6 @@ pub(crate) struct Args {
     /// Who sends e-mail, for example `Shop <orders@shop.example>`
     #[arg(long, value_name = "ADDRESS")]
     mail_from: Option<String>,
-    /// How long it is remembered that a message was done: longer than it can come again
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
-    retention: Duration,
     /// Start although messages can come again for longer than --retention and a week, or are lost before their attempts are over
     #[arg(long)]
     allow_short_windows: bool,
@@ -132,6 +123,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "use a number with a unit: 500ms, 60s, 7d".to_owned())
 }
 
+fn batch_wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait > BATCH_WAIT_MAX { Err("at most 10s".to_owned()) } else { Ok(wait) }
+}
+
 pub(crate) async fn run(args: Args) -> ExitCode {
     match consume(args).await {
         Ok(()) => Exit::Done.code(),
@@ -150,9 +146,8 @@ async fn consume(args: Args) -> Result<(), Failed> {
     let _log = log::start(Log::Json).map_err(|it| cannot_start("cannot write log lines", &it))?;
     let source = onceward::queue::source::open::open(&args.from, &args.name)
         .map_err(|it| (Exit::Usage, format!("--from: {}", reasons(&it))))?;
-    let settings = settings(&args);
     if args.check {
-        return check(&*source, &settings).await;
+        return windows::check(&*source, &args.patience).await;
     }
     if args.store.starts_with("memory:") {
         tracing::warn!("outcomes are kept in memory: what comes again after a restart is run again");
@@ -166,23 +161,33 @@ async fn consume(args: Args) -> Result<(), Failed> {
     #[cfg(feature = "relay")]
     let senders = super::relay::senders(&args.send, &args.secret, args.mail_from.as_deref())?;
     let engine = engine(&args.store).await?;
+    let settings = settings(&args);
     tracker.spawn(keep_up(engine.clone(), shutdown.clone()));
     let metrics = Arc::new(Metrics::default());
     let page = Arc::clone(&metrics);
     let page = move || page.page();
     #[cfg(feature = "relay")]
-    let page = relay(engine.clone(), senders, args.lease, (&tracker, &shutdown), page);
+    let page = relay(engine.clone(), senders, settings.policy.lease, (&tracker, &shutdown), page);
     if let Some(address) = args.metrics {
         pages::serve(address, move || page(), &tracker, shutdown.clone()).await?;
     }
     let to = Arc::new(args.to.clone());
     let consumer =
-        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).observer(metrics).handler(
-            move |it| {
-                let (upstream, to) = (upstream.clone(), Arc::clone(&to));
-                async move { deliver(upstream, &to, &it).await }
-            },
-        );
+        Consumer::new(&args.name, source, engine).key(args.key).settings(settings).observer(metrics);
+    let consumer = match args.batch {
+        None => consumer.handler(move |it| {
+            let (upstream, to) = (upstream.clone(), Arc::clone(&to));
+            async move { deliver(upstream, &to, &it).await }
+        }),
+        Some(max) => {
+            let size = Size { max: max.into(), wait: args.batch_wait };
+            let batches = Batches::start(size, upstream, to, &tracker, shutdown.clone());
+            consumer.handler(move |it| {
+                let batches = batches.clone();
+                async move { batches.deliver(it).await }
+            })
+        }
+    };
     tracing::info!(consumer = args.name, to = %args.to, "consuming");
     let stop = async {
         tokio::select! {
@@ -226,56 +231,28 @@ fn relay(
 
 fn settings(args: &Args) -> ConsumerSettings {
     let defaults = ConsumerSettings::default();
+    let policy = args.patience.policy();
+    let parallel = args.parallel.max(args.batch.unwrap_or(1).into());
     ConsumerSettings {
         policy: Policy {
-            lease: args.lease,
-            retention: args.retention,
-            // The handler is given up before its lease is.
-            run_max: args.timeout.saturating_add(args.lease.max(Duration::from_secs(60))),
+            run_max: policy.run_max + args.batch.map_or(Duration::ZERO, |_| args.batch_wait),
             unresolved: match args.unresolved {
                 Unsure::Hold => Unresolved::Hold,
                 Unsure::Rerun => Unresolved::Rerun,
             },
-            ..defaults.policy
+            ..policy
         },
         order: match args.order {
             InOrder::Free => Order::Free,
             InOrder::Key => Order::Key,
             InOrder::Lane => Order::Lane,
         },
-        parallel: args.parallel,
-        in_hand_max: defaults.in_hand_max.max(args.parallel.saturating_mul(4)),
-        retries: Retries { attempts_max: args.attempts, pause: args.pause, ..defaults.retries },
+        parallel,
+        in_hand_max: defaults.in_hand_max.max(parallel.saturating_mul(4)),
+        retries: args.patience.retries(),
         short_windows: args.allow_short_windows,
         ..defaults
     }
-}
-
-/// Says what does not fit.
-async fn check(source: &dyn Source, settings: &ConsumerSettings) -> Result<(), Failed> {
-    let asked = tokio::time::timeout(CHECK_MAX, source.windows()).await;
-    let cannot = |why: String| (Exit::CannotStart, format!("--from: {why}"));
-    let windows = asked
-        .map_err(|_| cannot(format!("the broker does not answer within {} s", CHECK_MAX.as_secs())))?
-        .map_err(|it| cannot(reasons(&it)))?;
-    let misfits = windows.misfits(&settings.policy, &settings.retries);
-    for it in &misfits {
-        let level = if it.level == Level::Error { "error" } else { "warning" };
-        say(&format!("{level}: {it}\n"));
-    }
-    if misfits.iter().any(|it| it.level == Level::Error) {
-        return Err((
-            Exit::No,
-            "a consumer does not start like this without --allow-short-windows".to_owned(),
-        ));
-    }
-    if misfits.is_empty() {
-        say(match windows.kept {
-            Some(_) => "ok: what was done is remembered for longer than it can come again\n",
-            None => "ok: the broker does not say for how long messages can come again\n",
-        });
-    }
-    Ok(())
 }
 
 fn upstream(args: &Args, tracker: TaskTracker, shutdown: CancellationToken) -> Result<Upstream, Failed> {
@@ -283,140 +260,7 @@ fn upstream(args: &Args, tracker: TaskTracker, shutdown: CancellationToken) -> R
     parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
     let root = Uri::from_parts(parts)
         .map_err(|_| (Exit::Usage, "--to: write it as http://host:port/path".to_owned()))?;
-    let settings = UpstreamSettings { response_timeout: args.timeout, ..UpstreamSettings::new(root) };
+    let settings =
+        UpstreamSettings { response_timeout: args.patience.timeout, ..UpstreamSettings::new(root) };
     Upstream::new(settings, tracker, shutdown).map_err(|it| (Exit::Usage, format!("--to: {}", reasons(&it))))
-}
-
-/// Sends a message to the handler, once.
-async fn deliver(mut upstream: Upstream, to: &Uri, it: &Handling) -> Result<(), Failure> {
-    let request = request(to, it).map_err(Failure::park)?;
-    let Ok(response) = upstream.call(request).await;
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
-    let response = Response::from_parts(parts, ());
-    judge(&response, body.as_deref())?;
-    let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    // It did what it was asked for; but without these it is not done.
-    effects::add(&it.effects, media_type, body.as_deref().unwrap_or_default()).map_err(Failure::unknown)
-}
-
-/// The headers of the message that an HTTP request cannot carry are counted in `Onceward-Message-Omitted`.
-fn request(to: &Uri, it: &Handling) -> Result<Request<Body>, String> {
-    let message = &it.message;
-    let path = to.path_and_query().map_or("/", |it| it.as_str());
-    let mut request = Request::builder().method(Method::POST).uri(path);
-    let headers = request.headers_mut().ok_or_else(|| format!("the handler's URL cannot be asked: {to}"))?;
-    headers.insert(http::header::HOST, value(to.authority().map_or("", |it| it.as_str()).as_bytes())?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(IDEMPOTENCY_KEY, value(it.key.as_str().as_bytes())?);
-    headers.insert("onceward-attempt", HeaderValue::from(it.attempt));
-    headers.insert("onceward-topic", value(message.topic.as_bytes())?);
-    if let Some(fence) = it.fence {
-        headers.insert("onceward-fence", HeaderValue::from(fence.0));
-    }
-    let mut omitted = 0_u32;
-    for (name, content) in &message.headers {
-        let named = HeaderName::try_from(format!("onceward-message-{name}"));
-        match (named, HeaderValue::from_bytes(content)) {
-            (Ok(named), Ok(content)) => {
-                if name.eq_ignore_ascii_case("content-type") {
-                    headers.insert(CONTENT_TYPE, content.clone());
-                }
-                headers.append(named, content);
-            }
-            _ => omitted += 1,
-        }
-    }
-    if omitted > 0 {
-        headers.insert("onceward-message-omitted", HeaderValue::from(omitted));
-    }
-    let body = Body::whole(Bytes::clone(&message.body), None);
-    request.body(body).map_err(|it| format!("the message cannot be sent as a request: {it}"))
-}
-
-fn value(bytes: &[u8]) -> Result<HeaderValue, String> {
-    HeaderValue::from_bytes(bytes).map_err(|it| format!("the message cannot be sent as a request: {it}"))
-}
-
-/// How many characters of an answer a dead letter shows.
-const SHOWN: usize = 500;
-
-/// What an answer of the handler means for its message. There is no body where it did not come whole.
-fn judge<T>(response: &Response<T>, body: Option<&[u8]>) -> Result<(), Failure> {
-    let status = response.status();
-    let after = response.headers().get(RETRY_AFTER);
-    let header = response.headers().get(ONCEWARD_OUTCOME).map(HeaderValue::as_bytes);
-    let said = response.extensions().get::<Outcome>().copied().or(match header {
-        Some(b"store") => Some(Outcome::Store),
-        Some(b"release") => Some(Outcome::Release),
-        Some(b"unknown") => Some(Outcome::Unknown),
-        _ => None,
-    });
-    let told = match response.extensions().get::<Reason>() {
-        // No handler said that.
-        Some(Reason(why)) => format!("the handler did not answer: {why}"),
-        None => {
-            let text: String =
-                String::from_utf8_lossy(body.unwrap_or_default()).chars().take(SHOWN).collect();
-            let header = header.map(|it| format!(" with onceward-outcome: {}", String::from_utf8_lossy(it)));
-            let told = format!("the handler answered {}{}", status.as_u16(), header.unwrap_or_default());
-            if text.is_empty() { told } else { format!("{told}: {text}") }
-        }
-    };
-    match HttpPolicy::default().outcome(status, after.is_some(), said) {
-        Outcome::Release => {
-            let seconds = after.and_then(|it| it.to_str().ok()?.parse().ok());
-            Err(Failure::Retry { reason: told, after: seconds.map(Duration::from_secs) })
-        }
-        _ if body.is_none() => Err(Failure::unknown("the handler's answer did not come whole")),
-        Outcome::Unknown => Err(Failure::unknown(told)),
-        Outcome::Store if said.is_some() || status.is_success() => Ok(()),
-        // It may be working on a request with this key.
-        Outcome::Store if status.is_server_error() || status == StatusCode::CONFLICT => {
-            Err(Failure::unknown(told))
-        }
-        Outcome::Store => Err(Failure::park(told)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statuses_say_what_becomes_of_a_message() {
-        let judged = |status: u16, headers: &[(&str, &str)], whole: bool| {
-            let mut response = Response::builder().status(status);
-            for (name, value) in headers {
-                response = response.header(*name, *value);
-            }
-            match judge(&response.body(()).unwrap(), whole.then_some(&b""[..])) {
-                Ok(()) => "done".to_owned(),
-                Err(Failure::Retry { after, .. }) => format!("retry {}", after.map_or(0, |it| it.as_secs())),
-                Err(Failure::Park { .. }) => "park".to_owned(),
-                Err(Failure::Unknown { .. }) => "unknown".to_owned(),
-            }
-        };
-        let outcome = |it| [("onceward-outcome", it)];
-        for (status, headers, whole, wanted) in [
-            (200, vec![], true, "done"),
-            (204, vec![], true, "done"),
-            (200, vec![], false, "unknown"),
-            (302, vec![], true, "park"),
-            (400, vec![], true, "park"),
-            (422, vec![], true, "park"),
-            (409, vec![], true, "unknown"),
-            (401, vec![], true, "retry 0"),
-            (429, vec![("retry-after", "7")], true, "retry 7"),
-            (503, vec![("retry-after", "soon")], true, "retry 0"),
-            (503, vec![], true, "unknown"),
-            (500, vec![], true, "unknown"),
-            (408, vec![], true, "unknown"),
-            (500, outcome("store").to_vec(), true, "done"),
-            (200, outcome("release").to_vec(), true, "retry 0"),
-            (404, outcome("unknown").to_vec(), true, "unknown"),
-        ] {
-            assert_eq!(judged(status, &headers, whole), wanted, "{status} {headers:?} {whole}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! `onceward doctor`: what does not fit, before it hurts.
 
+mod brokers;
 mod gather;
 mod print;
 mod repair;
@@ -14,6 +15,7 @@ use onceward_gateway::StoreLook;
 use onceward_gateway::doctor::{self, Facts, Finding, Findings, Level, Rate, State};
 use onceward_gateway::settings::{Place, Problem, Settings, SettingsError, reasons};
 
+use self::brokers::Brokers;
 use crate::command::admin::{Admin, Failed};
 use crate::command::source::Source;
 use crate::exit::Exit;
@@ -21,8 +23,8 @@ use crate::say::say;
 
 /// Check settings, store and machine, and say what to do about what does not fit
 ///
-/// When a gateway uses the store, that gateway is asked; otherwise everything is looked at from here. No record is
-/// changed. Exit code 1 when something does not do what it is there for, 0 otherwise.
+/// When a gateway uses the store, that gateway is asked; otherwise everything is looked at from here. With --from, the
+/// brokers of consumers are asked for how long they deliver again. No record is changed. Exit code 1 when something does not do what it is there for, 0 otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -31,7 +33,7 @@ pub(crate) struct Args {
     /// admin.token_file of the settings]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Connect to no upstream
+    /// Connect to no upstream and to no broker
     #[arg(long)]
     offline: bool,
     /// How many operations run, to project the disk: 50/s, 3000/m, 100000/h or 2000000/d
@@ -49,6 +51,8 @@ pub(crate) struct Args {
     /// With --repair: do it without asking
     #[arg(long, requires = "repair")]
     yes: bool,
+    #[command(flatten)]
+    brokers: Brokers,
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
@@ -70,21 +74,46 @@ pub(crate) async fn run(args: Args) -> ExitCode {
 }
 
 async fn look(args: &Args) -> Result<Findings, Failed> {
+    let brokers = if args.offline { Vec::new() } else { args.brokers.findings().await? };
+    let own = own(args).await?;
+    Ok(Findings { findings: own.into_iter().chain(brokers).collect() })
+}
+
+/// What is to be said of settings, store and machine.
+async fn own(args: &Args) -> Result<Vec<Finding>, Failed> {
     let Read { settings, wrong, missing, warnings } = read(args)?;
     if !wrong.is_empty() {
-        return Ok(Findings { findings: doctor::settings_refused(&wrong) });
+        return Ok(doctor::settings_refused(&wrong));
     }
     let store = gather::store(&settings).await;
     if let State::InUse { holder } = &store.state {
-        return ask(args, &settings, holder).await;
+        return match ask(args, &settings, holder).await {
+            // A consumer that has the store cannot be asked.
+            Err((_, why)) if args.brokers.is_any() => Ok(vec![not_asked(why)]),
+            asked => asked,
+        };
     }
     let mut facts = Facts { warnings, store, rate: args.rate.clone(), ..Facts::of(settings) };
     gather::machine(&mut facts);
     if !args.offline {
         facts.upstreams = Some(doctor::look::upstreams(&facts.settings).await);
     }
-    let missing = doctor::settings_refused(&missing);
-    Ok(Findings { findings: missing.into_iter().chain(doctor::check(&facts)).collect() })
+    let mut missing = doctor::settings_refused(&missing);
+    if args.brokers.is_any() {
+        // Where consumers run, there need not be a gateway.
+        missing.iter_mut().for_each(|it| it.level = Level::Notice);
+    }
+    Ok(missing.into_iter().chain(doctor::check(&facts)).collect())
+}
+
+fn not_asked(why: String) -> Finding {
+    Finding {
+        level: Level::Warning,
+        check: "gateway-asked".into(),
+        setting: None,
+        says: why,
+        remedy: Some("stop what has the store, to have settings, store and machine looked at, too".into()),
+    }
 }
 
 /// What a gateway of this process can say of its store, when doctor asks it.
@@ -123,7 +152,7 @@ fn read(args: &Args) -> Result<Read, Failed> {
 }
 
 /// Asks the gateway that has the store, which knows more than we could see.
-async fn ask(args: &Args, settings: &Settings, holder: &str) -> Result<Findings, Failed> {
+async fn ask(args: &Args, settings: &Settings, holder: &str) -> Result<Vec<Finding>, Failed> {
     let admin = Admin { url: admin_url(settings), token_file: token_file(args, settings), json: args.json };
     let reply = admin.ask(Method::GET, "/doctor", None, None).await.map_err(|(exit, reason)| {
         let exit = if exit == Exit::No { Exit::Admin } else { exit };
@@ -144,7 +173,7 @@ async fn ask(args: &Args, settings: &Settings, holder: &str) -> Result<Findings,
         says: format!("the store is in use by {holder}; the gateway at {} was asked", admin.url),
         remedy: None,
     };
-    Ok(Findings { findings: [asked].into_iter().chain(told.findings).collect() })
+    Ok([asked].into_iter().chain(told.findings).collect())
 }
 
 /// Where this machine reaches the admin listener.

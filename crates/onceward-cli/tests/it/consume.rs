@@ -12,6 +12,8 @@ use crate::process::{Ended, Place, Process, onceward, run};
 use crate::upstream::Upstream;
 use crate::wait::until_true;
 
+mod batch;
+
 struct Stream {
     server: RedisServer,
     handler: Upstream,
@@ -33,10 +35,14 @@ impl Stream {
     }
 
     fn consume(&self, more: &[&str]) -> Process {
+        self.consume_to(&format!("{}/on-order", self.handler.url()), more)
+    }
+
+    fn consume_to(&self, to: &str, more: &[&str]) -> Process {
         let mut command = onceward(self.place.folder());
         command
             .args(["consume", "--from", &format!("{}?visible_for=1s", self.url()), "--name", "shipping"])
-            .args(["--to", &format!("{}/on-order", self.handler.url()), "--key", "header:event-id"])
+            .args(["--to", to, "--key", "header:event-id"])
             .args(["--store", &self.store(), "--pause", "20ms", "--lease", "1s"])
             .args(more);
         self.place.begin_command(&mut command)

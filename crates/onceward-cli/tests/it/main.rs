@@ -12,6 +12,8 @@ mod consume;
 mod crash;
 mod doctor;
 mod doctor_asks;
+#[cfg(all(feature = "redis-streams", feature = "nats"))]
+mod doctor_brokers;
 mod drain;
 mod foreign;
 mod full;

@@ -6,7 +6,7 @@
 //! `Test-Answer: TEXT` and `Test-Type: TYPE` another body and media type, and `Test-Cut: yes` closes the connection after
 //! the effect, without an answer.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -100,28 +100,44 @@ pub(crate) fn answer(number: usize, bytes: usize) -> Vec<u8> {
     answer
 }
 
-fn serve(stream: &TcpStream, books: &Books) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut head = Vec::new();
+/// A request, as it came.
+pub(crate) struct Request {
+    head: Vec<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The next one; `None` once the connection ended.
+    pub(crate) fn read(reader: &mut impl BufRead) -> Option<Self> {
+        let mut it = Self { head: Vec::new(), body: Vec::new() };
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).ok().filter(|it| *it > 0)?;
             if line == "\r\n" {
                 break;
             }
-            head.push(line.trim_end().to_owned());
+            it.head.push(line.trim_end().to_owned());
         }
-        let header = |name: &str| {
-            let found = head.iter().filter_map(|it| it.split_once(": "));
-            // As a header of a message that is brought here, too.
-            let is = |it: &str| {
-                it.eq_ignore_ascii_case(name) || it.eq_ignore_ascii_case(&format!("onceward-message-{name}"))
-            };
-            found.filter(|it| is(it.0)).map(|it| it.1).next().unwrap_or_default()
+        it.body = vec![0; it.header("content-length").parse().unwrap_or(0)];
+        reader.read_exact(&mut it.body).ok()?;
+        Some(it)
+    }
+
+    /// The first of that name, also as a header of a message that is brought here; empty where there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let is = |it: &str| {
+            it.eq_ignore_ascii_case(name) || it.eq_ignore_ascii_case(&format!("onceward-message-{name}"))
         };
-        let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
-        reader.read_exact(&mut body).ok()?;
+        let mut found = self.head.iter().filter_map(|it| it.split_once(": "));
+        found.find(|it| is(it.0)).map(|it| it.1).unwrap_or_default()
+    }
+}
+
+fn serve(stream: &TcpStream, books: &Books) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let request = Request::read(&mut reader)?;
+        let header = |name: &str| request.header(name);
         let arrived = Arrived {
             key: header("idempotency-key").to_owned(),
             fence: header("onceward-fence").parse().unwrap_or(0),

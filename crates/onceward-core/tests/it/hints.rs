@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use onceward_core::store::Hints;
 use onceward_core::store::hints::Listeners;
-use onceward_core::{Begin, Clock, Engine, EngineSettings, NoObserver, RecordId, Store};
+use onceward_core::{Attempt, Begin, Clock, Engine, EngineSettings, NoObserver, Permit, RecordId, Store};
 use onceward_testkit::{HandClock, Op, SeededEntropy, Wrapped, Wrapper, within};
 use tokio::task::JoinSet;
 
@@ -67,113 +67,124 @@ async fn poll_for_a_while(clock: &HandClock) {
     clock.advance(Duration::from_millis(5));
 }
 
-fn looks(world: &World) -> usize {
-    world.store.ops().iter().filter(|it| matches!(it, Op::Insert)).count()
+/// An operation that runs, and another process that can wait for it.
+struct Scene {
+    world: World,
+    attempt: Attempt,
+    permit: Option<Permit>,
+    other: Engine,
+    clock: HandClock,
+    waiters: JoinSet<Begin>,
+}
+
+impl Scene {
+    async fn begin(how: How) -> Self {
+        let world = World::shared().await;
+        let (other, clock) = hinted(&world, how).await;
+        let attempt = pay(&world.engine).await;
+        let permit = Some(granted(&world.engine, &attempt).await);
+        Self { world, attempt, permit, other, clock, waiters: JoinSet::new() }
+    }
+
+    /// With one that waits, and polls rarely by now.
+    async fn waited_for(how: How) -> Self {
+        let mut it = Self::begin(how).await;
+        it.wait(600 * SECOND);
+        poll_for_a_while(&it.clock).await;
+        it
+    }
+
+    fn wait(&mut self, max: Duration) {
+        let (other, asks) = (self.other.clone(), waiting(&self.attempt, max));
+        self.waiters.spawn(async move { other.begin(&asks).await.unwrap() });
+    }
+
+    /// The operation ends.
+    async fn ends(&mut self) {
+        self.permit.take().unwrap().complete(answer("paid")).await.unwrap();
+    }
+
+    fn looks(&self) -> usize {
+        self.world.store.ops().iter().filter(|it| matches!(it, Op::Insert)).count()
+    }
+
+    /// The one that waits is told the answer. The clock stands still.
+    async fn is_told(&mut self) {
+        assert_replay(&within(self.waiters.join_next()).await.unwrap().unwrap(), "paid");
+    }
 }
 
 #[tokio::test]
 async fn a_waiter_in_another_process_looks_at_once_when_the_store_hints() {
-    let world = World::shared().await;
     let listeners = Listeners::new(8);
-    let (other, clock) = hinted(&world, How::Told(Arc::clone(&listeners))).await;
-    let attempt = pay(&world.engine).await;
-    let permit = granted(&world.engine, &attempt).await;
-    let mut waiters = JoinSet::new();
-    let asks = waiting(&attempt, 600 * SECOND);
-    waiters.spawn(async move { other.begin(&asks).await.unwrap() });
-    poll_for_a_while(&clock).await;
+    let mut scene = Scene::waited_for(How::Told(Arc::clone(&listeners))).await;
     // One that is false costs a look, and nothing else.
-    let before = looks(&world);
-    listeners.hint(attempt.record_id());
+    let before = scene.looks();
+    listeners.hint(scene.attempt.record_id());
     within(async {
-        while looks(&world) == before {
+        while scene.looks() == before {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    clock.until_asleep(1).await;
-    clock.advance(Duration::from_millis(5));
-    permit.complete(answer("paid")).await.unwrap();
-    listeners.hint(attempt.record_id());
-    // The clock stands still.
-    assert_replay(&within(waiters.join_next()).await.unwrap().unwrap(), "paid");
+    scene.clock.until_asleep(1).await;
+    scene.clock.advance(Duration::from_millis(5));
+    scene.ends().await;
+    listeners.hint(scene.attempt.record_id());
+    scene.is_told().await;
     assert!(listeners.is_empty(), "who waits no more listens no more");
 }
 
 #[tokio::test]
 async fn what_ended_before_the_store_listened_is_seen_when_it_does() {
-    let world = World::shared().await;
     let listeners = Listeners::new(8);
-    let (other, clock) = hinted(&world, How::Told(Arc::clone(&listeners))).await;
-    let attempt = pay(&world.engine).await;
-    let permit = granted(&world.engine, &attempt).await;
-    let mut waiters = JoinSet::new();
-    let asks = waiting(&attempt, 600 * SECOND);
-    waiters.spawn(async move { other.begin(&asks).await.unwrap() });
-    poll_for_a_while(&clock).await;
-    permit.complete(answer("paid")).await.unwrap();
-    listeners.heard(attempt.record_id());
-    assert_replay(&within(waiters.join_next()).await.unwrap().unwrap(), "paid");
+    let mut scene = Scene::waited_for(How::Told(Arc::clone(&listeners))).await;
+    scene.ends().await;
+    listeners.heard(scene.attempt.record_id());
+    scene.is_told().await;
 }
 
 #[tokio::test]
 async fn a_waiter_that_leaves_listens_no_more() {
-    let world = World::shared().await;
     let listeners = Listeners::new(8);
-    let (other, clock) = hinted(&world, How::Told(Arc::clone(&listeners))).await;
-    let attempt = pay(&world.engine).await;
-    let _permit = granted(&world.engine, &attempt).await;
-    let mut waiters = JoinSet::new();
+    let mut scene = Scene::begin(How::Told(Arc::clone(&listeners))).await;
     for _ in 0..2 {
-        let (other, asks) = (other.clone(), waiting(&attempt, 600 * SECOND));
-        waiters.spawn(async move { other.begin(&asks).await.unwrap() });
+        scene.wait(600 * SECOND);
     }
-    clock.until_asleep(2).await;
+    scene.clock.until_asleep(2).await;
     assert!(!listeners.is_empty());
-    waiters.shutdown().await;
+    scene.waiters.shutdown().await;
     assert!(listeners.is_empty());
 }
 
 #[tokio::test]
 async fn a_store_that_hints_all_the_time_is_not_asked_all_the_time() {
-    let world = World::shared().await;
-    let (other, clock) = hinted(&world, How::AllTheTime).await;
-    let attempt = pay(&world.engine).await;
-    let _permit = granted(&world.engine, &attempt).await;
-    let asks = waiting(&attempt, SECOND);
-    let began = clock.boot();
-    let mut waiters = JoinSet::new();
-    waiters.spawn(async move { other.begin(&asks).await.unwrap() });
+    let mut scene = Scene::begin(How::AllTheTime).await;
+    let began = scene.clock.boot();
+    scene.wait(SECOND);
     let told: Begin = within(async {
         loop {
             // It comes to rest before time goes on.
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
-            if let Some(told) = waiters.try_join_next() {
+            if let Some(told) = scene.waiters.try_join_next() {
                 return told.unwrap();
             }
-            clock.advance(Duration::from_millis(1));
+            scene.clock.advance(Duration::from_millis(1));
         }
     })
     .await;
     assert_eq!(word(&told), "busy");
-    assert!(clock.boot() - began >= SECOND);
-    assert!((190..=202).contains(&looks(&world)), "{}", looks(&world));
+    assert!(scene.clock.boot() - began >= SECOND);
+    assert!((190..=202).contains(&scene.looks()), "{}", scene.looks());
 }
 
 #[tokio::test]
 async fn hints_that_end_leave_the_polls() {
-    let world = World::shared().await;
-    let (other, clock) = hinted(&world, How::Ended).await;
-    let attempt = pay(&world.engine).await;
-    let permit = granted(&world.engine, &attempt).await;
-    let mut waiters = JoinSet::new();
-    let asks = waiting(&attempt, 600 * SECOND);
-    waiters.spawn(async move { other.begin(&asks).await.unwrap() });
-    poll_for_a_while(&clock).await;
-    permit.complete(answer("paid")).await.unwrap();
-    clock.until_asleep(1).await;
-    clock.advance(2 * SECOND);
-    assert_replay(&within(waiters.join_next()).await.unwrap().unwrap(), "paid");
+    let mut scene = Scene::waited_for(How::Ended).await;
+    scene.ends().await;
+    scene.clock.until_asleep(1).await;
+    scene.clock.advance(2 * SECOND);
+    scene.is_told().await;
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::{RelayEvent, RelayObserver, Stats};
+use crate::metrics::page;
 
 /// Counts the events of relays, and shows how the outbox stood when it was last counted. Several relays may share one.
 pub struct RelayMetrics {
@@ -94,9 +95,7 @@ impl RelayMetrics {
     /// The page that Prometheus reads, in the OpenMetrics text format.
     #[must_use]
     pub fn page(&self) -> String {
-        let mut page = String::new();
-        text::encode(&mut page, &self.registry).expect("writing to a string cannot fail");
-        page
+        page::of(&self.registry)
     }
 
     fn became(&self, outcome: &'static str, count: usize) {
@@ -135,16 +134,8 @@ mod tests {
     #[test]
     fn every_metric_is_in_the_reference_and_nothing_else_is() {
         let reference = include_str!("../../../../docs/reference/outbox-metrics.md");
-        let mut named: Vec<_> =
-            reference.lines().filter_map(|it| it.strip_prefix("| `")?.split_once('`')).collect();
-        named.sort_unstable();
         let page = RelayMetrics::default().page();
-        let types = page.lines().filter_map(|it| it.strip_prefix("# TYPE ")?.split_once(' '));
-        let mut shown: Vec<_> = types
-            .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
-            .collect();
-        shown.sort_unstable();
-        assert_eq!(named.iter().map(|it| it.0).collect::<Vec<_>>(), shown);
+        let shown = page::as_in(reference, &page);
         for series in page.lines().filter_map(|it| it.split("outcome=\"").nth(1)?.split('"').next()) {
             assert!(reference.contains(&format!("`{series}`")), "{series}");
         }

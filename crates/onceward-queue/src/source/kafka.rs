@@ -13,6 +13,7 @@ use onceward_core::{Error, ErrorKind, Result};
 use rdkafka::producer::FutureProducer;
 use tokio::sync::watch;
 
+use self::context::Outside;
 use self::group::{End, Group};
 use super::{Arrival, Capabilities, Source};
 use crate::message::{Lane, Message, Receipt};
@@ -43,7 +44,8 @@ pub struct Kafka {
     group: Arc<Group>,
     /// Whether the thread has ended, once it was started.
     thread: Mutex<Option<watch::Receiver<()>>>,
-    producer: Mutex<Option<FutureProducer<publish::Context>>>,
+    producer: Mutex<Option<FutureProducer<Outside>>>,
+    behind: Arc<look::Behind>,
 }
 
 impl Kafka {
@@ -57,6 +59,7 @@ impl Kafka {
             group: Arc::new(Group::new(settings)),
             thread: Mutex::default(),
             producer: Mutex::default(),
+            behind: Arc::default(),
         })
     }
 
@@ -150,8 +153,8 @@ impl Source for Kafka {
     }
 
     async fn lag(&self) -> Result<Option<u64>> {
-        let settings = self.group.settings.clone();
-        let asked = tokio::task::spawn_blocking(move || look::lag(&settings)).await;
+        let (behind, group) = (Arc::clone(&self.behind), Arc::clone(&self.group));
+        let asked = tokio::task::spawn_blocking(move || behind.lag(&group.settings)).await;
         asked
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "ask how far a group is behind")))
             .map(Some)
@@ -160,11 +163,16 @@ impl Source for Kafka {
     async fn close(&self) {
         self.group.state().ends.get_or_insert(End::Close);
         self.group.arrived.notify_one();
+        let behind = Arc::clone(&self.behind);
+        let asker = tokio::task::spawn_blocking(move || behind.end());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(mut ended) = thread {
-            // Nothing is ever sent: it fails when the thread is over. Where Kafka is away, that may take a session.
-            let _ = tokio::time::timeout(CLOSE_MAX, ended.changed()).await;
-        }
+        let worker = async {
+            if let Some(mut ended) = thread {
+                // Nothing is ever sent: it fails when the thread is over. Where Kafka is away, that may take a session.
+                let _ = ended.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_MAX, async { tokio::join!(worker, asker) }).await;
     }
 }
 

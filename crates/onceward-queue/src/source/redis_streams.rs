@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,15 +15,17 @@ use onceward_core::{Entropy as _, Error, ErrorKind, Result, SystemEntropy};
 use redis::{Cmd, FromRedisValue, RedisError, Script, Value};
 use tokio::sync::Mutex;
 
-use self::door::{Door, Link, moved};
+use self::door::{Door, Link};
 use super::{Arrival, Capabilities, Source};
 use crate::message::{Delivery, Lane, Message, Receipt, Seen};
 use crate::windows::{Kept, Windows};
 
 mod door;
 mod settings;
+mod writing;
 
 pub use self::settings::RedisStreamsSettings;
+use self::writing::Writing;
 
 const BODY: &str = "body";
 const KEY: &str = "key";
@@ -75,6 +77,9 @@ pub struct RedisStreams {
     /// Reads block; nobody else uses the connection that waits.
     reading: Mutex<Option<Arc<Link>>>,
     asking: Mutex<Option<Arc<Link>>>,
+    writing: Writing,
+    /// Whether there may be something to leave. Who only publishes joins no group.
+    joined: AtomicBool,
     /// Where the search for entries of consumers that died goes on.
     claim_from: Mutex<String>,
     keep: Script,
@@ -100,6 +105,8 @@ impl RedisStreams {
             next: AtomicU64::new(0),
             reading: Mutex::default(),
             asking: Mutex::default(),
+            writing: Writing::default(),
+            joined: AtomicBool::new(false),
             claim_from: Mutex::new("0-0".to_owned()),
             keep: Script::new(KEEP),
             leave: Script::new(LEAVE),
@@ -127,7 +134,8 @@ impl RedisStreams {
         if let Some(link) = &*kept {
             return Ok(Arc::clone(link));
         }
-        Ok(Arc::clone(kept.insert(self.door.open(&self.settings, doing).await?)))
+        self.joined.store(true, Ordering::Relaxed);
+        Ok(Arc::clone(kept.insert(self.door.join(doing).await?)))
     }
 
     async fn script(
@@ -306,25 +314,12 @@ impl Source for RedisStreams {
             }
             command.arg(name).arg(&value[..]);
         }
-        let doing = "publish a message";
-        let link = self.link(&self.asking, doing).await?;
-        let told: Result<String, RedisError> = command.query_async(&mut link.connection()).await;
-        let Err(error) = told else { return Ok(()) };
-        match moved(&error) {
-            // Another stream of a Cluster is at another node.
-            Some((host, port)) if *message.topic != *self.topic => {
-                let link = self.door.dial(&host, port, true, doing).await?;
-                let told: Result<String, RedisError> = command.query_async(&mut link.connection()).await;
-                told.map(drop).map_err(|it| translate(doing, it))
-            }
-            _ => {
-                *self.asking.lock().await = None;
-                Err(translate(doing, error))
-            }
-        }
+        self.writing.carry(&self.door, &command).await
     }
 
     async fn windows(&self) -> Result<Windows> {
+        // It says nothing of it, but may be away, or one that forgets.
+        self.door.open("ask a Redis server what it may forget").await?;
         // A stream has no age: whoever trims it decides. What is deleted once it is done comes again only until then.
         let kept = if self.settings.delete { None } else { Some(Kept::WithoutEnd) };
         Ok(Windows { kept, ..Windows::default() })
@@ -346,6 +341,9 @@ impl Source for RedisStreams {
     }
 
     async fn close(&self) {
+        if !self.joined.load(Ordering::Relaxed) {
+            return;
+        }
         // What cannot be told now is seen by others once its time is over.
         let _ = self.script("leave the group", &self.leave, self.settings.visible_for, &[]).await;
     }

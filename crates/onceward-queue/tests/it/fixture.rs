@@ -14,10 +14,17 @@ pub(crate) trait Fixture: fmt::Debug + Send + Sync {
     async fn source(&self) -> Arc<dyn Source>;
 
     /// The name of the topic.
-    fn topic(&self) -> &str;
+    fn topic(&self) -> &str {
+        "orders"
+    }
 
     /// Publishes to the topic, as a producer of the application does.
-    async fn publish(&self, messages: &[Message]);
+    async fn publish(&self, messages: &[Message]) {
+        let producer = self.source().await;
+        for message in messages {
+            producer.publish(message).await.unwrap();
+        }
+    }
 
     /// Whether every message was acknowledged.
     async fn is_empty(&self) -> bool;

@@ -1,6 +1,8 @@
 //! Consumers of every source, against what they promise.
 #![expect(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod arrived;
 mod carried;
 mod fixture;
 #[cfg(feature = "postgres")]

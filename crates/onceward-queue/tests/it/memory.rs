@@ -29,10 +29,6 @@ impl Fixture for Memory {
         Arc::new(self.broker.source(self.topic()))
     }
 
-    fn topic(&self) -> &str {
-        "orders"
-    }
-
     async fn publish(&self, messages: &[Message]) {
         for message in messages {
             self.broker.publish(message.clone());

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use onceward_core::ErrorKind;
 use onceward_queue::source::Arrival;
 use onceward_queue::source::nats::{Nats, NatsSettings};
-use onceward_queue::{Delivery, Kept, Message, Seen, Source};
+use onceward_queue::{Kept, Message, Seen, Source};
 use onceward_testkit::server::NatsServer;
 use onceward_testkit::{eventually, within};
 
+use crate::arrived::{is, next};
 use crate::fixture::Fixture;
 
 #[derive(Debug)]
@@ -61,34 +62,10 @@ impl JetStream {
     }
 }
 
-/// The next delivery.
-async fn next(source: &Nats) -> Delivery {
-    let mut arrivals = within(source.receive(1)).await.unwrap();
-    match arrivals.pop() {
-        Some(Arrival::Delivered(delivery)) if arrivals.is_empty() => delivery,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn is(delivery: &Delivery, id: &'static str, seen: Seen) -> bool {
-    (&delivery.message.body[..], delivery.seen) == (id.as_bytes(), seen)
-}
-
 #[async_trait]
 impl Fixture for JetStream {
     async fn source(&self) -> Arc<dyn Source> {
         Arc::new(self.consumer())
-    }
-
-    fn topic(&self) -> &str {
-        "orders"
-    }
-
-    async fn publish(&self, messages: &[Message]) {
-        let producer = self.consumer();
-        for message in messages {
-            producer.publish(message).await.unwrap();
-        }
     }
 
     async fn is_empty(&self) -> bool {

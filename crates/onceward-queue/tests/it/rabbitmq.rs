@@ -11,11 +11,12 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use onceward_core::ErrorKind;
 use onceward_queue::source::Arrival;
 use onceward_queue::source::rabbitmq::{OrderBy, RabbitMq, RabbitSettings};
-use onceward_queue::{Delivery, Message, Seen, Source, Windows};
+use onceward_queue::{Message, Seen, Source, Windows};
 use onceward_testkit::server::RabbitServer;
 use onceward_testkit::{eventually, within};
 use tokio::task::JoinSet;
 
+use crate::arrived::{is, next};
 use crate::fixture::Fixture;
 
 #[derive(Debug, Clone)]
@@ -130,19 +131,6 @@ async fn what_only_rabbitmq_has_is_kept() {
     only_a_quorum_queue_says_what_comes_for_the_first_time(&Queue::on(&server, "first")).await;
     a_queue_that_goes_is_made_again(&Queue::on(&server, "gone")).await;
     a_receipt_of_an_earlier_channel_acknowledges_nothing(&Queue::on(&server, "session")).await;
-}
-
-/// The next delivery.
-async fn next(source: &RabbitMq) -> Delivery {
-    let mut arrivals = within(source.receive(1)).await.unwrap();
-    match arrivals.pop() {
-        Some(Arrival::Delivered(delivery)) if arrivals.is_empty() => delivery,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn is(delivery: &Delivery, id: &'static str, seen: Seen) -> bool {
-    (&delivery.message.body[..], delivery.seen) == (id.as_bytes(), seen)
 }
 
 async fn what_will_not_go_by_waiting_is_refused_and_what_will_is_not(queue: &Queue) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use onceward_core::ErrorKind;
 use onceward_queue::source::Arrival;
 use onceward_queue::source::redis_streams::{RedisStreams, RedisStreamsSettings};
 use onceward_queue::{Kept, Message, Source};
@@ -14,6 +15,7 @@ use onceward_testkit::server::RedisServer;
 use crate::fixture::Fixture;
 
 mod places;
+mod publishing;
 
 #[derive(Debug)]
 struct Streams {
@@ -30,7 +32,7 @@ impl Streams {
 
     fn consumer(&self) -> RedisStreams {
         let visible_for = Duration::from_millis(900);
-        let settings = RedisStreamsSettings::new(&self.url, self.topic(), "billing");
+        let settings = RedisStreamsSettings::new(&self.url, "orders", "billing");
         RedisStreams::new(RedisStreamsSettings { visible_for, delete: self.delete, ..settings }).unwrap()
     }
 
@@ -49,23 +51,14 @@ impl Fixture for Streams {
         Arc::new(self.consumer())
     }
 
-    fn topic(&self) -> &str {
-        "orders"
-    }
-
-    async fn publish(&self, messages: &[Message]) {
-        let producer = self.consumer();
-        for message in messages {
-            producer.publish(message).await.unwrap();
-        }
-    }
-
     async fn is_empty(&self) -> bool {
         if self.delete {
             return self.ask::<u64>(&["XLEN", "orders"]) == 0;
         }
         let groups: Vec<HashMap<String, redis::Value>> = self.ask(&["XINFO", "GROUPS", "orders"]);
-        let none = |name| groups[0][name] == redis::Value::Int(0);
+        // Before anybody has read there is none.
+        let Some(group) = groups.first() else { return false };
+        let none = |name| group[name] == redis::Value::Int(0);
         none("pending") && none("lag")
     }
 
@@ -104,6 +97,9 @@ async fn what_waits_and_what_is_in_hand_is_counted() {
     source.acknowledge(std::slice::from_ref(&first.receipt)).await.unwrap();
     assert_eq!(source.lag().await.unwrap(), Some(2));
     assert_eq!(source.windows().await.unwrap().kept, Some(Kept::WithoutEnd));
-    let deleting = Streams { delete: true, ..streams }.consumer();
-    assert_eq!(deleting.windows().await.unwrap().kept, None);
+    let deleting = Streams { delete: true, ..streams };
+    assert_eq!(deleting.consumer().windows().await.unwrap().kept, None);
+    let asked = deleting.consumer();
+    drop(deleting);
+    assert_eq!(asked.windows().await.unwrap_err().kind(), ErrorKind::Unavailable, "it is away");
 }

@@ -83,35 +83,15 @@ async fn tables_of_the_first_step_are_updated_beside_a_store_that_is_open() {
     let server = Postgres::shared();
     let (name, url) = place(server).await;
     let store = open(&url).await;
-    // As the first builds made them: they had no such column.
+    // As the first builds made them: they had three functions, and no such column.
     let record = inserted(&store, id(1)).await;
-    let functions = [
-        "operation_claim_1",
-        "operation_lock_1",
-        "operation_insert_1",
-        "operation_replace_1",
-        "insert_2",
-        "replace_2",
-    ];
-    let outbox = [
-        "add",
-        "claim",
-        "extend",
-        "sent",
-        "failed",
-        "give_back",
-        "cleanup",
-        "stats",
-        "parked",
-        "redrive",
-        "drop",
-    ];
-    let outbox = outbox.map(|it| format!("outbox_{it}_1"));
-    let functions = functions.into_iter().chain(outbox.iter().map(String::as_str));
-    let functions: Vec<_> = functions.map(|it| format!("{name}.onceward_{it}")).collect();
-    let functions = functions.join(", ");
     let sql = format!(
-        "DROP FUNCTION {functions}; DROP TABLE {name}.onceward_operations, {name}.onceward_outbox;
+        "DO $$ DECLARE newer regprocedure; BEGIN
+             FOR newer IN SELECT oid FROM pg_proc WHERE pronamespace = '{name}'::regnamespace
+                 AND proname NOT IN ('onceward_insert_1', 'onceward_replace_1', 'onceward_load_1')
+             LOOP EXECUTE format('DROP FUNCTION %s', newer); END LOOP;
+         END $$;
+         DROP TABLE {name}.onceward_operations, {name}.onceward_outbox;
          DELETE FROM {name}.onceward_schema WHERE version > 1;
          ALTER TABLE {name}.onceward_schema DROP COLUMN needs"
     );

@@ -40,7 +40,7 @@ fn strikes(field: &Field<'_>) -> bool {
 
 /// Keeps one consumer running until the end, and kills or stops it now and then. In the end it is told to stop.
 pub(super) fn keep(field: &Field<'_>, slot: u64) -> Result<()> {
-    let mut rng = Rng::with_seed(field.args.seed ^ (0x636f_6e73_0000 + slot));
+    let mut rng = Rng::with_seed(field.args.subject.seed ^ (0x636f_6e73_0000 + slot));
     let log = field.folder.join(format!("consumer-{slot}.log"));
     let pages = super::page_address(slot);
     loop {
@@ -126,12 +126,12 @@ fn command(field: &Field<'_>, process: u64, pages: SocketAddr) -> Result<Command
         }
         Strength::Transaction => {
             command.args(["committing", "--process", &process.to_string()]);
-            command.args(["--seed", &field.args.seed.to_string()]);
+            command.args(["--seed", &field.args.subject.seed.to_string()]);
         }
     }
     command.args(["--from", &field.from, "--name", NAME, "--key", &field.args.key]);
     command.args(["--store", &field.store.url(), "--metrics", &pages.to_string()]);
-    if let Some(mutant) = &field.args.mutant {
+    if let Some(mutant) = &field.args.subject.mutant {
         command.env(crate::gateway::MUTANT, mutant);
     }
     Ok(command)
@@ -139,7 +139,7 @@ fn command(field: &Field<'_>, process: u64, pages: SocketAddr) -> Result<Command
 
 /// Restarts the broker and the store now and then, and watches whether the machine itself stands still.
 pub(super) fn disturb(field: &Field<'_>) -> Result<()> {
-    let mut rng = Rng::with_seed(field.args.seed ^ 0x6469_7374);
+    let mut rng = Rng::with_seed(field.args.subject.seed ^ 0x6469_7374);
     let mut broker_at = now() + ms(rng.u64(2_000..6_000));
     let mut store_at = now() + ms(rng.u64(4_000..9_000));
     while !field.ends.load(Ordering::SeqCst) {

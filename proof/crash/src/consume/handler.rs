@@ -1,6 +1,6 @@
 //! The handler, and the ledger that it writes: every call, nothing unique.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,6 +11,7 @@ use fastrand::Rng;
 use super::LEASE;
 use super::producers::{ID, seed_of};
 use crate::Result;
+use crate::request::Request;
 use crate::time::{ms, now};
 
 /// What is done to a caller.
@@ -106,25 +107,9 @@ impl Script {
 fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if line == "\r\n" {
-                break;
-            }
-            head.push(line.trim_end().to_owned());
-        }
-        let header = |name: &str| {
-            let found = head.iter().filter_map(|it| it.split_once(": "));
-            found.filter(|it| it.0.eq_ignore_ascii_case(name)).map(|it| it.1).next().unwrap_or_default()
-        };
-        let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
-        reader.read_exact(&mut body)?;
-        let process = head.first().and_then(|it| it.split(' ').nth(1)?.rsplit('/').next()?.parse().ok());
+    while let Some(request) = Request::read(&mut reader)? {
+        let header = |name: &str| request.header(name);
+        let process = request.path().rsplit('/').next().and_then(|it| it.parse().ok());
         let id = header(&format!("onceward-message-{ID}")).to_owned();
         let (place, script) = {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,6 +140,7 @@ fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64) -> io::R
         }
         note(&|it| it.answered = Some(now()));
     }
+    Ok(())
 }
 
 /// Says whether the answer went out whole.

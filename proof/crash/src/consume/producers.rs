@@ -30,7 +30,7 @@ pub(super) fn ids(field: &Field<'_>) -> Vec<String> {
 
 /// Publishes all copies, spread over the time of the run.
 pub(super) fn publish(field: &Field<'_>) -> Result<()> {
-    let mut rng = Rng::with_seed(field.args.seed ^ 0x7072_6f64);
+    let mut rng = Rng::with_seed(field.args.subject.seed ^ 0x7072_6f64);
     let whole = Duration::from_secs(field.args.seconds);
     let mut copies: Vec<(Duration, String)> = Vec::new();
     for id in ids(field) {

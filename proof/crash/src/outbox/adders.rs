@@ -49,7 +49,7 @@ pub(super) fn add(field: &Field<'_>) -> Result<Committed> {
     runtime.block_on(async {
         let mut adders = JoinSet::new();
         for number in 0..ADDERS {
-            let rng = Rng::with_seed(field.args.seed ^ (number as u64) << 32);
+            let rng = Rng::with_seed(field.args.subject.seed ^ (number as u64) << 32);
             let url = field.database.url("onceward");
             adders.spawn(adder(url, rng, number, Arc::clone(&book), Arc::clone(&left), pause));
         }

@@ -1,7 +1,7 @@
 //! What is behind the broker: `onceward consume`, and a handler that writes down everything it is given.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Field, PATIENCE, STREAM};
 use crate::Result;
 use crate::consume::broker::nothing_is_left;
+use crate::request::Request;
 use crate::time::until;
 
 /// Takes each message as done. Its threads end with the process.
@@ -43,28 +44,13 @@ impl Handler {
 fn take_all(stream: &TcpStream, book: &Mutex<Vec<String>>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if line == "\r\n" {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(": ")
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().unwrap_or(0);
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        book.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&body).into_owned());
+    while let Some(request) = Request::read(&mut reader)? {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        book.lock().unwrap_or_else(PoisonError::into_inner).push(body);
         let mut stream = stream;
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
     }
+    Ok(())
 }
 
 const NAME: &str = "sink";

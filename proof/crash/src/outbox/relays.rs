@@ -21,7 +21,7 @@ const CANNOT_START: i32 = 4;
 
 /// Keeps one relay running until the end, and kills or stops it now and then. In the end it is told to stop.
 pub(super) fn keep(field: &Field<'_>, number: u64) -> Result<()> {
-    let mut rng = Rng::with_seed(field.args.seed ^ (0x7265_6c61_7900 + number));
+    let mut rng = Rng::with_seed(field.args.subject.seed ^ (0x7265_6c61_7900 + number));
     let log = field.folder.join(format!("relay-{number}.log"));
     loop {
         let mut relay = start(field, &File::options().create(true).append(true).open(&log)?)?;
@@ -72,7 +72,7 @@ fn start(field: &Field<'_>, log: &File) -> Result<Child> {
         .args(["--send", &format!("queue={}", field.stream())])
         .args(["--poll", "20ms", "--lease", "1s", "--pause", "50ms", "--attempts", "10000"])
         .args(["--parallel", "32", "--in-hand", &IN_HAND.to_string()]);
-    if let Some(mutant) = &field.args.mutant {
+    if let Some(mutant) = &field.args.subject.mutant {
         command.env(crate::gateway::MUTANT, mutant);
     }
     Ok(command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()?)
@@ -81,7 +81,7 @@ fn start(field: &Field<'_>, log: &File) -> Result<Child> {
 /// Restarts the database once in the middle of the run, and lets the broker stand still now and then, so that relays have
 /// something in hand when they are killed.
 pub(super) fn disturb(field: &Field<'_>) -> Result<()> {
-    let mut rng = Rng::with_seed(field.args.seed ^ 0x6469_7374);
+    let mut rng = Rng::with_seed(field.args.subject.seed ^ 0x6469_7374);
     let middle = now() + Duration::from_secs(field.args.seconds) / 2;
     while !field.ends.load(Ordering::SeqCst) {
         thread::sleep(ms(rng.u64(200..1_500)));

@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use http::HeaderValue;
+use onceward::queue::Failure;
 use onceward::queue::outbox::{Effect, Effects};
 use serde::Deserialize;
 
@@ -15,9 +17,10 @@ struct Named {
     effects: Vec<NamedEffect>,
 }
 
-#[derive(Deserialize)]
+/// An effect as a handler names it.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NamedEffect {
+pub(super) struct NamedEffect {
     kind: String,
     destination: String,
     key: Option<String>,
@@ -29,36 +32,47 @@ struct NamedEffect {
     body_base64: Option<String>,
 }
 
+/// Whether an answer of this media type names effects.
+pub(super) fn is_named_by(media_type: Option<&HeaderValue>) -> bool {
+    let media_type = media_type.map(HeaderValue::as_bytes).unwrap_or_default();
+    let media_type = media_type.split(|it| *it == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE.as_bytes())
+}
+
 /// Adds what an answer names, all of it or, where it cannot be read, nothing. An answer of another media type names none.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn add(effects: &Effects, media_type: Option<&[u8]>, body: &[u8]) -> Result<(), String> {
-    let media_type = media_type.unwrap_or_default().split(|it| *it == b';').next().unwrap_or_default();
-    if !media_type.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE.as_bytes()) {
+pub(super) fn add(effects: &Effects, media_type: Option<&HeaderValue>, body: &[u8]) -> Result<(), Failure> {
+    if !is_named_by(media_type) {
         return Ok(());
     }
-    let wrong =
-        |it: &dyn std::fmt::Display| format!("the effects that the handler answered cannot be used: {it}");
     let named: Named = serde_json::from_slice(body).map_err(|it| wrong(&it))?;
-    let mut read = Vec::new();
-    for it in named.effects {
-        let body = match (it.body, it.body_base64) {
-            (Some(text), None) => Bytes::from(text),
-            (None, Some(text)) => {
-                BASE64.decode(text).map_err(|it| wrong(&format!("body_base64: {it}")))?.into()
-            }
-            (None, None) => Bytes::new(),
-            (Some(_), Some(_)) => return Err(wrong(&"there is both `body` and `body_base64`")),
-        };
-        let headers = it.headers.into_iter().map(|it| (it.0, Bytes::from(it.1))).collect();
-        let key = it.key.map(Bytes::from);
-        read.push(Effect { kind: it.kind, destination: it.destination, key, headers, body });
-    }
-    for effect in read {
-        effects.add(effect).map_err(|it| wrong(&it))?;
-    }
-    Ok(())
+    add_all(effects, named.effects)
+}
+
+/// Adds all of them or, where one cannot be read, none.
+///
+/// # Errors
+/// What is wrong with them. What was asked for was done; but without these it is not done.
+pub(super) fn add_all(effects: &Effects, named: Vec<NamedEffect>) -> Result<(), Failure> {
+    let read: Vec<_> = named.into_iter().map(read).collect::<Result<_, _>>()?;
+    read.into_iter().try_for_each(|it| effects.add(it).map(drop)).map_err(|it| wrong(&it))
+}
+
+fn read(it: NamedEffect) -> Result<Effect, Failure> {
+    let body = match (it.body, it.body_base64) {
+        (Some(text), None) => Bytes::from(text),
+        (None, Some(text)) => BASE64.decode(text).map_err(|it| wrong(&format!("body_base64: {it}")))?.into(),
+        (None, None) => Bytes::new(),
+        (Some(_), Some(_)) => return Err(wrong(&"there is both `body` and `body_base64`")),
+    };
+    let headers = it.headers.into_iter().map(|it| (it.0, Bytes::from(it.1))).collect();
+    Ok(Effect { kind: it.kind, destination: it.destination, key: it.key.map(Bytes::from), headers, body })
+}
+
+fn wrong(it: &dyn std::fmt::Display) -> Failure {
+    Failure::unknown(format!("the effects that the handler answered cannot be used: {it}"))
 }
 
 #[cfg(test)]
@@ -72,9 +86,11 @@ mod tests {
             {"kind":"events","destination":"paid","body_base64":"/w=="},
             {"kind":"events","destination":"empty"}
         ]}"#;
-        let added = |media_type: Option<&str>, body: &[u8]| {
+        let added = |media_type: Option<&'static str>, body: &[u8]| {
             let effects = Effects::default();
-            add(&effects, media_type.map(str::as_bytes), body).map(|()| effects.carried().is_some())
+            let media_type = media_type.map(HeaderValue::from_static);
+            let added = add(&effects, media_type.as_ref(), body);
+            added.map(|()| effects.carried().is_some()).map_err(|it| it.reason().to_owned())
         };
         assert_eq!(added(Some(MEDIA_TYPE), good), Ok(true));
         assert_eq!(added(Some("Application/vnd.Onceward.effects+JSON; charset=utf-8"), good), Ok(true));

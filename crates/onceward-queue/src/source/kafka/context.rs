@@ -76,6 +76,22 @@ impl ClientContext for Context {
     }
 }
 
+/// What a client tells that is no member of the group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outside;
+
+impl ConsumerContext for Outside {}
+
+impl ClientContext for Outside {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
 /// What librdkafka says goes where everything else goes.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {

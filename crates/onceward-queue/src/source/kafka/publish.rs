@@ -4,12 +4,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use onceward_core::Result;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use super::context::Outside;
 use super::error;
 use super::settings::KafkaSettings;
 use crate::message::Message;
@@ -17,22 +16,9 @@ use crate::message::Message;
 /// How long a place in the queue of the client is waited for.
 const QUEUE_MAX: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Context;
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::context::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
 pub(super) async fn publish(
     settings: &KafkaSettings,
-    kept: &Mutex<Option<FutureProducer<Context>>>,
+    kept: &Mutex<Option<FutureProducer<Outside>>>,
     message: &Message,
 ) -> Result<()> {
     let producer = producer(settings, kept)?;
@@ -51,13 +37,13 @@ pub(super) async fn publish(
 
 fn producer(
     settings: &KafkaSettings,
-    kept: &Mutex<Option<FutureProducer<Context>>>,
-) -> Result<FutureProducer<Context>> {
+    kept: &Mutex<Option<FutureProducer<Outside>>>,
+) -> Result<FutureProducer<Outside>> {
     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(producer) = &*kept {
         return Ok(producer.clone());
     }
-    let made: FutureProducer<Context> =
-        settings.producer().create_with_context(Context).map_err(error::of_client)?;
+    let made: FutureProducer<Outside> =
+        settings.producer().create_with_context(Outside).map_err(error::of_client)?;
     Ok(kept.insert(made).clone())
 }

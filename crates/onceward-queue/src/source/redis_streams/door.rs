@@ -43,6 +43,7 @@ impl Link {
 
 /// Opens connections.
 pub(super) struct Door {
+    settings: RedisStreamsSettings,
     place: Place,
     tls: Option<TlsConnector>,
     /// What a crash of the server costs is told once.
@@ -56,25 +57,32 @@ impl Door {
         let place = settings.place()?;
         let tls = place.tls.then(|| tls::client(settings.ca.as_deref())).transpose()?;
         let tls = tls.map(|it| TlsConnector::from(Arc::new(it)));
-        Ok(Self { place, tls, told: OnceLock::new() })
+        Ok(Self { settings: settings.clone(), place, tls, told: OnceLock::new() })
     }
 
-    /// A connection to the server that has the stream, with its group.
-    pub(super) async fn open(
+    /// A connection to the server, or to one node of a Cluster. No group is made.
+    pub(super) async fn open(&self, doing: &'static str) -> Result<Arc<Link>> {
+        in_time(doing, async { self.looked(self.reach(doing).await?).await }).await
+    }
+
+    /// A connection to the node that another one named.
+    pub(super) async fn follow(
         &self,
-        settings: &RedisStreamsSettings,
+        (host, port): &(String, u16),
         doing: &'static str,
     ) -> Result<Arc<Link>> {
-        let opening = async {
-            let link = match &settings.sentinel {
-                Some(name) => self.primary(name, doing).await?,
-                None => self.any(doing).await?,
-            };
-            self.with_group(link, settings, doing).await
-        };
-        match tokio::time::timeout(PATIENCE * 2, opening).await {
-            Ok(link) => link.map(Arc::new),
-            Err(late) => Err(Error::new(ErrorKind::Unavailable, doing).caused_by(late)),
+        in_time(doing, async { self.looked(self.dial(host, *port, true, doing).await?).await }).await
+    }
+
+    /// A connection to the server that has the stream, with its group, which is made if there is none.
+    pub(super) async fn join(&self, doing: &'static str) -> Result<Arc<Link>> {
+        in_time(doing, async { self.looked(self.with_group(doing).await?).await }).await
+    }
+
+    async fn reach(&self, doing: &'static str) -> Result<Link> {
+        match &self.settings.sentinel {
+            Some(name) => self.primary(name, doing).await,
+            None => self.any(doing).await,
         }
     }
 
@@ -122,15 +130,12 @@ impl Door {
         Err(failed)
     }
 
-    /// The same connection, or one to the node of a Cluster that has the stream, once the group is there.
-    async fn with_group(
-        &self,
-        mut link: Link,
-        settings: &RedisStreamsSettings,
-        doing: &'static str,
-    ) -> Result<Link> {
-        let start = if settings.from_first { "0" } else { "$" };
-        let make = ["XGROUP", "CREATE", &settings.stream, &settings.group, start, "MKSTREAM"];
+    /// A connection to the server, or to the node of a Cluster that has the stream, once the group is there.
+    async fn with_group(&self, doing: &'static str) -> Result<Link> {
+        let RedisStreamsSettings { stream, group, from_first, .. } = &self.settings;
+        let start = if *from_first { "0" } else { "$" };
+        let make = ["XGROUP", "CREATE", stream, group, start, "MKSTREAM"];
+        let mut link = self.reach(doing).await?;
         for _ in 0..MOVES_MAX {
             let error = match link.ask::<()>(&make).await {
                 Ok(()) => break,
@@ -140,12 +145,11 @@ impl Door {
             let Some((host, port)) = moved(&error) else { return Err(translate(doing, error)) };
             link = self.dial(&host, port, true, doing).await?;
         }
-        self.look(&link).await?;
         Ok(link)
     }
 
-    /// Whether the server may forget the stream.
-    async fn look(&self, link: &Link) -> Result<()> {
+    /// The same connection, unless the server may forget the stream.
+    async fn looked(&self, link: Link) -> Result<Link> {
         // Where it must not be asked, nothing is known.
         let memory: String = link.ask(&["INFO", "memory"]).await.unwrap_or_default();
         let persistence: String = link.ask(&["INFO", "persistence"]).await.unwrap_or_default();
@@ -165,17 +169,11 @@ impl Door {
                 "appendonly of the Redis server is no: a crash or a restart may lose messages that nobody has seen yet"
             );
         }
-        Ok(())
+        Ok(link)
     }
 
     /// Connects. Where messages are, one logs in.
-    pub(super) async fn dial(
-        &self,
-        host: &str,
-        port: u16,
-        logs_in: bool,
-        doing: &'static str,
-    ) -> Result<Link> {
+    async fn dial(&self, host: &str, port: u16, logs_in: bool, doing: &'static str) -> Result<Link> {
         let place = &self.place;
         let away = |it: io::Error| Error::new(ErrorKind::Unavailable, doing).caused_by(it);
         let reach = async {
@@ -208,6 +206,14 @@ impl Door {
         let (connection, driver) =
             connected(&login, stream, config).await.map_err(|it| translate(doing, it))?;
         Ok(Link { connection, _driver: driver })
+    }
+}
+
+/// Waits no longer than for a few connections.
+async fn in_time(doing: &'static str, opening: impl Future<Output = Result<Link>>) -> Result<Arc<Link>> {
+    match tokio::time::timeout(PATIENCE * 2, opening).await {
+        Ok(link) => link.map(Arc::new),
+        Err(late) => Err(Error::new(ErrorKind::Unavailable, doing).caused_by(late)),
     }
 }
 

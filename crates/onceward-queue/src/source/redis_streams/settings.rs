@@ -16,7 +16,7 @@ pub struct RedisStreamsSettings {
     pub url: String,
     /// The stream. It is made if there is none.
     pub stream: String,
-    /// The consumer group: all who share the work. It is made if there is none.
+    /// The consumer group: all who share the work. It is made if there is none, by whoever reads: not by publishing.
     pub group: String,
     /// Where a new group begins: at the first entry of the stream, or with those that come after it was made. Default: at the
     /// first.

@@ -1,6 +1,8 @@
 //! What happens to messages while partitions move.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::DirEntry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,4 +160,30 @@ async fn what_is_not_committed_is_counted() {
     cluster.publish_ids(&["1", "2", "3"]).await;
     let source = Kafka::new(cluster.settings()).unwrap();
     assert_eq!(within(source.lag()).await.unwrap(), Some(3));
+}
+
+/// The threads that librdkafka has, one main thread for each client.
+fn clients() -> BTreeSet<OsString> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|it| it.unwrap());
+    let is_client = |it: &DirEntry| {
+        let name = std::fs::read_to_string(it.path().join("comm"));
+        name.is_ok_and(|it| it.trim() == "rdk:main")
+    };
+    tasks.filter(is_client).map(|it| it.file_name()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_client_counts_as_long_as_the_source_lives() {
+    let cluster = Cluster::mock("cooperative-sticky");
+    cluster.publish_ids(&["1", "2"]).await;
+    let others = clients();
+    let source = Kafka::new(cluster.settings()).unwrap();
+    assert_eq!(within(source.lag()).await.unwrap(), Some(2));
+    let first = clients();
+    assert_eq!(first.len(), others.len() + 1);
+    cluster.publish_ids(&["3"]).await;
+    assert_eq!(within(source.lag()).await.unwrap(), Some(3), "it is asked again");
+    assert_eq!(clients(), first, "by the same client");
+    within(source.close()).await;
+    assert_eq!(clients(), others);
 }
