@@ -78,9 +78,12 @@ async fn run(args: Args) -> Result<bool> {
         for &keys in &args.keys {
             let mut rows = Vec::new();
             for (kind, from) in kinds.iter().flat_map(|kind| [(*kind, From::Memory), (*kind, From::Broker)]) {
-                if from == From::Memory || keys == args.broker {
-                    rows.extend([By::Plain, By::Once].map(|by| Row { kind, from, by, keys }));
-                }
+                let bys: &[By] = match from {
+                    From::Memory => &[By::Plain, By::Memory, By::Once],
+                    From::Broker if keys == args.broker => &[By::Plain, By::Once],
+                    From::Broker => &[],
+                };
+                rows.extend(bys.iter().map(|by| Row { kind, from, by: *by, keys }));
             }
             let measured =
                 in_turn(rows, &args, async |row, length| row.measure(&place, length).await).await?;

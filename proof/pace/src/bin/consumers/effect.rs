@@ -28,6 +28,16 @@ pub(crate) async fn row(connection: &mut PgConnection, message: &Message) -> sql
     insert.bind(id(message)).bind(&message.body[..]).execute(connection).await.map(drop)
 }
 
+/// One row, in a transaction of its own.
+///
+/// # Errors
+/// The driver's.
+pub(crate) async fn transaction(pool: &PgPool, message: &Message) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
+    row(&mut transaction, message).await?;
+    transaction.commit().await
+}
+
 /// How many rows there are; there are none afterwards.
 ///
 /// # Errors

@@ -47,6 +47,8 @@ impl Kind {
 pub(crate) struct InPostgres {
     pub(crate) pool: PgPool,
     pub(crate) engine: Engine,
+    /// The process whose children serve the connections.
+    pub(crate) pid: u32,
     _server: Postgres,
 }
 
@@ -97,7 +99,9 @@ impl InPostgres {
         let store = PostgresStore::open(PostgresSettings::from_url(&url)?).await?;
         let pool = pool(&url).await?;
         effect::make_table(&pool).await?;
-        Ok(Self { pool, engine: Engine::new(Arc::new(store)), _server: server })
+        let text = "SELECT (string_to_array(pg_read_file('postmaster.pid'), E'\\n'))[1]";
+        let pid = sqlx::query_scalar::<_, String>(text).fetch_one(&pool).await?.parse()?;
+        Ok(Self { pool, engine: Engine::new(Arc::new(store)), pid, _server: server })
     }
 }
 

@@ -8,6 +8,8 @@ use futures_util::FutureExt as _;
 use onceward_bench::Result;
 use onceward_bench::cell::{Cell, Sample};
 use onceward_bench::report::aligned;
+use onceward_core::store::memory::MemoryStore;
+use onceward_core::{Engine, SystemClock};
 use onceward_pace::spent::{Spent, counted};
 use onceward_queue::{Consumer, ConsumerSettings, Event, Handling, Identity, Observer, Source};
 use onceward_store_postgres::operations::Operations;
@@ -39,7 +41,9 @@ pub(crate) enum From {
 pub(crate) enum By {
     /// A loop that remembers nothing.
     Plain,
-    /// A [`Consumer`]: in one transaction with the effect in PostgreSQL, under a lease in Redis.
+    /// A [`Consumer`] that remembers in its own memory, under a lease: what our loop costs without a server.
+    Memory,
+    /// A [`Consumer`] that remembers where the effect is: in one transaction with it in PostgreSQL, under a lease in Redis.
     Once,
 }
 
@@ -64,8 +68,11 @@ impl Row {
             From::Memory => Counted::new(Endless::new(self.keys)),
             From::Broker => Counted::new(stream(&place.broker, messages, self.keys).await?),
         });
-        let server =
-            if self.kind == Kind::Postgres { None } else { Some(place.redis(self.kind)?.server.pid()) };
+        let server = match self.kind {
+            Kind::Postgres => place.postgres()?.pid,
+            Kind::Redis | Kind::RedisEverysec => place.redis(self.kind)?.server.pid(),
+        };
+        let server = Some(server);
         let (tell, told) = oneshot::channel();
         let counting = Arc::clone(&source);
         let stop = async move {
@@ -74,7 +81,7 @@ impl Row {
         };
         match self.by {
             By::Plain => self.plain(place, Arc::clone(&source) as _, stop).await?,
-            By::Once => self.once(place, Arc::clone(&source) as _, stop).await?,
+            By::Memory | By::Once => self.once(place, Arc::clone(&source) as _, stop).await?,
         }
         let sample = told.await??;
         let effects = match self.kind {
@@ -106,11 +113,7 @@ impl Row {
                 let pool = place.postgres()?.pool.clone();
                 Arc::new(move |message| {
                     let pool = pool.clone();
-                    Box::pin(async move {
-                        let mut transaction = pool.begin().await?;
-                        effect::row(&mut transaction, &message).await?;
-                        Ok(transaction.commit().await?)
-                    })
+                    Box::pin(async move { Ok(effect::transaction(&pool, &message).await?) })
                 })
             }
             Kind::Redis | Kind::RedisEverysec => {
@@ -132,6 +135,7 @@ impl Row {
     ) -> Result<()> {
         let strange = Arc::new(Strange::default());
         let engine = match self.kind {
+            _ if self.by == By::Memory => Engine::new(Arc::new(MemoryStore::new(Arc::new(SystemClock)))),
             Kind::Postgres => place.postgres()?.engine.clone(),
             Kind::Redis | Kind::RedisEverysec => place.redis(self.kind)?.engine.clone(),
         };
@@ -141,6 +145,13 @@ impl Row {
             .settings(settings)
             .observer(Arc::clone(&strange) as _);
         let consumer = match self.kind {
+            Kind::Postgres if self.by == By::Memory => {
+                let pool = place.postgres()?.pool.clone();
+                consumer.handler(move |it: Handling| {
+                    let pool = pool.clone();
+                    async move { Ok(effect::transaction(&pool, &it.message).await?) }
+                })
+            }
             Kind::Postgres => {
                 let pool = place.postgres()?.pool.clone();
                 consumer.in_transaction(pool, Operations::default(), |it: Handling, connection| {
@@ -217,6 +228,7 @@ pub(crate) fn table(rows: &[(Row, Cell)]) -> String {
         };
         let by = match (row.by, row.kind) {
             (By::Plain, _) => "plain",
+            (By::Memory, _) => "lease, in memory",
             (By::Once, Kind::Postgres) => "same transaction",
             (By::Once, _) => "lease",
         };
