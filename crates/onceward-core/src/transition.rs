@@ -141,13 +141,6 @@ impl Claiming {
     }
 }
 
-/// The put of a claim with its answer in it already: for who writes claim and effect in one transaction, where nobody sees the one
-/// without the other.
-#[must_use]
-pub fn answered(claim: Put, answer: Answer) -> Put {
-    Put { state: State::Done(answer), checkpoint: None, ..claim }
-}
-
 /// Extends the lease. The end that the grant set is kept by [`Put::stamp`].
 #[must_use]
 pub fn renewed(held: &Record, not_after: Timestamp) -> Put {

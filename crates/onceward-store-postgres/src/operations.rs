@@ -210,7 +210,7 @@ impl Operations {
             InFlight::Reject => Duration::ZERO,
             InFlight::Wait(max) => max,
         };
-        let begun = self.claims.begin(&mut inner, attempt, owner, wait, None).await?;
+        let begun = self.claims.begin(&mut inner, attempt, owner, wait).await?;
         let record = match begun {
             Begun::Run(record) => record,
             Begun::Told { outcome, .. } => {

@@ -53,11 +53,9 @@ impl Strength for Transactional {
         // Counted once, however often the server wants the transaction again.
         let counted = OnceCell::<(Known, Option<u32>)>::new();
         let (here, count) = (&*case, &counted);
-        // Whatever the handler does, this is what is said of a message that had its effect.
-        let done = Answer::new("done", "");
         let outcome = self
             .operations
-            .run_answered(&self.pool, &case.attempt, &done, |connection| {
+            .run(&self.pool, &case.attempt, |connection| {
                 Work::new(async move {
                     let counting = count.get_or_try_init(|| desk.count(here.record, here.known, 1));
                     let (_, attempt) = counting.await.map_err(Undone::NotCounted)?;
@@ -116,7 +114,7 @@ impl Transactional {
         case: &Case,
         attempt: u32,
         connection: &mut PgConnection,
-    ) -> Result<(), Undone> {
+    ) -> Result<Answer, Undone> {
         let handling = Handling {
             message: case.delivery.message.clone(),
             key: case.attempt.key.clone(),
@@ -126,7 +124,7 @@ impl Transactional {
         };
         desk.observer.on(&Event::Begun { attempt, took_over: false });
         match caught(desk, (self.handler)(handling, connection)).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Answer::new("done", "")),
             Err(failure) => {
                 let cause = match &failure {
                     Failure::Unknown { cause, .. } => cause.clone(),

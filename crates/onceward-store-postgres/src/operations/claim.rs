@@ -10,7 +10,7 @@ use onceward_core::{
     Answer, Attempt, Error, ErrorKind, Hasher, Listing, Owner, Record, RecordId, Revision, Timestamp,
 };
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection};
 use tokio::time::Instant;
 
 use super::{OperationSettings, Outcome, driver};
@@ -63,15 +63,13 @@ impl Claims {
         }
     }
 
-    /// Claims the operation for `owner`, or says why not. Waits at most for `wait` for another transaction. What is claimed with an
-    /// `answer` is answered by it once it is committed.
+    /// Claims the operation for `owner`, or says why not. Waits at most for `wait` for another transaction.
     pub(super) async fn begin(
         &self,
         connection: &mut PgConnection,
         attempt: &Attempt,
         owner: Owner,
         wait: Duration,
-        answer: Option<&Answer>,
     ) -> Result<Begun, Stop> {
         let deadline = Instant::now().checked_add(wait);
         let id = attempt.record_id();
@@ -81,10 +79,7 @@ impl Claims {
         let claim = Claim { owner, fingerprint: attempt.fingerprint, policy: attempt.policy };
         let mut claiming = Claiming::new(claim);
         for _ in 0..TRIES {
-            let mut put = claiming.put(Arc::clone(&listing), NOT_AFTER);
-            if let Some(answer) = answer {
-                put = transition::answered(put, answer.clone());
-            }
+            let put = claiming.put(Arc::clone(&listing), NOT_AFTER);
             puts::check(&put)?;
             let left = deadline.map_or(wait, |it| it.saturating_duration_since(Instant::now()));
             let Some(asked) = self.ask(connection, id, claiming.seen(), &put, left).await? else {
@@ -158,13 +153,6 @@ impl Claims {
             // Only this transaction can have changed its record.
             None => Err(Error::new(ErrorKind::Lost, DOING).into()),
         }
-    }
-
-    /// Asks for something that the server refuses where a statement of the transaction has failed, whoever has swallowed that: it
-    /// would take the `COMMIT` of such a one without a word, and undo all.
-    pub(super) async fn stands(&self, connection: &mut PgConnection) -> Result<(), Stop> {
-        connection.execute("SELECT 1").await.map_err(|it| Stop::of(&it, "keep the answer"))?;
-        Ok(())
     }
 
     async fn row(

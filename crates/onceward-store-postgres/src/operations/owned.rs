@@ -66,40 +66,6 @@ impl Operations {
         &self,
         pool: &PgPool,
         attempt: &Attempt,
-        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, 'env, E>,
-    ) -> Result<Outcome, OperationError<E>> {
-        self.tried(pool, attempt, None, work).await
-    }
-
-    /// The same for work whose answer is known before it runs: it is written with the claim, so the row is written once and not
-    /// twice. Nobody sees it before the commit. What is kept for so long is counted from when the work began.
-    ///
-    /// Five round trips with those of one statement of `work`; three for a replay.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    ///
-    /// # Cancel safety
-    /// As [`run`](Self::run).
-    pub async fn run_answered<'env, E: StdError + 'static>(
-        &self,
-        pool: &PgPool,
-        attempt: &Attempt,
-        answer: &'env Answer,
-        mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, 'env, E, ()>,
-    ) -> Result<Outcome, OperationError<E>> {
-        self.tried(pool, attempt, Some(answer), |connection| {
-            let work = work(connection);
-            Work::new(async move { work.await.map(|()| answer.clone()) })
-        })
-        .await
-    }
-
-    async fn tried<'env, E: StdError + 'static>(
-        &self,
-        pool: &PgPool,
-        attempt: &Attempt,
-        known: Option<&Answer>,
         mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, 'env, E>,
     ) -> Result<Outcome, OperationError<E>> {
         attempt.policy.check()?;
@@ -112,7 +78,7 @@ impl Operations {
         };
         let (mut conflicts, mut tries) = (0, 0);
         loop {
-            match self.once(pool, attempt, known, &mut trying, &mut work).await {
+            match self.once(pool, attempt, &mut trying, &mut work).await {
                 Ended::Told { outcome: Outcome::Replayed(answer), by } if by == Some(trying.owner) => {
                     return Ok(Outcome::Ran(answer));
                 }
@@ -152,7 +118,6 @@ impl Operations {
         &self,
         pool: &PgPool,
         attempt: &Attempt,
-        known: Option<&Answer>,
         trying: &mut Trying,
         work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, 'env, E>,
     ) -> Ended<E> {
@@ -168,7 +133,7 @@ impl Operations {
         };
         let wait = if trying.again { wait.max(OWN_WAIT) } else { wait };
         trying.again = true;
-        let record = match self.claims.begin(&mut transaction, attempt, trying.owner, wait, known).await {
+        let record = match self.claims.begin(&mut transaction, attempt, trying.owner, wait).await {
             Ok(Begun::Run(record)) => record,
             Ok(Begun::Told { outcome, by }) => {
                 // Nothing was written. A connection that is gone is found out about when it is used next.
@@ -181,11 +146,7 @@ impl Operations {
         trying.unsure = None;
         match work(&mut transaction).await {
             Ok(answer) => {
-                let kept = match known {
-                    Some(_) => self.claims.stands(&mut transaction).await,
-                    None => self.claims.complete(&mut transaction, &record, &answer).await,
-                };
-                if let Err(stop) = kept {
+                if let Err(stop) = self.claims.complete(&mut transaction, &record, &answer).await {
                     return undone(transaction, stop.into()).await;
                 }
                 commit(transaction, answer).await
