@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "onceward-bench",
             "onceward-core",
             "onceward-http",
+            "onceward-queue",
             "onceward-store-embedded",
             "onceward-store-postgres",
             "onceward-store-redis",

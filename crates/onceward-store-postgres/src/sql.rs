@@ -35,6 +35,10 @@ const PUT: &str = "bytea[], bytea[], integer[], bytea[], bytea[], text[], text[]
 const TOLD: &str = "RETURNS TABLE (o1 bigint, o2 bigint, o3 bigint, o4 bigint, o5 bytea, o6 bigint, o7 bigint, o8 bigint, \
      o9 bigint, o10 bigint, o11 bigint, o12 bigint, o13 bigint, {outputs})";
 
+/// The stamps of what was kept, where nothing was.
+const NO_STAMPS: &str = "NULL::bigint, NULL::bigint, NULL::bytea, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, \
+     NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint";
+
 /// How a function plans: once, and by the index. What is off counts as very dear, and compiling dear plans would take longer
 /// than they do.
 const BY_INDEX: &str = "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off \
@@ -138,6 +142,10 @@ fn shown(name: &str, values: usize) -> String {
 fn fill(prefix: &str, template: &str) -> String {
     // Names of outputs that are no columns' names, so that a text means the columns.
     let outputs: Vec<_> = OUTPUTS.split(", ").map(|it| format!("o_{it}")).collect();
+    let no_columns: Vec<_> = OUTPUTS
+        .split(", ")
+        .map(|it| format!("NULL::{}", it.rsplit(' ').next().unwrap_or_default()))
+        .collect();
     let of_operations = |text: &str| text.trim_end().replace("{records}", "{operations}");
     // The functions of the outbox, all of the first number.
     let of_outbox = |text: String, name: &&str| {
@@ -159,14 +167,18 @@ fn fill(prefix: &str, template: &str) -> String {
         .replace("{replace}", &format!("{prefix}onceward_replace_2"))
         .replace("{load}", &format!("{prefix}onceward_load_1"))
         .replace("{operation_lock}", &format!("{prefix}onceward_operation_lock_1"))
-        .replace("{operation_claim}", &format!("{prefix}onceward_operation_claim_1"))
-        .replace("{operation_insert}", &format!("{prefix}onceward_operation_insert_1"))
-        .replace("{operation_replace}", &format!("{prefix}onceward_operation_replace_1"))
+        .replace("{operation_claim_1}", &format!("{prefix}onceward_operation_claim_1"))
+        .replace("{operation_claim}", &format!("{prefix}onceward_operation_claim_2"))
+        .replace("{operation_insert_1}", &format!("{prefix}onceward_operation_insert_1"))
+        .replace("{operation_replace_1}", &format!("{prefix}onceward_operation_replace_1"))
+        .replace("{operation_replace}", &format!("{prefix}onceward_operation_replace_2"))
         .replace("{outbox}", &format!("{prefix}onceward_outbox"))
         .replace("{operations}", &format!("{prefix}onceward_operations"))
         .replace("{put}", PUT)
         .replace("{told}", TOLD)
         .replace("{outputs}", &outputs.join(", "))
+        .replace("{no_stamps}", NO_STAMPS)
+        .replace("{no_columns}", &no_columns.join(", "))
         .replace("{by_index}", BY_INDEX)
         .replace("{bounded}", BOUNDED)
         .replace("{records}", &format!("{prefix}onceward_records"))

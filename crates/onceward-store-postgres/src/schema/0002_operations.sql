@@ -38,17 +38,17 @@ BEGIN
     END;
 END $function$;
 
-CREATE FUNCTION {operation_insert}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {operation_insert_1}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
 {text_of_operation_insert};
 END $function$;
 
-CREATE FUNCTION {operation_replace}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {operation_replace_1}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN RETURN QUERY
 {text_of_operation_replace};
 END $function$;
 
 -- A claim: waits at most $1 milliseconds for whoever works on the record, and gives no row if he still does then. Where $2
 -- is null it inserts, else it swaps on that revision. Whoever can be told by what is committed waits for nobody.
-CREATE FUNCTION {operation_claim}(
+CREATE FUNCTION {operation_claim_1}(
     bigint, bigint, boolean,
     {put}
 ) {told} LANGUAGE plpgsql VOLATILE {by_index} AS $function$ BEGIN
@@ -67,11 +67,11 @@ CREATE FUNCTION {operation_claim}(
         RETURN;
     END IF;
     IF $2 IS NULL THEN
-        RETURN QUERY SELECT * FROM {operation_insert}(
+        RETURN QUERY SELECT * FROM {operation_insert_1}(
             $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25
         );
     ELSE
-        RETURN QUERY SELECT * FROM {operation_replace}(
+        RETURN QUERY SELECT * FROM {operation_replace_1}(
             $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
             ARRAY[$2], ARRAY[$3]
         );

@@ -10,6 +10,7 @@ use onceward_core::store::{Insert, Replace, Store};
 use onceward_core::{Answer, Clock as _, RecordId, SystemClock};
 use onceward_pace::floor::{Floor, Rows};
 use onceward_pace::made_up;
+use onceward_pace::spent::seen;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -128,13 +129,6 @@ where
         took.merge(&ended??);
     }
     seen(took, begun.elapsed())
-}
-
-/// What these latencies say, over a time that all of them lie in.
-pub(crate) fn seen(mut took: Latencies, length: Duration) -> Result<Seen> {
-    let [p50_us, p99_us] = [0.5, 0.99].map(|it| took.quantile(it).as_secs_f64() * 1e6);
-    let took_us = u64::try_from(length.as_micros())?;
-    Ok(Seen { requests: took.count() as u64, took_us, refused: 0, broken: 0, p50_us, p99_us })
 }
 
 #[cfg(test)]

@@ -2,18 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use onceward_bench::Result;
-use onceward_bench::latency::Latencies;
 use onceward_bench::load::Seen;
+use onceward_pace::pgbench;
 use onceward_testkit::server::Postgres;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
 
-use crate::stores::callers::{STORED, seen};
+use crate::stores::callers::STORED;
 use crate::stores::rows::What;
 
 /// How `pgbench` may talk to the server without anything that a pooler would have to remember.
@@ -93,24 +91,7 @@ impl Pgbench {
 
     async fn run(&self, what: What, callers: u32, length: Duration, mode: &str) -> Result<Seen> {
         let script = self.folder.path().join(if what == What::Pair { "pair" } else { "replay" });
-        let logs = TempDir::new_in(self.folder.path())?;
-        let mut command = self.server.program("pgbench");
-        command
-            .args(["--no-vacuum", "--protocol", mode, "--log", "--log-prefix"])
-            .arg(logs.path().join("log"));
-        command.args(["-c", &callers.to_string(), "-j", &callers.min(2).to_string()]);
-        command.args(["-T", &length.as_secs().max(1).to_string(), "-f"]).arg(script).arg("postgres");
-        let out = spawn_blocking(move || command.output()).await??;
-        let said = String::from_utf8_lossy(&out.stdout).into_owned();
-        let rate =
-            said.lines().find_map(|it| it.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
-        let failed = said.lines().any(|it| it.starts_with("number of failed") && !it.contains(": 0 "));
-        let (Some(rate), true, false) = (rate, out.status.success(), failed) else {
-            return Err(format!("pgbench: {said}{}", String::from_utf8_lossy(&out.stderr)).into());
-        };
-        let took = latencies(logs.path())?;
-        let length = took.count() as f64 / rate;
-        seen(took, Duration::from_secs_f64(length))
+        pgbench::run(&self.server, &script, callers, length, mode, &[]).await
     }
 }
 
@@ -122,17 +103,4 @@ fn statement(name: &str, id: &str, state: &[&str], more: &[&str]) -> String {
     }
     text.push(')');
     text
-}
-
-/// How long each transaction took: the third field of each line, in microseconds.
-fn latencies(folder: &Path) -> Result<Latencies> {
-    let mut took = Latencies::default();
-    for file in fs::read_dir(folder)? {
-        let file: PathBuf = file?.path();
-        for line in fs::read_to_string(file)?.lines() {
-            let micros = line.split(' ').nth(2).ok_or("a log of pgbench cannot be read")?;
-            took.add(Duration::from_micros(micros.parse()?));
-        }
-    }
-    Ok(took)
 }

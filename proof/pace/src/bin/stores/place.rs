@@ -8,7 +8,7 @@ use onceward_bench::Result;
 use onceward_core::SystemClock;
 use onceward_core::store::Store;
 use onceward_core::store::memory::MemoryStore;
-use onceward_pace::floor;
+use onceward_pace::{floor, servers};
 use onceward_store_embedded::{Durability, EmbeddedSettings, EmbeddedStore};
 use onceward_store_postgres::{PostgresSettings, PostgresStore};
 use onceward_store_redis::{RedisSettings, RedisStore};
@@ -70,17 +70,9 @@ impl Server {
         Ok(match kind {
             Kind::Memory => Self::Own,
             Kind::Embedded => Self::Folder(TempDir::new_in(parent)?),
-            Kind::Postgres => {
-                let settings =
-                    [("max_connections", "400"), ("shared_buffers", "256MB"), ("max_wal_size", "4GB")];
-                Self::Postgres(Arc::new(Postgres::start_in(parent, &settings, &[])))
-            }
-            Kind::Redis | Kind::RedisEverysec => {
-                let fsync = if kind == Kind::Redis { "always" } else { "everysec" };
-                // A rewrite in the middle of a measurement would be somebody's bad luck.
-                let settings = [("appendfsync", fsync), ("auto-aof-rewrite-percentage", "0")];
-                Self::Redis(Arc::new(RedisServer::start_in(parent, &settings)))
-            }
+            Kind::Postgres => Self::Postgres(Arc::new(servers::postgres(parent))),
+            Kind::Redis => Self::Redis(Arc::new(servers::redis(parent, "always"))),
+            Kind::RedisEverysec => Self::Redis(Arc::new(servers::redis(parent, "everysec"))),
         })
     }
 

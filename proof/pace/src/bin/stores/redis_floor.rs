@@ -18,6 +18,7 @@ use onceward_bench::load::Seen;
 use onceward_core::RecordId;
 use onceward_core::store::{Insert, Store as _};
 use onceward_pace::made_up;
+use onceward_pace::spent::seen;
 use onceward_store_redis::{Address, RedisSettings, RedisStore};
 use onceward_testkit::server::RedisServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 
-use crate::stores::callers::{STORED, seen, stored_id};
+use crate::stores::callers::{STORED, stored_id};
 use crate::stores::resp::{self, Ear};
 use crate::stores::rows::What;
 

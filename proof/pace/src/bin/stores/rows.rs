@@ -5,9 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use onceward_bench::Result;
 use onceward_bench::cell::{Cell, Sample};
-use onceward_bench::cpu::{self, Machine};
-use onceward_bench::load::Seen;
 use onceward_bench::report::aligned;
+use onceward_pace::spent::Spent;
 
 use crate::stores::callers;
 use crate::stores::place::{Floor, Kind, Place};
@@ -73,7 +72,7 @@ impl Row {
     /// One measurement.
     pub(crate) async fn measure(&self, place: &Place, callers: u32, length: Duration) -> Result<Sample> {
         let store = place.opened().await?;
-        let before = Spent::now(place)?;
+        let before = Spent::now(place.server.pid())?;
         let seen = match (self.by, &place.floor) {
             (By::Store, _) => callers::through(&store, self.what, callers, length).await?,
             (_, Some(Floor::File(floor))) => callers::to_file(floor, callers, length).await?,
@@ -82,7 +81,7 @@ impl Row {
             (By::Program, Some(Floor::Redis(floor))) => floor.benchmark(self.what, callers, length).await?,
             (_, None) => return Err("there is no floor".into()),
         };
-        Ok(Spent::now(place)?.since(&before, seen))
+        Ok(Spent::now(place.server.pid())?.since(&before, seen))
     }
 
     fn name(&self) -> &'static str {
@@ -99,33 +98,6 @@ impl Row {
     fn base(&self, all: &[(Self, Cell)]) -> Option<usize> {
         let of = |by| all.iter().position(|it| it.0 == Self { by, ..*self });
         [By::Program, By::Bare].into_iter().filter(|it| *it != self.by).find_map(of)
-    }
-}
-
-/// Processor time so far: of this process and all its children, servers included; of the server; of the machine.
-struct Spent {
-    all: u64,
-    server: u64,
-    machine: Machine,
-}
-
-impl Spent {
-    fn now(place: &Place) -> Result<Self> {
-        let server = place.server.pid().map_or(Ok(0), cpu::of_tree)?;
-        Ok(Self { all: cpu::of_all(std::process::id())?, server, machine: Machine::now()? })
-    }
-
-    fn since(&self, before: &Self, seen: Seen) -> Sample {
-        let of = |it: fn(&Self) -> u64| it(self).saturating_sub(it(before)) as f64;
-        let cores = std::thread::available_parallelism().map_or(1.0, |it| it.get() as f64);
-        let others = of(|it| it.machine.busy + it.machine.steal) - of(|it| it.all);
-        Sample {
-            seen,
-            cpu_us: of(|it| it.all) / seen.requests as f64,
-            upstream_us: of(|it| it.server) / seen.requests as f64,
-            generator_us: 0.0,
-            others: others.max(0.0) / (cores * seen.took_us as f64),
-        }
     }
 }
 
