@@ -3,7 +3,7 @@
 --
 -- A claim that waited was judged by the clock before the wait. So the clock is asked once more behind it: where a limit
 -- passed meanwhile nothing is written, and whoever asked asks again. That ends: what is too late by then is not tried.
-CREATE FUNCTION {insert}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$
+CREATE FUNCTION {insert_2}({put}) {told} LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$
 DECLARE
     began bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
     ended bigint;
@@ -15,6 +15,6 @@ BEGIN RETURN QUERY
     END IF;
 END $function$;
 
-CREATE FUNCTION {replace}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$ BEGIN RETURN QUERY
+CREATE FUNCTION {replace_2}({put}, bigint[], boolean[]) {told} LANGUAGE plpgsql VOLATILE {by_index} {bounded} AS $function$ BEGIN RETURN QUERY
 {text_of_replace};
 END $function$;

@@ -7,7 +7,7 @@ CREATE FUNCTION {operation_replace}({put}, bigint[], boolean[]) {told} LANGUAGE 
 DECLARE
     now_ms bigint := floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     answered bigint := CASE
-        WHEN $10[1] IN ('done', 'tombstone') THEN now_ms + least($17[1], 9223372036854775807 - now_ms)
+        WHEN $10[1] IN ('done', 'tombstone') AND $21[1] IS NULL THEN now_ms + least($17[1], 9223372036854775807 - now_ms)
         WHEN $10[1] = 'released' THEN now_ms
         ELSE 9223372036854775807
     END;

@@ -98,7 +98,7 @@ async fn tables_of_the_first_step_are_updated_beside_a_store_that_is_open() {
     support::run(server, &sql).await;
     assert!(matches!(
         refused(&format!("{url}&migrate=off")).await,
-        OpenError::NotMigrated { found: 1, known: 5 }
+        OpenError::NotMigrated { found: 1, known: 6 }
     ));
     let newer = open(&url).await;
     assert_eq!(newer.load(id(1)).await.unwrap().record, Some(record));
