@@ -242,7 +242,9 @@ pub fn came_after_all(found: &Record, copy: &Record, now: Timestamp, not_after: 
 /// growing.
 #[must_use]
 pub fn fences_grow(found: &Record, there: Timestamp) -> bool {
-    next_stamp(0, there) > found.fence.0
+    // Whoever sends what an answer carries shows the revision as the fence.
+    let shown = if found.wake_at.is_some() { found.fence.0.max(found.revision.0) } else { found.fence.0 };
+    next_stamp(0, there) > shown
 }
 
 /// A record of the old store as its times are on the clock of the new one: what was `here` is `there`.

@@ -87,7 +87,7 @@ use std::time::Duration;
 
 use onceward_core::Error;
 
-pub use self::carried::{AnswerOutbox, AnswerRelay, CARRIED_BYTES_MAX, Effects, NotAdded};
+pub use self::carried::{AnswerOutbox, AnswerRelay, CARRIED_BYTES_MAX, CARRIED_MAX, Effects, NotAdded};
 pub use self::effect::{Effect, EffectId};
 pub use self::event::{NoRelayObserver, RelayEvent, RelayObserver};
 #[cfg(feature = "metrics")]

@@ -217,7 +217,12 @@ fn relay(
         return Arc::new(page);
     }
     let metrics = Arc::new(RelayMetrics::default());
-    let settings = RelaySettings { lease: lease.max(Duration::from_secs(1)), ..RelaySettings::default() };
+    // The consumer has drained before: both together end before service managers kill.
+    let settings = RelaySettings {
+        lease: lease.max(Duration::from_secs(1)),
+        drain: Duration::from_secs(3),
+        ..RelaySettings::default()
+    };
     let relay = super::relay::relay_answers(engine, senders, settings, Arc::clone(&metrics));
     let stop = shutdown.clone().cancelled_owned();
     tracker.spawn(async move {

@@ -16,7 +16,10 @@ use super::{Effect, EffectId};
 pub use self::look::AnswerOutbox;
 pub use self::relay::AnswerRelay;
 
-/// How many bytes of destinations, keys, headers and bodies an answer may carry, all effects together: 1 MiB. They are read and
+/// How many effects an answer may carry.
+pub const CARRIED_MAX: usize = 1000;
+
+/// How many bytes of kinds, destinations, keys, headers and bodies an answer may carry, all effects together: 1 MiB. They are read and
 /// written with its record.
 pub const CARRIED_BYTES_MAX: usize = 1 << 20;
 
@@ -49,7 +52,9 @@ pub enum NotAdded {
     #[error("the effect cannot be added: {0}")]
     Invalid(&'static str),
     /// The answer carries so much already that this one has no room.
-    #[error("the effect cannot be added: an answer carries at most {CARRIED_BYTES_MAX} bytes of effects")]
+    #[error(
+        "the effect cannot be added: an answer carries at most {CARRIED_MAX} effects, and {CARRIED_BYTES_MAX} bytes of them"
+    )]
     TooMuch,
     /// Effects of a transaction belong into the outbox of its database.
     #[error("the effect cannot be added here: add it to an `Outbox`, in the transaction of the handler")]
@@ -83,7 +88,7 @@ impl Effects {
         let id = EffectId::random().map_err(NotAdded::NoId)?;
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: usize = list.iter().map(|it| it.effect.bytes()).sum();
-        if bytes + effect.bytes() > CARRIED_BYTES_MAX {
+        if list.len() >= CARRIED_MAX || bytes + effect.bytes() > CARRIED_BYTES_MAX {
             return Err(NotAdded::TooMuch);
         }
         list.push(Item { id, effect });

@@ -5,15 +5,15 @@ use std::fmt;
 use bytes::Bytes;
 use onceward_core::{Entropy, SystemEntropy};
 
-/// Something that is to happen elsewhere once a transaction has committed.
+/// Something that is to happen elsewhere once a transaction has committed, or an answer is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Effect {
     /// What sends it, by the name that the relay has for it: `http`, `kafka`, `mail`. 1 to 64 characters.
     pub kind: String,
     /// Where it goes, in the words of what sends it: a URL, a topic.
     pub destination: String,
-    /// What it is kept in order with: the id of an aggregate, say. Of the effects with one kind, destination and key, each goes out
-    /// after the one before it did. Without a key it waits for none.
+    /// What it is kept in order with: the id of an aggregate, say. Of the effects in a table with one kind, destination and key, each
+    /// goes out after the one before it did; without a key it waits for none. Those that answers carry have the order of their answer.
     pub key: Option<Bytes>,
     /// Headers in their order.
     pub headers: Vec<(String, Bytes)>,
@@ -34,10 +34,14 @@ impl Effect {
         Ok(())
     }
 
-    /// How many bytes it has, its kind aside.
+    /// How many bytes it has.
     pub(super) fn bytes(&self) -> usize {
         let headers: usize = self.headers.iter().map(|it| it.0.len() + it.1.len()).sum();
-        self.destination.len() + self.key.as_ref().map_or(0, Bytes::len) + headers + self.body.len()
+        self.kind.len()
+            + self.destination.len()
+            + self.key.as_ref().map_or(0, Bytes::len)
+            + headers
+            + self.body.len()
     }
 }
 

@@ -78,7 +78,17 @@ impl Leased {
                 let answer = Answer::new("done", "");
                 let stored = match effects.carried() {
                     None => permit.complete(answer).await,
-                    Some(carried) => permit.complete_with(answer, carried).await,
+                    Some(carried) => {
+                        let stored = permit.complete_with(answer.clone(), carried).await;
+                        if stored.as_ref().is_ok_and(|it| *it != answer) {
+                            let record = case.record.prefix();
+                            tracing::warn!(
+                                record,
+                                "somebody else said what became of a message; its effects do not go out"
+                            );
+                        }
+                        stored
+                    }
                 };
                 return match stored {
                     Ok(_) => {

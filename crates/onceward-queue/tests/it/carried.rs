@@ -364,7 +364,7 @@ async fn effects_that_a_relay_has_no_sender_for_are_left_and_stand_in_nobodys_wa
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_loses_nothing() {
+async fn a_store_that_does_not_answer_once_loses_and_doubles_nothing() {
     for fault in [Fault::Refused, Fault::CallLost, Fault::ReplyLost, Fault::Repeated, Fault::Hangs] {
         // The claim, the claim of the second together with the note of the first, and the last note.
         for nth in 1..=3 {
@@ -379,10 +379,7 @@ async fn a_store_that_does_not_answer_loses_nothing() {
             stop.send(()).unwrap();
             place.until(async || task.try_join_next().is_some()).await;
             let texts = place.sent.texts();
-            let mut once = texts.clone();
-            once.dedup();
-            assert_eq!(once, ["one", "two"], "{fault:?} {nth}: {texts:?}");
-            assert!(texts.len() <= 3, "{fault:?} {nth}: {texts:?}");
+            assert_eq!(texts, ["one", "two"], "{fault:?} {nth}");
         }
     }
 }
@@ -426,7 +423,7 @@ async fn relays_that_are_killed_at_random_send_everything_in_order_and_repeat_on
         place.done(&format!("order-{number}"), "log", &texts).await;
     }
     let mut random = fastrand::Rng::with_seed(7);
-    let parallel = 8;
+    let parallel = 2;
     let kills = Arc::new(AtomicU64::new(0));
     let clock = place.clock.clone();
     let slow: Script = Arc::new(move |_| {
@@ -481,7 +478,7 @@ fn what_cannot_be_added_is_refused_and_leaves_the_rest() {
     effects.add(effect("log", "fine")).unwrap();
     let carried = effects.carried().unwrap();
     assert!(matches!(effects.add(effect("", "no kind")), Err(NotAdded::Invalid(_))));
-    let big = "x".repeat(CARRIED_BYTES_MAX - 2);
+    let big = "x".repeat(CARRIED_BYTES_MAX);
     assert!(matches!(effects.add(effect("log", &big)), Err(NotAdded::TooMuch)));
     assert_eq!(effects.carried().unwrap(), carried);
 }

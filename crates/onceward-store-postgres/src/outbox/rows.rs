@@ -63,7 +63,7 @@ pub struct Row {
 pub struct Wanted<'a> {
     /// Of which kinds.
     pub kinds: &'a [String],
-    /// Lines behind this one; [`FIRST_LINE`] for all.
+    /// Lines behind this one; [`FIRST_LINE`](super::FIRST_LINE) for all.
     pub after: i64,
     /// From how many lines at most.
     pub lines_max: usize,

@@ -14,7 +14,7 @@ use super::error::OpenError;
 /// Checks a store URL without opening anything.
 ///
 /// # Errors
-/// What [`open`] would refuse before it touches anything.
+/// What [`open`](crate::open()) would refuse before it touches anything.
 pub fn check(url: &str) -> Result<(), OpenError> {
     named(url).map(|_| ())
 }

@@ -40,7 +40,7 @@ enum Now {
     Leave(Box<Put>),
 }
 
-/// A record whose next effect is this relay's until `until`, by its own clock.
+/// A record whose first effect is this relay's for as long as `hold` lasts.
 struct Claimed {
     record: Arc<Record>,
     cargo: Cargo,
@@ -61,37 +61,40 @@ impl Desk {
         let Some(mut cargo) = self.read(&record).await else { return };
         cargo.since.get_or_insert(record.updated);
         let mut record = record;
-        let mut was_sent = false;
+        // Of the effect before this one, which was sent: until that is noted, the record must stay this relay's.
+        let mut sent: Option<Hold> = None;
         loop {
+            let was_sent = sent.is_some();
             if !was_sent && self.stops.load(Ordering::Acquire) {
                 return;
             }
             let begun = match self.next(&record, cargo, was_sent) {
                 Now::Try(cargo) => cargo,
                 Now::Leave(put) => {
-                    if self.swap(&record, &put, None).await.is_some() {
+                    if self.swap(&record, &put, sent.as_ref()).await.is_some() {
                         self.swapped(id, &put, was_sent);
                     }
                     return;
                 }
             };
-            let Some(mut claimed) = self.claim(&record, begun).await else { return };
+            let Some(mut claimed) = self.claim(&record, begun, sent.as_ref()).await else { return };
             self.trying.observer.on(if was_sent { &RelayEvent::Sent(1) } else { &RelayEvent::Claimed(1) });
             let Some(next) = self.tried(&mut claimed).await else { return };
             let now = claimed.record.updated;
-            (record, was_sent) = (claimed.record, next == Next::Sent);
-            match claimed.cargo.after(next, now) {
-                After::Next(rest) => cargo = rest,
+            let Claimed { record: held, cargo: tried, hold } = claimed;
+            record = held;
+            match tried.after(next, now) {
+                After::Next(rest) => (cargo, sent) = (rest, Some(hold)),
                 After::Delivered => {
                     let put = delivered(&record, Timestamp::MAX);
-                    if self.swap(&record, &put, Some(&claimed.hold)).await.is_some() {
+                    if self.swap(&record, &put, Some(&hold)).await.is_some() {
                         self.trying.observer.on(&RelayEvent::Sent(1));
                     }
                     return;
                 }
                 After::Rest(rest, pause) => {
                     let put = carries_on(&record, rest.write(), pause, Timestamp::MAX);
-                    if self.swap(&record, &put, Some(&claimed.hold)).await.is_some() {
+                    if self.swap(&record, &put, Some(&hold)).await.is_some() {
                         self.swapped(id, &put, false);
                     }
                     return;
@@ -121,10 +124,15 @@ impl Desk {
         }
     }
 
-    async fn claim(&self, record: &Record, cargo: Cargo) -> Option<Claimed> {
+    /// Claims the first effect. Where that notes, too, that the one before it was sent, it is repeated for as long as `sent`
+    /// lasts.
+    async fn claim(&self, record: &Record, cargo: Cargo, sent: Option<&Hold>) -> Option<Claimed> {
         let hold = Hold::until(self.trying.clock.boot() + self.lease);
         let put = carries_on(record, cargo.write(), self.lease, Timestamp::MAX);
-        let record = self.once(record, &put, &hold).await?;
+        let record = match sent {
+            None => self.once(record, &put, &hold).await?,
+            Some(sent) => self.swap(record, &put, Some(sent)).await?,
+        };
         Some(Claimed { record, cargo, hold })
     }
 
@@ -149,6 +157,11 @@ impl Desk {
                 told = self.store.replace(record.id, record.revision, &put) => match told {
                     Ok(Replace::Kept(kept)) => {
                         *record = kept;
+                        hold.extend(until);
+                    }
+                    // An earlier renewal landed, whose reply was lost.
+                    Ok(Replace::Lost(Some(shown), _)) if is_so(&shown, &put) => {
+                        *record = shown;
                         hold.extend(until);
                     }
                     Ok(Replace::Lost(..) | Replace::Late(_)) => {
@@ -186,7 +199,7 @@ impl Desk {
     }
 
     /// A swap that is repeated for as long as the record is this relay's; at least once.
-    async fn swap(&self, record: &Record, put: &Put, hold: Option<&Hold>) -> Option<()> {
+    async fn swap(&self, record: &Record, put: &Put, hold: Option<&Hold>) -> Option<Arc<Record>> {
         let clock = &*self.trying.clock;
         let mut pause = REPEAT;
         let mut was_uncertain = false;
@@ -197,9 +210,11 @@ impl Desk {
                 () = clock.sleep(self.lease / 3) => Err(Error::new(ErrorKind::Uncertain, "note how it went")),
             };
             match told {
-                Ok(Replace::Kept(_)) => return Some(()),
+                Ok(Replace::Kept(record)) => return Some(record),
                 // An earlier copy of the call landed.
-                Ok(Replace::Lost(Some(shown), _)) if was_uncertain && is_so(&shown, put) => return Some(()),
+                Ok(Replace::Lost(Some(shown), _)) if was_uncertain && is_so(&shown, put) => {
+                    return Some(shown);
+                }
                 Ok(Replace::Lost(..) | Replace::Late(_)) => {
                     self.trying.observer.on(&RelayEvent::Fenced(1));
                     return None;
@@ -208,6 +223,8 @@ impl Desk {
             }
             was_uncertain = true;
             if hold.is_none_or(|it| it.left(clock) <= pause) {
+                // It is due again: a store that is away is not to be asked without a pause.
+                clock.sleep(AWAY).await;
                 return None;
             }
             clock.sleep(pause).await;
@@ -224,7 +241,15 @@ impl Desk {
         match put.wake_after {
             Some(Duration::MAX) => {
                 observer.on(&RelayEvent::Parked);
-                tracing::warn!(record = id.prefix(), "an effect that an answer carries is parked");
+                let cargo = put.checkpoint.as_deref().and_then(|it| Cargo::read(it).ok());
+                let first = cargo.as_ref().and_then(|it| it.items.first());
+                tracing::warn!(
+                    record = id.prefix(),
+                    effect = first.map(|it| it.id.to_string()),
+                    kind = first.map(|it| &*it.effect.kind),
+                    reason = cargo.as_ref().map(|it| &*it.reason),
+                    "an effect that an answer carries is parked"
+                );
             }
             Some(pause) if !pause.is_zero() => observer.on(&RelayEvent::Retried(pause)),
             Some(_) | None => {}

@@ -19,6 +19,9 @@ use crate::outbox::{NoRelayObserver, RelayEvent, RelayObserver, RelaySettings, S
 /// The longest pause before a store that is away is asked again.
 const AWAY_MAX: Duration = Duration::from_secs(5);
 
+/// How many answers that are due and not for it a relay looks behind.
+const PASSED_BY_MAX: usize = 5000;
+
 /// Sends the [`Effects`](super::Effects) that answers carry, out of whatever store has them. Any number of them share the work of a
 /// shared store; one that dies is replaced by the others once its lease is over.
 pub struct AnswerRelay {
@@ -42,7 +45,8 @@ impl AnswerRelay {
         }
     }
 
-    /// What sends effects of a kind. An answer whose next effect is of another kind is left to other relays.
+    /// What sends effects of a kind. An answer whose next effect is of another kind is left to other relays; behind 5,000 of those a
+    /// relay does not find its own. So let every kind that is used have a relay.
     #[must_use]
     pub fn sender(self, kind: &str, sender: impl Sender) -> Self {
         self.shared_sender(kind, Arc::new(sender))
@@ -140,8 +144,16 @@ impl Running {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(ended) = self.work.join_next() => self.ended(ended),
-                () = clock.sleep(pause), if has_room => self.look().await,
+                Some(ended) = self.work.join_next() => {
+                    self.ended(ended);
+                    continue;
+                }
+                () = clock.sleep(pause), if has_room => {}
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = self.look() => {}
             }
         }
         self.desk.stops.store(true, Ordering::Release);
@@ -187,7 +199,13 @@ impl Running {
             .partition(|it| self.desk.can_send(it));
         // Where others fill the list, what is behind them is asked for at once.
         let is_crowded = is_full && others.len() > self.passed_by;
-        self.passed_by = others.len();
+        if others.len() >= PASSED_BY_MAX && self.passed_by < PASSED_BY_MAX {
+            tracing::warn!(
+                answers = others.len(),
+                "so many answers carry effects of kinds that this relay has no sender for that it may not find its own"
+            );
+        }
+        self.passed_by = others.len().min(PASSED_BY_MAX);
         let taken = ours.len().min(room);
         for record in ours.into_iter().take(room) {
             self.in_hand.insert(record.id);

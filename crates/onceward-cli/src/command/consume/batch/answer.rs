@@ -12,6 +12,7 @@ use crate::command::consume::handler::judge;
 
 /// What a handler says of one message: by its place in the batch, or by its key where no other has the same.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Said {
     index: Option<usize>,
     key: Option<String>,
@@ -68,6 +69,9 @@ fn place(it: &Said, keys: &[&str]) -> Option<usize> {
 /// As an answer to that message alone.
 fn judge_one(it: &Said) -> Result<(), Failure> {
     let strange = || Failure::unknown(format!("the handler said {} of this message", it.status));
+    if it.outcome.as_deref().is_some_and(|it| !["store", "release", "unknown"].contains(&it)) {
+        return Err(Failure::unknown("the handler said an `outcome` of this message that there is not"));
+    }
     let status = StatusCode::from_u16(it.status).map_err(|_| strange())?;
     let mut response = Response::builder().status(status);
     if let Some(seconds) = it.retry_after {
