@@ -1,3 +1,5 @@
+//! What senders sign, by their own examples, and every change of it.
+
 use http::HeaderName;
 
 use super::*;

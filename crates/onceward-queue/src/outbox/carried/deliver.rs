@@ -138,7 +138,7 @@ impl Desk {
 
     /// Tries the first effect, and stays its owner meanwhile. `None` where it is not, or may not be, any more.
     async fn tried(&self, claimed: &mut Claimed) -> Option<Next> {
-        let effect = outgoing(&claimed.record, &claimed.cargo, 0)?;
+        let effect = outgoing(&claimed.record, &claimed.cargo)?;
         let clock = Arc::clone(&self.trying.clock);
         let Claimed { record, cargo, hold } = claimed;
         let mut trying = std::pin::pin!(self.trying.once(&effect, hold));
@@ -280,8 +280,8 @@ fn is_so(shown: &Record, put: &Put) -> bool {
     shown.wake_at.is_some() == put.wake_after.is_some() && shown.checkpoint.as_ref() == wanted
 }
 
-/// The first effect of what `record` carries as its sender gets it, `more` tries after those that were begun.
-pub(super) fn outgoing(record: &Record, cargo: &Cargo, more: u32) -> Option<Outgoing> {
+/// The first effect of what `record` carries as its sender gets it.
+pub(super) fn outgoing(record: &Record, cargo: &Cargo) -> Option<Outgoing> {
     let item = cargo.items.first()?;
     let effect = item.effect.clone();
     Some(Outgoing {
@@ -291,7 +291,7 @@ pub(super) fn outgoing(record: &Record, cargo: &Cargo, more: u32) -> Option<Outg
         key: effect.key,
         headers: effect.headers,
         body: effect.body,
-        attempt: cargo.attempts.saturating_add(more),
+        attempt: cargo.attempts,
         fence: Fence(record.revision.0),
         created: cargo.since.unwrap_or(record.updated),
     })

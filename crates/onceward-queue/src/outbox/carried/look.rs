@@ -57,7 +57,7 @@ impl AnswerOutbox {
             Some(Parked {
                 number: 0,
                 since: cargo.parked?,
-                effect: outgoing(record, &cargo, 0)?,
+                effect: outgoing(record, &cargo)?,
                 reason: cargo.reason,
             })
         };
