@@ -54,6 +54,7 @@
 mod claim;
 mod driver;
 mod owned;
+mod rows;
 mod work;
 
 use std::sync::Arc;
@@ -186,7 +187,7 @@ impl Operations {
     /// it fails, it is undone, the key is free, and the transaction goes on. An error of SQL that it swallows, so that
     /// PostgreSQL will take no further statement, is met when its answer is to be kept, and undoes it as well.
     ///
-    /// Four round trips and those of `work` for a first run, three for a replay.
+    /// Four round trips and those of `work` for a first run and for a replay.
     ///
     /// # Errors
     /// [`OperationError`]. Nothing of the operation stays in the transaction. After
@@ -211,8 +212,8 @@ impl Operations {
             InFlight::Wait(max) => max,
         };
         let begun = self.claims.begin(&mut inner, attempt, owner, wait).await?;
-        let record = match begun {
-            Begun::Run(record) => record,
+        let held = match begun {
+            Begun::Run(held) => held,
             Begun::Told { outcome, .. } => {
                 // What was locked is let go, so that others are not told that it runs.
                 inner.rollback().await.map_err(|it| Stop::of(&it, "go back to a savepoint"))?;
@@ -221,7 +222,7 @@ impl Operations {
         };
         match work(&mut inner).await {
             Ok(answer) => {
-                self.claims.complete(&mut inner, &record, &answer).await?;
+                self.claims.complete(&mut inner, &held, &answer).await?;
                 inner.commit().await.map_err(|it| Stop::of(&it, "release a savepoint"))?;
                 Ok(Outcome::Ran(answer))
             }

@@ -94,10 +94,7 @@ pub(crate) fn inserts<'a>(puts: &[(RecordId, &'a Put)], ids: &'a [RecordId]) -> 
         int8s(|put| Some(length(put.policy.run_max))),
         int8s(|put| Some(length(put.policy.retention))),
         int8s(|put| Some(length(put.policy.tombstone))),
-        texts(|put| match put.policy.unresolved {
-            Unresolved::Hold => Some("hold"),
-            Unresolved::Rerun => Some("rerun"),
-        }),
+        texts(|put| Some(unresolved(put))),
         bytes(|put| put.checkpoint.as_deref()),
         int8s(|put| put.wake_after.map(length)),
         int8s(|put| Some(millis(put.not_after))),
@@ -129,6 +126,14 @@ pub(crate) fn number(revision: Revision) -> i64 {
 /// Whether a new life of the record begins.
 pub(crate) fn is_new_life(put: &Put) -> bool {
     put.grant.is_some_and(|it| it.new_life)
+}
+
+/// What its policy says of an unknown outcome.
+pub(crate) fn unresolved(put: &Put) -> &'static str {
+    match put.policy.unresolved {
+        Unresolved::Hold => "hold",
+        Unresolved::Rerun => "rerun",
+    }
 }
 
 fn state(put: &Put) -> &str {

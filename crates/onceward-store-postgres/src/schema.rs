@@ -16,17 +16,18 @@ struct Step {
 }
 
 /// Every step, in order. A step that was released never changes.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { text: include_str!("schema/0001_records.sql"), needs: 1 },
     Step { text: include_str!("schema/0002_operations.sql"), needs: 1 },
     Step { text: include_str!("schema/0003_waits.sql"), needs: 1 },
     Step { text: include_str!("schema/0004_outbox.sql"), needs: 1 },
     Step { text: include_str!("schema/0005_operation_rows.sql"), needs: 1 },
     Step { text: include_str!("schema/0006_woken.sql"), needs: 1 },
+    Step { text: include_str!("schema/0007_plain.sql"), needs: 1 },
 ];
 
 /// The number of the last step.
-pub(crate) const KNOWN: i32 = 6;
+pub(crate) const KNOWN: i32 = 7;
 
 /// Whoever makes or updates tables holds this lock for the length of the transaction: "onceward" in ASCII.
 const LOCK: i64 = 0x6f6e_6365_7761_7264;

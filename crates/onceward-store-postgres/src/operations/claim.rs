@@ -10,13 +10,14 @@ use onceward_core::{
     Answer, Attempt, Error, ErrorKind, Hasher, Listing, Owner, Record, RecordId, Revision, Timestamp,
 };
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, PgConnection};
+use sqlx::query::Query;
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Postgres};
 use tokio::time::Instant;
 
-use super::{OperationSettings, Outcome, driver};
+use super::{OperationSettings, Outcome, driver, rows};
 use crate::fault::{Cause, Fault};
 use crate::puts;
-use crate::row::length;
+use crate::row::{Columns, length};
 use crate::sql::{self, Sql};
 use crate::told::{strange, told};
 
@@ -28,18 +29,26 @@ const NOT_AFTER: Timestamp = Timestamp::MAX;
 /// The statements of operations.
 #[derive(Debug)]
 pub(super) struct Claims {
+    vacant: Arc<str>,
     claim: Arc<str>,
-    replace: Arc<str>,
+    done: Arc<str>,
     named: bool,
     hide_keys: Option<Hasher>,
 }
 
 /// What a claim led to.
 pub(super) enum Begun {
-    /// The work is to run under this record.
-    Run(Arc<Record>),
+    /// The work is to run under this claim.
+    Run(Held),
     /// It is not. `by` is whose answer it is.
     Told { outcome: Outcome, by: Option<Owner> },
+}
+
+/// A claim in a transaction that is open.
+pub(super) struct Held {
+    record: Arc<Record>,
+    /// When the server had told it.
+    since: Instant,
 }
 
 /// Why a statement of ours gave nothing. The transaction is to be rolled back, at least to where the statement began.
@@ -54,10 +63,11 @@ pub(super) enum Stop {
 impl Claims {
     pub(super) fn new(settings: &OperationSettings) -> Self {
         let sql = Sql::new(settings.schema.as_deref());
-        let text = |name, values| Arc::from(sql.fill(&sql::call(name, values)));
+        let text = |template: &str| Arc::from(sql.fill(template));
         Self {
-            claim: text("operation_claim", 25),
-            replace: text("operation_replace", 24),
+            vacant: text(include_str!("../sql/operation_vacant.sql")),
+            claim: text(&sql::call("operation_claim", 25)),
+            done: text(include_str!("../sql/operation_done.sql")),
             named: settings.named_statements,
             hide_keys: settings.hide_keys,
         }
@@ -86,7 +96,9 @@ impl Claims {
                 return Ok(busy());
             };
             match claiming.heard(asked) {
-                Next::Run { record, by_this_call: true } => return Ok(Begun::Run(record)),
+                Next::Run { record, by_this_call: true } => {
+                    return Ok(Begun::Run(Held { record, since: Instant::now() }));
+                }
                 // A claim of this call's own that is committed without an answer: its work has committed by itself, and is
                 // not run once more.
                 Next::Run { record, by_this_call: false } => {
@@ -103,7 +115,8 @@ impl Claims {
         Err(Error::new(ErrorKind::Unavailable, "claim the operation").caused_by(cause).into())
     }
 
-    /// One statement. `None` where somebody else works on it for longer than `wait`.
+    /// One statement where nobody else has it and nobody works on it, two else. `None` where somebody works on it for longer
+    /// than `wait`.
     async fn ask(
         &self,
         connection: &mut PgConnection,
@@ -113,6 +126,11 @@ impl Claims {
         wait: Duration,
     ) -> Result<Option<Asked>, Stop> {
         const DOING: &str = "claim the operation";
+        if seen.is_none()
+            && let Some(record) = self.vacant(connection, id, put).await?
+        {
+            return Ok(Some(Asked::Kept(record)));
+        }
         let ids = [id];
         let mut values = PgArguments::default();
         // A wait that is not zero is at least a millisecond.
@@ -132,26 +150,39 @@ impl Claims {
         }))
     }
 
+    /// Claims what nobody has and nobody works on. Most claims are such, so this is the statement that costs the server least.
+    async fn vacant(
+        &self,
+        connection: &mut PgConnection,
+        id: RecordId,
+        put: &Put,
+    ) -> Result<Option<Arc<Record>>, Stop> {
+        const DOING: &str = "claim the operation";
+        let values = rows::vacant(id, put).map_err(|it| unsent(&it, DOING))?;
+        let Some(row) = self.row(connection, &self.vacant, values, DOING).await? else { return Ok(None) };
+        let now = Columns::from(&row, 0).time().ok_or_else(|| strange(DOING))?;
+        Ok(Some(Arc::new(put.stamp(id, None, now))))
+    }
+
     /// Leaves the answer in the record.
     pub(super) async fn complete(
         &self,
         connection: &mut PgConnection,
-        record: &Record,
+        held: &Held,
         answer: &Answer,
     ) -> Result<(), Stop> {
         const DOING: &str = "keep the answer";
-        let put = transition::completed(record, answer.clone(), NOT_AFTER);
+        let put = transition::completed(&held.record, answer.clone(), NOT_AFTER);
         puts::check(&put)?;
-        let ids = [record.id];
-        let mut values = PgArguments::default();
-        let columns = puts::replaces(&[(record.id, &put)], &ids, &[record.revision]);
-        driver::add(&mut values, columns).map_err(|it| Stop::of_fault(&it, DOING))?;
-        let row = self.row(connection, &self.replace, values, DOING).await?;
-        let told = told(&row.ok_or_else(|| strange(DOING))?, record.id, &put)?;
-        match told.kept {
-            Some(_) => Ok(()),
+        // The server's clock, as far as it is known without asking for it.
+        let now = held.record.updated.after(held.since.elapsed());
+        let done = put.stamp(held.record.id, Some(&held.record), now);
+        let values = rows::done(held.record.revision, &done).map_err(|it| unsent(&it, DOING))?;
+        match self.query(&self.done, values).execute(connection).await {
+            Ok(it) if it.rows_affected() == 1 => Ok(()),
             // Only this transaction can have changed its record.
-            None => Err(Error::new(ErrorKind::Lost, DOING).into()),
+            Ok(_) => Err(Error::new(ErrorKind::Lost, DOING).into()),
+            Err(error) => Err(Stop::of(&error, DOING)),
         }
     }
 
@@ -162,8 +193,11 @@ impl Claims {
         values: PgArguments,
         doing: &'static str,
     ) -> Result<Option<PgRow>, Stop> {
-        let query = sqlx::query_with(AssertSqlSafe(Arc::clone(text)), values).persistent(self.named);
-        query.fetch_optional(connection).await.map_err(|it| Stop::of(&it, doing))
+        self.query(text, values).fetch_optional(connection).await.map_err(|it| Stop::of(&it, doing))
+    }
+
+    fn query(&self, text: &Arc<str>, values: PgArguments) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query_with(AssertSqlSafe(Arc::clone(text)), values).persistent(self.named)
     }
 }
 

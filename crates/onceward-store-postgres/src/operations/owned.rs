@@ -55,7 +55,7 @@ impl Operations {
     /// there; if it did not, `work` runs again. So `work` may be called several times, each time in a fresh transaction after
     /// the one before was undone. What it does outside of the transaction is not undone.
     ///
-    /// Five round trips with those of one statement of `work`; three for a replay.
+    /// Five round trips with those of one statement of `work`; four for a replay.
     ///
     /// # Errors
     /// [`OperationError`]. Only after `Uncertain` may the operation have been committed; the next call with the key tells.
@@ -133,8 +133,8 @@ impl Operations {
         };
         let wait = if trying.again { wait.max(OWN_WAIT) } else { wait };
         trying.again = true;
-        let record = match self.claims.begin(&mut transaction, attempt, trying.owner, wait).await {
-            Ok(Begun::Run(record)) => record,
+        let held = match self.claims.begin(&mut transaction, attempt, trying.owner, wait).await {
+            Ok(Begun::Run(held)) => held,
             Ok(Begun::Told { outcome, by }) => {
                 // Nothing was written. A connection that is gone is found out about when it is used next.
                 let _ = transaction.rollback().await;
@@ -146,7 +146,7 @@ impl Operations {
         trying.unsure = None;
         match work(&mut transaction).await {
             Ok(answer) => {
-                if let Err(stop) = self.claims.complete(&mut transaction, &record, &answer).await {
+                if let Err(stop) = self.claims.complete(&mut transaction, &held, &answer).await {
                     return undone(transaction, stop.into()).await;
                 }
                 commit(transaction, answer).await

@@ -98,13 +98,42 @@ async fn tables_of_the_first_step_are_updated_beside_a_store_that_is_open() {
     support::run(server, &sql).await;
     assert!(matches!(
         refused(&format!("{url}&migrate=off")).await,
-        OpenError::NotMigrated { found: 1, known: 6 }
+        OpenError::NotMigrated { found: 1, known: 7 }
     ));
     let newer = open(&url).await;
     assert_eq!(newer.load(id(1)).await.unwrap().record, Some(record));
     newer.sweep(10).await.unwrap();
     let record = inserted(&store, id(2)).await;
     swapped(&newer, &record, &completion(&record)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_that_cost_more_than_the_row_go_but_nobody_waits_for_that() {
+    let server = Postgres::shared();
+    let (name, url) = place(server).await;
+    let checks = format!(
+        "SELECT count(*) FROM pg_constraint
+         WHERE conrelid = '{name}.onceward_operations'::regclass AND contype = 'c'"
+    );
+    for is_open in [false, true] {
+        drop(open(&url).await);
+        let before = format!(
+            "ALTER TABLE {name}.onceward_operations
+                 ADD CONSTRAINT onceward_records_state_check CHECK (state <> ''), ADD CONSTRAINT theirs CHECK (key <> 'x');
+             DELETE FROM {name}.onceward_schema WHERE version = 7"
+        );
+        support::run(server, &before).await;
+        let (other, _) = support::client(&server.url("onceward")).await;
+        if is_open {
+            let lock = format!("BEGIN; LOCK TABLE {name}.onceward_operations IN ROW EXCLUSIVE MODE");
+            other.batch_execute(&lock).await.unwrap();
+        }
+        drop(open(&url).await);
+        let left: i64 = other.query_one(&checks, &[]).await.unwrap().get(0);
+        assert_eq!(left, if is_open { 2 } else { 1 }, "theirs is left alone");
+        other.batch_execute("ROLLBACK").await.unwrap();
+        support::run(server, &format!("ALTER TABLE {name}.onceward_operations DROP CONSTRAINT theirs")).await;
+    }
 }
 
 #[tokio::test]

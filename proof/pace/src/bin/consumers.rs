@@ -80,8 +80,8 @@ async fn run(args: Args) -> Result<bool> {
             for (kind, from) in kinds.iter().flat_map(|kind| [(*kind, From::Memory), (*kind, From::Broker)]) {
                 let bys: &[By] = match from {
                     // What our loop costs is seen where no sync hides it.
-                    From::Memory if kind == Kind::Redis => &[By::Plain, By::Once],
-                    From::Memory => &[By::Plain, By::Memory, By::Once],
+                    From::Memory if kind == Kind::Redis => &[By::Plain, By::Hand, By::Once],
+                    From::Memory => &[By::Plain, By::Hand, By::Memory, By::Once],
                     From::Broker if keys == args.broker => &[By::Plain, By::Once],
                     From::Broker => &[],
                 };

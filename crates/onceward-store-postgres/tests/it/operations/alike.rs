@@ -1,6 +1,12 @@
 //! The statements for one row beside those for any number of rows: they keep and tell the same.
 
-use super::place::Place;
+use std::time::Duration;
+
+use onceward_core::{Answer, Attempt, Fingerprint, Policy, Principal, Scope, Unresolved};
+use onceward_store_postgres::operations::Work;
+use sqlx::AssertSqlSafe;
+
+use super::place::{Place, attempt, ran};
 
 /// What a put gives beside its id and its owner, up to the state; and behind the answer.
 const LISTED: &str = "ARRAY[1], ARRAY[FINGERPRINT], ARRAY[decode(repeat('22', 16), 'hex')], ARRAY['k'], ARRAY['h'], ARRAY['/p'], \
@@ -131,4 +137,73 @@ async fn a_swap_of_one_row_keeps_and_tells_what_a_swap_of_many_does() {
     let nobody = |name| format!("{name}({}, ARRAY[7]::bigint[], ARRAY[false])", KEEP.values("cc"));
     let many = told(&place, &nobody("replace_1"), "cc").await;
     assert_eq!(told(&place, &nobody("replace_2"), "cc").await, many);
+}
+
+/// What does not change when an operation ends.
+const OF_THE_CLAIM: &str = "created, run_until, fence, owner, attempt";
+
+/// The row of a key: what an end changes of it, and what it does not.
+fn row_of(place: &Place, key: &str) -> AssertSqlSafe<String> {
+    let text = format!(
+        "SELECT SCHEMA.from_now(to_jsonb(r) - '{{{OF_THE_CLAIM}, revision, key}}'::text[], r.updated), ROW({OF_THE_CLAIM})::text
+         FROM SCHEMA.onceward_operations r WHERE key = '{key}'"
+    );
+    AssertSqlSafe(text.replace("SCHEMA", &place.name))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_meets_nobody_keeps_what_any_number_of_them_do() {
+    let place = Place::new().await;
+    place.run(FROM_NOW).await;
+    for (key, retention) in [("a", Duration::from_secs(60)), ("b", Duration::from_millis(u64::MAX))] {
+        let millis = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX).to_string();
+        let asked = Attempt {
+            scope: Scope {
+                principal: Principal::from_bytes([0x22; 16]),
+                kind: "k".into(),
+                host: "h".into(),
+                path: "/p".into(),
+            },
+            fingerprint: Fingerprint::from_bytes([0x11; 32]),
+            policy: Policy {
+                lease: Duration::from_secs(30),
+                run_max: Duration::from_secs(600),
+                retention,
+                tombstone: Duration::from_secs(70),
+                unresolved: Unresolved::Rerun,
+            },
+            ..attempt(key)
+        };
+        let row = || sqlx::query_as::<_, (String, String)>(row_of(&place, key));
+        let mut claimed = None;
+        let mut transaction = place.begin().await;
+        let told = place.operations.run_in(&mut transaction, &asked, |it| {
+            let (row, claimed) = (row(), &mut claimed);
+            Work::new(async move {
+                *claimed = Some(row.fetch_one(it).await?);
+                Ok::<_, sqlx::Error>(Answer::new("text", "ab"))
+            })
+        });
+        let _answer = ran(told.await);
+        let done = row().fetch_one(&mut *transaction).await.unwrap();
+        transaction.rollback().await.unwrap();
+
+        let put = |put: Put| {
+            let values = put.values("aa").replace("ARRAY[decode('77', 'hex')]", "ARRAY[NULL]::bytea[]");
+            values.replace("ARRAY['key']", &format!("ARRAY['{key}']")).replace("ARRAY[60000]", &format!("ARRAY[{millis}]"))
+        };
+        place.run(&format!("SELECT SCHEMA.onceward_operation_claim_1(0, NULL, false, {})", put(OWNED))).await;
+        let many = row().fetch_one(&place.root).await.unwrap();
+        let claimed = claimed.unwrap();
+        assert_eq!(claimed.0, many.0, "{key}");
+        let end = format!(
+            "SELECT SCHEMA.onceward_operation_replace_1({}, (SELECT array_agg(revision) FROM SCHEMA.onceward_operations), ARRAY[false])",
+            put(Put { state: "done", ..KEEP })
+        );
+        place.run(&end).await;
+        let many = row().fetch_one(&place.root).await.unwrap();
+        assert_eq!(done.0, many.0, "{key}");
+        assert_eq!(done.1, claimed.1, "{key}");
+        place.run("TRUNCATE SCHEMA.onceward_operations").await;
+    }
 }

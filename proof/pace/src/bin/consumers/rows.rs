@@ -41,6 +41,8 @@ pub(crate) enum From {
 pub(crate) enum By {
     /// A loop that remembers nothing.
     Plain,
+    /// The same, and its handler looks whether it saw the message before: what teams write by hand.
+    Hand,
     /// A [`Consumer`] that remembers in its own memory, under a lease: what our loop costs without a server.
     Memory,
     /// A [`Consumer`] that remembers where the effect is: in one transaction with it in PostgreSQL, under a lease in Redis.
@@ -80,7 +82,7 @@ impl Row {
             let _ = tell.send(watch(&counting, server, length).await);
         };
         match self.by {
-            By::Plain => self.plain(place, Arc::clone(&source) as _, stop).await?,
+            By::Plain | By::Hand => self.plain(place, Arc::clone(&source) as _, stop).await?,
             By::Memory | By::Once => self.once(place, Arc::clone(&source) as _, stop).await?,
         }
         let sample = told.await??;
@@ -108,19 +110,32 @@ impl Row {
         source: Arc<dyn Source>,
         stop: impl Future<Output = ()>,
     ) -> Result<()> {
+        let by_hand = self.by == By::Hand;
         let handler: Handler = match self.kind {
             Kind::Postgres => {
                 let pool = place.postgres()?.pool.clone();
                 Arc::new(move |message| {
                     let pool = pool.clone();
-                    Box::pin(async move { Ok(effect::transaction(&pool, &message).await?) })
+                    Box::pin(async move {
+                        Ok(if by_hand {
+                            effect::transaction_by_hand(&pool, &message).await?
+                        } else {
+                            effect::transaction(&pool, &message).await?
+                        })
+                    })
                 })
             }
             Kind::Redis | Kind::RedisEverysec => {
                 let connection = place.redis(self.kind)?.connection.clone();
                 Arc::new(move |message| {
                     let connection = connection.clone();
-                    Box::pin(async move { Ok(effect::element(connection, &message).await?) })
+                    Box::pin(async move {
+                        Ok(if by_hand {
+                            effect::element_by_hand(connection, &message).await?
+                        } else {
+                            effect::element(connection, &message).await?
+                        })
+                    })
                 })
             }
         };
@@ -210,17 +225,21 @@ pub(crate) fn table(rows: &[(Row, Cell)]) -> String {
         "a second",
         "× plain",
         "quartiles",
+        "× by hand",
         "µs each",
         "of the server",
         "others",
     ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     for (row, cell) in rows {
-        let plain = rows.iter().find(|it| it.0 == Row { by: By::Plain, ..*row } && row.by != By::Plain);
-        let ratio = plain.and_then(|it| cell.ratio(&it.1, |it| it.seen.rate()));
-        let [rate, quartiles] = ratio.map_or_else(Default::default, |it| {
+        let ratio = |to: By| {
+            let other = rows.iter().find(|it| it.0 == Row { by: to, ..*row } && row.by != to);
+            other.and_then(|it| cell.ratio(&it.1, |it| it.seen.rate()))
+        };
+        let [rate, quartiles] = ratio(By::Plain).map_or_else(Default::default, |it| {
             [format!("{:.2}", it[1]), format!("{:.2}–{:.2}", it[0], it[2])]
         });
+        let by_hand = ratio(By::Hand).filter(|_| row.by == By::Once);
         let server = cell.median(|it| it.upstream_us);
         let from = match row.from {
             From::Memory => "memory",
@@ -228,6 +247,7 @@ pub(crate) fn table(rows: &[(Row, Cell)]) -> String {
         };
         let by = match (row.by, row.kind) {
             (By::Plain, _) => "plain",
+            (By::Hand, _) => "by hand",
             (By::Memory, _) => "lease, in memory",
             (By::Once, Kind::Postgres) => "same transaction",
             (By::Once, _) => "lease",
@@ -239,6 +259,7 @@ pub(crate) fn table(rows: &[(Row, Cell)]) -> String {
             format!("{:.0}", cell.median(|it| it.seen.rate())),
             rate,
             quartiles,
+            by_hand.map_or_else(String::new, |it| format!("{:.2}", it[1])),
             format!("{:.1}", cell.median(|it| it.cpu_us)),
             if server > 0.0 { format!("{server:.1}") } else { String::new() },
             format!("{:.0} %", cell.median(|it| it.others) * 100.0),
