@@ -190,7 +190,9 @@ async fn an_operation_that_meets_nobody_keeps_what_any_number_of_them_do() {
 
         let put = |put: Put| {
             let values = put.values("aa").replace("ARRAY[decode('77', 'hex')]", "ARRAY[NULL]::bytea[]");
-            values.replace("ARRAY['key']", &format!("ARRAY['{key}']")).replace("ARRAY[60000]", &format!("ARRAY[{millis}]"))
+            values
+                .replace("ARRAY['key']", &format!("ARRAY['{key}']"))
+                .replace("ARRAY[60000]", &format!("ARRAY[{millis}]"))
         };
         place.run(&format!("SELECT SCHEMA.onceward_operation_claim_1(0, NULL, false, {})", put(OWNED))).await;
         let many = row().fetch_one(&place.root).await.unwrap();

@@ -202,6 +202,24 @@ async fn work_that_commits_by_itself_and_meets_another_is_not_run_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_that_commits_by_itself_and_ends_after_somebody_else_took_over_is_told_so() {
+    let place = Place::new().await;
+    let asked = attempt("a");
+    let root = &place;
+    let told = place.operations.run(&place.pool, &asked, |it| {
+        Work::new(async move {
+            sqlx::raw_sql("COMMIT").execute(it).await?;
+            root.run("UPDATE SCHEMA.onceward_operations SET revision = revision + 1").await;
+            Ok::<_, sqlx::Error>(Answer::new("row", "late"))
+        })
+    });
+    let Err(OperationError::Engine(error)) = within(told).await else { panic!("it was not noticed") };
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    let left = "SELECT count(*) FROM SCHEMA.onceward_operations WHERE state = 'running' AND answer IS NULL";
+    assert_eq!(place.number(left).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_in_a_burst_leaves_one_effect_for_each_answer() {
     const CALLERS: usize = 12;
     const EACH: usize = 40;

@@ -42,6 +42,23 @@ async fn a_long_answer_and_a_packed_one_are_replayed_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_kept_from_the_end_of_its_operation_on() {
+    let place = Place::new().await;
+    let asked = attempt("a");
+    let told = place.operations.run(&place.pool, &asked, |connection| {
+        Work::new(async move {
+            sqlx::query("SELECT pg_sleep(0.05)").execute(connection).await?;
+            Ok::<_, sqlx::Error>(Answer::new("text", "ab"))
+        })
+    });
+    let _answer = ran(told.await);
+    let took = "SELECT updated - created FROM SCHEMA.onceward_operations";
+    assert!(place.number(took).await >= 50);
+    let kept = "SELECT answer_until - updated - retention_ms FROM SCHEMA.onceward_operations";
+    assert_eq!(place.number(kept).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_leaves_nothing() {
     let place = Place::new().await;
     let mut transaction = place.begin().await;
