@@ -131,7 +131,11 @@ fn of_calls(
             let fits = match letter.reason {
                 Reason::Unresolved => {
                     counts.never_called += usize::from(last.is_none());
-                    explains(last.copied(), &faults)
+                    // Whichever it was that left it open. Where its handler said later that nothing happened, others followed.
+                    match calls.as_slice() {
+                        [] => !faults.is_empty(),
+                        calls => calls.iter().any(|it| explains(it, &faults)),
+                    }
                 }
                 Reason::Attempts => {
                     last.is_some_and(|it| it.end == End::Released) && letter.attempts >= super::ATTEMPTS
@@ -150,21 +154,17 @@ fn of_calls(
     }
 }
 
-/// Whether it is known why nobody knows what the last call did.
-fn explains(last: Option<&Call>, faults: &[Fault]) -> bool {
-    match last {
-        Some(call) if matches!(call.end, End::Cut | End::Failed) => true,
-        Some(call) => {
-            // A call that has no answer was cut off by the end of its caller, or is one that was not waited for.
-            let to = call.answered.map(|it| it + AROUND);
-            let meets = |it: &&Fault| it.to + AROUND >= call.arrived && to.is_none_or(|to| it.from <= to);
-            let of_caller =
-                faults.iter().filter(meets).any(|it| it.process.is_none_or(|it| it == call.process));
-            // Where the last call said that nothing happened, another process was next, and did not come to call.
-            of_caller || (call.end == End::Released && faults.iter().any(|it| it.to + AROUND >= call.arrived))
-        }
-        None => !faults.is_empty(),
+/// Whether it is known why nobody knew what a call did.
+fn explains(call: &Call, faults: &[Fault]) -> bool {
+    if matches!(call.end, End::Cut | End::Failed) {
+        return true;
     }
+    // A call that has no answer was cut off by the end of its caller, or is one that was not waited for.
+    let to = call.answered.map(|it| it + AROUND);
+    let meets = |it: &&Fault| it.to + AROUND >= call.arrived && to.is_none_or(|to| it.from <= to);
+    let of_caller = faults.iter().filter(meets).any(|it| it.process.is_none_or(|it| it == call.process));
+    // Where the call said that nothing happened, another process was next, and did not come to call.
+    of_caller || (call.end == End::Released && faults.iter().any(|it| it.to + AROUND >= call.arrived))
 }
 
 fn of_rows(
