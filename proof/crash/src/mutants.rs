@@ -40,7 +40,7 @@ const CONSUMERS: [(&str, &[u64], &[&str]); 1] = [("lease-without-renewal", &[1, 
 
 /// Relays of what answers carry that are broken.
 const CARRIED: [(&str, &[u64], &[&str]); 2] =
-    [("noted-before-sent", &[1, 2, 3], &["lost"]), ("sent-unclaimed", &[1, 2, 3], &["repeats"])];
+    [("noted-before-sent", &[1, 2, 3], &["lost", "order"]), ("sent-unclaimed", &[1, 2, 3], &["repeats"])];
 
 /// A kill does not show it, a power cut does.
 const UNSYNCED: &str = "told-before-synced";

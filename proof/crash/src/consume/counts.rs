@@ -136,7 +136,7 @@ fn of_effects(counts: &carried::Counts, healed: &Healed) -> Rows {
         ("sent though their answer does not stand", counts.invented.to_string()),
         ("sent under another id", counts.renamed.to_string()),
         ("out of order within their answer", counts.disordered.to_string()),
-        ("not out, and not parked as their receiver wanted", counts.stuck.to_string()),
+        ("neither out nor rightly parked", counts.stuck.to_string()),
     ]
 }
 

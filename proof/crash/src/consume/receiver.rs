@@ -92,15 +92,16 @@ fn script(seed: u64, label: &str, earlier: usize) -> (Duration, Told) {
     let mut for_label = Rng::with_seed(seed ^ seed_of(label));
     let is_refused = for_label.u32(0..100) == 0;
     let mut rng = Rng::with_seed(for_label.u64(..) ^ earlier as u64);
-    let quick = ms(rng.u64(0..30));
+    let (quick, long) = (ms(rng.u64(0..30)), ms(rng.u64(100..600)));
     match rng.u32(0..100) {
         _ if is_refused => (quick, Told::Refused),
         _ if earlier > 1 => (quick, Told::Taken),
-        0..3 => (quick, Told::Silence),
-        3..6 => (quick, Told::Later),
-        6..24 => (ms(rng.u64(100..600)), Told::Taken),
+        // Some senders do not live to hear it.
+        0..6 => (long, Told::Silence),
+        6..16 => (long, Told::Later),
+        16..30 => (long, Told::Taken),
         // Longer than a lease: it has to be renewed.
-        24..30 => (LEASE.mul_f64(rng.f64() * 1.5), Told::Taken),
+        30..36 => (LEASE.mul_f64(rng.f64() * 1.5), Told::Taken),
         _ => (quick, Told::Taken),
     }
 }
