@@ -16,7 +16,7 @@ const BROKERS: &str = "postgres,redis,redis-streams,outbox,nats,rabbitmq,kafka,s
 /// The same, and every break that is made on purpose.
 const MUTANTS: &str = "mutants,postgres,redis,redis-streams,outbox";
 
-/// `cargo xtask crash [--release] [--lane | --deaths | --power | --outbox | --consume SOURCE | --mutants] WORDS…`.
+/// `cargo xtask crash [--release] [--lane | --deaths | --power | --outbox | --consume SOURCE [--carried] | --mutants] WORDS…`.
 pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let mut words = words.to_vec();
     if take(&mut words, "--lane") {
@@ -53,6 +53,8 @@ pub(crate) fn lane() -> Result<(), String> {
         let short = ["redis-streams", "--strength", strength, "--seconds", "8"].map(str::to_owned);
         harness("consume", &gateway, &short)?;
     }
+    let carried = ["redis-streams", "--carried", "--store", "embedded", "--consumers", "1", "--seconds", "8"];
+    harness("consume", &gateway, &carried.map(str::to_owned))?;
     harness("deaths", &gateway, &["--sample".into(), "16".into()])?;
     harness("power", &gateway, &["--sample".into(), "24".into()])
 }

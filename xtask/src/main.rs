@@ -24,7 +24,8 @@ cargo xtask VERB
            files that are not there
   deny     licences, banned and doubled crates, sources; advisories where their database can be fetched
   crash    real gateways, killed, stopped and starved: --seed N --seconds S; or --deaths, --power, --outbox,
-           --consume SOURCE, --mutants; or --lane, all in short; --release for a release build
+           --consume SOURCE, with --store redis or --carried (effects that answers name), --mutants; or --lane, all in
+           short; --release for a release build
   release  the binary that is shipped: built, watched under load, built again by what was seen
   promises what each source of messages promises, and shows: a table; with --brokers of all of them
   servers  installs the servers that tests start, where they are missing

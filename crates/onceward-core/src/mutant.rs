@@ -31,11 +31,13 @@ pub enum Mutant {
     NotedBeforeSent,
     /// A relay remembers how far it has come, and passes what becomes visible behind that.
     PassesLateNumbers,
+    /// A relay sends what an answer carries without claiming it before.
+    SentUnclaimed,
 }
 
 impl Mutant {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [(&'static str, Self); 11] = [
+    pub const ALL: [(&'static str, Self); 12] = [
         ("no-fence-check", Self::NoFenceCheck),
         ("get-then-set", Self::GetThenSet),
         ("told-before-stored", Self::ToldBeforeStored),
@@ -47,6 +49,7 @@ impl Mutant {
         ("told-before-synced", Self::ToldBeforeSynced),
         ("noted-before-sent", Self::NotedBeforeSent),
         ("passes-late-numbers", Self::PassesLateNumbers),
+        ("sent-unclaimed", Self::SentUnclaimed),
     ];
 }
 

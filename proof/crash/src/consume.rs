@@ -1,12 +1,16 @@
 //! Consumers under fire: producers that send everything up to four times, consumers that are killed and stopped past their lease,
-//! a handler that is slow, fails and cuts off, a broker and a store that are restarted.
+//! a handler that is slow, fails and cuts off, a broker and a store that are restarted. Its answers may name effects, which relays
+//! send that are killed and stopped, too.
 
 pub(crate) mod broker;
+mod carried;
 pub(crate) mod committing;
 mod consumers;
+mod counts;
 mod handler;
 mod judge;
 mod producers;
+mod receiver;
 mod store;
 
 use std::net::SocketAddr;
@@ -17,13 +21,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use onceward::queue::Reason;
 use tokio::runtime::Runtime;
 
 use self::broker::{Broker, Kind};
-use self::consumers::Fault;
+use self::consumers::{Fault, Post};
+use self::counts::{Counted, Healed};
 use self::handler::Handler;
-use self::judge::{Counts, judge};
+use self::judge::judge;
+use self::receiver::Receiver;
 use self::store::{Server, Store};
 use crate::Result;
 use crate::subject::Subject;
@@ -57,9 +62,15 @@ pub(crate) struct Args {
     /// Where outcomes are remembered
     #[arg(long, value_enum, default_value_t = Server::Postgres)]
     pub(crate) store: Server,
-    /// How many processes share the work
+    /// How many processes share the work; one where the store is a directory
     #[arg(long, default_value_t = 3)]
     pub(crate) consumers: u64,
+    /// The handler's answers name effects, which go out from there
+    #[arg(long)]
+    pub(crate) carried: bool,
+    /// How many processes besides the consumers send them; none where the store is a directory
+    #[arg(long, default_value_t = 2)]
+    pub(crate) relays: u64,
     /// Where the id of a message stands. `position` is the control: there each copy is another message
     #[arg(long, default_value = "header:event-id")]
     pub(crate) key: String,
@@ -85,6 +96,8 @@ struct Field<'a> {
     /// The broker's URL for consumers.
     from: String,
     handler: Handler,
+    /// Where effects go that answers name.
+    receiver: Option<Receiver>,
     began: Duration,
     /// No more faults: everything heals.
     ends: AtomicBool,
@@ -98,6 +111,7 @@ struct Field<'a> {
     published: Arc<AtomicU64>,
     counted: Counted,
     kills: AtomicU64,
+    relay_kills: AtomicU64,
     stops: AtomicU64,
     broker_restarts: AtomicU64,
     store_restarts: AtomicU64,
@@ -113,6 +127,12 @@ impl Field<'_> {
 
     fn messages(&self) -> u64 {
         self.args.seconds * self.args.rate
+    }
+
+    /// All processes that are kept running.
+    fn posts(&self) -> impl Iterator<Item = Post> {
+        let relays = if self.args.carried && self.store.is_server() { self.args.relays } else { 0 };
+        (0..self.args.consumers).map(Post::Consumer).chain((0..relays).map(Post::Relay))
     }
 
     fn fault(&self, fault: Fault) {
@@ -138,33 +158,6 @@ impl Field<'_> {
     }
 }
 
-/// What processes told of themselves before they were killed. Who was stopped or had just begun told nothing.
-#[derive(Debug, Default)]
-struct Counted {
-    received: AtomicU64,
-    redelivered: AtomicU64,
-    of_done: AtomicU64,
-    of_running: AtomicU64,
-    fenced: AtomicU64,
-}
-
-impl Counted {
-    fn add(&self, page: &str) {
-        for line in page.lines() {
-            let Some((name, value)) = line.rsplit_once(' ') else { continue };
-            let counter = match name {
-                "onceward_messages_received_total{redelivered=\"no\"}" => &self.received,
-                "onceward_messages_received_total{redelivered=\"yes\"}" => &self.redelivered,
-                "onceward_messages_total{outcome=\"duplicate_of_done\"}" => &self.of_done,
-                "onceward_messages_total{outcome=\"duplicate_of_running\"}" => &self.of_running,
-                "onceward_messages_total{outcome=\"fenced\"}" => &self.fenced,
-                _ => continue,
-            };
-            counter.fetch_add(value.parse().unwrap_or(0), Ordering::Relaxed);
-        }
-    }
-}
-
 /// Where a consumer shows its metrics: no other process of this machine listens there.
 fn page_address(slot: u64) -> SocketAddr {
     let mut address = crate::upstream::free_address();
@@ -177,6 +170,12 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     if args.strength == Strength::Transaction && args.store != Server::Postgres {
         return Err("effects commit with their notes only in PostgreSQL".into());
     }
+    if args.strength == Strength::Transaction && args.carried {
+        return Err("a handler that has a transaction puts effects into the outbox of its database".into());
+    }
+    if args.store == Server::Embedded && args.consumers != 1 {
+        return Err("a directory belongs to one process: `--consumers 1`".into());
+    }
     let folder = args.subject.folder("consume")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let broker = Broker::start(args.source, &runtime)?;
@@ -185,10 +184,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         folder: folder.path.clone(),
         binary: args.subject.binary()?,
         runtime,
-        store: Store::start(args.store),
+        store: Store::start(args.store, &folder.path),
         from: broker.url(),
         broker: Mutex::new(broker),
-        handler: Handler::start(args.subject.seed)?,
+        handler: Handler::start(args.subject.seed, args.carried)?,
+        receiver: args.carried.then(|| Receiver::start(args.subject.seed)).transpose()?,
         began: now(),
         ends: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
@@ -198,16 +198,17 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         published: Arc::default(),
         counted: Counted::default(),
         kills: AtomicU64::new(0),
+        relay_kills: AtomicU64::new(0),
         stops: AtomicU64::new(0),
         broker_restarts: AtomicU64::new(0),
         store_restarts: AtomicU64::new(0),
         standstills: AtomicU64::new(0),
     };
     field.store.prepare(&mut field.command(&field.binary))?;
-    let healed = thread::scope(|scope| -> Result<Option<Duration>> {
+    let healed = thread::scope(|scope| -> Result<Healed> {
         let field = &field;
         let keepers: Vec<_> =
-            (0..args.consumers).map(|it| scope.spawn(move || consumers::keep(field, it))).collect();
+            field.posts().map(|it| scope.spawn(move || consumers::keep(field, it))).collect();
         scope.spawn(|| consumers::watch(field));
         let nemesis = scope.spawn(|| consumers::disturb(field));
         let published = producers::publish(field);
@@ -220,9 +221,14 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             let asked = field.broker.lock().ok()?.is_empty(&field.runtime);
             asked.unwrap_or_else(|| consumers::is_quiet(field)).then_some(())
         };
-        let healed = match published.is_ok() {
-            true => until(PATIENCE, || all_ended().then_some(()).or_else(is_empty)).map(|()| now() - began),
-            false => None,
+        let mut healed = Healed::default();
+        if published.is_ok() {
+            let acknowledged = until(PATIENCE, || all_ended().then_some(()).or_else(is_empty));
+            healed.acknowledged = acknowledged.map(|()| now() - began);
+        }
+        let out = match (&field.receiver, healed.acknowledged) {
+            (Some(receiver), Some(_)) => carried::until_all_is_out(field, receiver),
+            _ => Ok(None),
         };
         field.is_over.store(true, Ordering::SeqCst);
         for keeper in keepers {
@@ -230,73 +236,16 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         }
         disturbed?;
         published?;
+        healed.went_out = out?.map(|at| at.saturating_sub(began));
         Ok(healed)
     })?;
     let (counts, mut violations) = judge(&field)?;
-    if healed.is_none() {
+    if healed.acknowledged.is_none() {
         violations.push(("stuck", "the broker still has messages that nobody acknowledged".to_owned()));
     }
-    print_counts(&field, &counts, healed);
+    counts::print(&field, &counts, &healed);
     for (check, what) in violations.iter().take(5) {
         println!("\nVIOLATION of `{check}` with seed {}: {what}", args.subject.seed);
     }
     Ok(violations.is_empty())
-}
-
-fn print_counts(field: &Field<'_>, counts: &Counts, healed: Option<Duration>) {
-    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
-    let healed = healed.map_or_else(|| "NOT in time".to_owned(), |it| format!("{:.1} s", it.as_secs_f64()));
-    let told = &field.counted;
-    let mut rows = vec![
-        ("seed", field.args.subject.seed.to_string()),
-        ("consumers", field.args.consumers.to_string()),
-        (
-            "seconds of faults, and in all",
-            format!("{}, {}", field.args.seconds, (now() - field.began).as_secs()),
-        ),
-        ("messages (ids)", counts.messages.to_string()),
-        ("copies published", of(&field.published)),
-        ("deliveries, as far as processes could tell", of(&told.received)),
-        ("  redeliveries besides", of(&told.redelivered)),
-        ("  duplicates of what was done", of(&told.of_done)),
-        ("  duplicates of what ran", of(&told.of_running)),
-        ("  holders that came too late", of(&told.fenced)),
-        ("kills of consumers", of(&field.kills)),
-        ("stops past the lease and back", of(&field.stops)),
-        ("restarts of the broker", of(&field.broker_restarts)),
-        ("restarts of the store", of(&field.store_restarts)),
-        ("times this machine stood still", of(&field.standstills)),
-    ];
-    if field.args.strength == Strength::Lease {
-        rows.push(("calls of the handler", counts.calls.to_string()));
-    }
-    rows.extend([
-        ("effects", counts.effects.to_string()),
-        ("messages answered for", counts.done.to_string()),
-    ]);
-    for (reason, count) in Reason::ALL.iter().zip(counts.parked) {
-        let name = match reason {
-            Reason::Unresolved => "dead letters: unresolved",
-            Reason::Attempts => "dead letters: attempts",
-            Reason::Handler => "dead letters: handler",
-            Reason::NoIdentity | Reason::OtherPayload if count > 0 => "dead letters: other reasons",
-            Reason::NoIdentity | Reason::OtherPayload => continue,
-        };
-        rows.push((name, count.to_string()));
-        if *reason == Reason::Unresolved {
-            rows.push(("  whose handler was never called", counts.never_called.to_string()));
-        }
-    }
-    rows.extend([
-        ("dead letters of what was answered for", counts.done_and_parked.to_string()),
-        ("all was acknowledged after the faults within", healed),
-        ("doubled", counts.doubled.to_string()),
-        ("lost", counts.lost.to_string()),
-        ("dead letters that nothing explains", counts.unexplained.to_string()),
-        ("stuck", counts.stuck.to_string()),
-    ]);
-    println!();
-    for (name, value) in rows {
-        println!("{name:<46} {value}");
-    }
 }

@@ -38,6 +38,10 @@ const RELAYS: [(&str, &[u64], &[&str]); 2] =
 /// Consumers that are broken.
 const CONSUMERS: [(&str, &[u64], &[&str]); 1] = [("lease-without-renewal", &[1, 2, 3], &["doubled"])];
 
+/// Relays of what answers carry that are broken.
+const CARRIED: [(&str, &[u64], &[&str]); 2] =
+    [("noted-before-sent", &[1, 2, 3], &["lost", "order"]), ("sent-unclaimed", &[1, 2, 3], &["repeats"])];
+
 /// A kill does not show it, a power cut does.
 const UNSYNCED: &str = "told-before-synced";
 
@@ -67,13 +71,15 @@ enum Broken {
     Server(&'static str),
     Relay(&'static str),
     Consumer(&'static str),
+    Carried(&'static str),
     Nothing,
 }
 
 impl Broken {
     fn name(self) -> &'static str {
         match self {
-            Self::Build(name) | Self::Server(name) | Self::Relay(name) | Self::Consumer(name) => name,
+            Self::Build(name) | Self::Server(name) => name,
+            Self::Relay(name) | Self::Consumer(name) | Self::Carried(name) => name,
             Self::Nothing => "nothing broken",
         }
     }
@@ -93,7 +99,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let servers = FORGETFUL.iter().map(|(name, seeds, checks)| (Broken::Server(name), *seeds, *checks));
     let relays = RELAYS.iter().map(|(name, seeds, checks)| (Broken::Relay(name), *seeds, *checks));
     let consumers = CONSUMERS.iter().map(|(name, seeds, checks)| (Broken::Consumer(name), *seeds, *checks));
-    let mut jobs: Vec<Option<_>> = mutants.chain(servers).chain(relays).chain(consumers).map(Some).collect();
+    let carried = CARRIED.iter().map(|(name, seeds, checks)| (Broken::Carried(name), *seeds, *checks));
+    let hunts = mutants.chain(servers).chain(relays).chain(consumers).chain(carried);
+    let mut jobs: Vec<Option<_>> = hunts.map(Some).collect();
     jobs.push(None);
     let next = AtomicUsize::new(0);
     let lines = Mutex::new(Vec::new());
@@ -141,6 +149,7 @@ fn control(args: &Args) -> (bool, String) {
         |args: &Args| power(args, None),
         |args: &Args| relays(args, None, 1),
         |args: &Args| consumers(args, None, 1),
+        |args: &Args| carried(args, None, 1),
     ];
     for ran in controls {
         match ran(args) {
@@ -157,6 +166,7 @@ fn ran(args: &Args, broken: Broken, seed: u64, seconds: u64) -> Result<Ran> {
         Broken::Build(UNSYNCED) => return power(args, Some(UNSYNCED)),
         Broken::Relay(mutant) => return relays(args, Some(mutant), seed),
         Broken::Consumer(mutant) => return consumers(args, Some(mutant), seed),
+        Broken::Carried(mutant) => return carried(args, Some(mutant), seed),
         Broken::Build(mutant) => Some(mutant),
         Broken::Server(_) | Broken::Nothing => None,
     };
@@ -185,6 +195,13 @@ fn consumers(args: &Args, mutant: Option<&str>, seed: u64) -> Result<Ran> {
     let words =
         ["consume", "redis-streams", "--seconds", "8", "--seed", &seed.to_string()].map(str::to_owned);
     start(args, mutant, &words)
+}
+
+fn carried(args: &Args, mutant: Option<&str>, seed: u64) -> Result<Ran> {
+    let seed = seed.to_string();
+    let words =
+        ["consume", "redis-streams", "--carried", "--store", "redis", "--seconds", "8", "--seed", &seed];
+    start(args, mutant, &words.map(str::to_owned))
 }
 
 fn start(args: &Args, mutant: Option<&str>, words: &[String]) -> Result<Ran> {

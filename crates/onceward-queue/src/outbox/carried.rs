@@ -1,5 +1,6 @@
 //! Effects that an answer carries: they are stored in one swap with it, in whatever store has it, and go out from there.
 
+mod broken;
 mod cargo;
 mod deliver;
 mod look;

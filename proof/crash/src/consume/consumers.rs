@@ -1,4 +1,4 @@
-//! The consumers, each started again and again, and what is done to the broker and the store meanwhile.
+//! The consumers, and the relays beside them, each started again and again, and what is done to the broker and the store meanwhile.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Field, LEASE, NAME, Strength};
+use super::{Field, LEASE, NAME, Strength, carried};
 use crate::Result;
 use crate::time::{ms, now};
 
@@ -38,15 +38,35 @@ fn strikes(field: &Field<'_>) -> bool {
     !field.ends.load(Ordering::SeqCst) && into < (ROUND - REST).as_millis()
 }
 
-/// Keeps one consumer running until the end, and kills or stops it now and then. In the end it is told to stop.
-pub(super) fn keep(field: &Field<'_>, slot: u64) -> Result<()> {
-    let mut rng = Rng::with_seed(field.args.subject.seed ^ (0x636f_6e73_0000 + slot));
-    let log = field.folder.join(format!("consumer-{slot}.log"));
-    let pages = super::page_address(slot);
+/// A process that is there all the time, though it dies again and again.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Post {
+    Consumer(u64),
+    /// One that sends what answers name, and consumes nothing.
+    Relay(u64),
+}
+
+/// Keeps one process running until the end, and kills or stops it now and then. In the end it is told to stop.
+pub(super) fn keep(field: &Field<'_>, post: Post) -> Result<()> {
+    let (seed, log, what, kills) = match post {
+        Post::Consumer(slot) => {
+            (0x636f_6e73_0000 + slot, format!("consumer-{slot}.log"), "a consumer", &field.kills)
+        }
+        Post::Relay(slot) => {
+            (0x7265_6c61_0000 + slot, format!("relay-{slot}.log"), "a relay", &field.relay_kills)
+        }
+    };
+    let mut rng = Rng::with_seed(field.args.subject.seed ^ seed);
+    let log = field.folder.join(log);
+    // Nobody reads what relays would tell there.
+    let told = || match post {
+        Post::Consumer(slot) => page(super::page_address(slot)).unwrap_or_default(),
+        Post::Relay(_) => String::new(),
+    };
     loop {
         let process = field.processes.fetch_add(1, Ordering::SeqCst);
         let log_file = File::options().create(true).append(true).open(&log)?;
-        let mut consumer = command(field, process, pages)?
+        let mut alive = command(field, process, post)?
             .stdout(log_file.try_clone()?)
             .stderr(log_file)
             .spawn()
@@ -54,16 +74,16 @@ pub(super) fn keep(field: &Field<'_>, slot: u64) -> Result<()> {
         let mut strikes_at = now() + ms(rng.u64(300..7_000));
         while !field.is_over.load(Ordering::SeqCst) {
             thread::sleep(ms(10));
-            if let Some(status) = consumer.0.try_wait()? {
+            if let Some(status) = alive.0.try_wait()? {
                 if status.code() == Some(CANNOT_START) && field.was_away() {
                     break;
                 }
-                return Err(format!("a consumer ended by itself with {status}: see {}", log.display()).into());
+                return Err(format!("{what} ended by itself with {status}: see {}", log.display()).into());
             }
             if now() < strikes_at || !strikes(field) {
                 continue;
             }
-            let pid = Pid::from_child(&consumer.0);
+            let pid = Pid::from_child(&alive.0);
             if rng.u32(0..3) == 0 {
                 let from = now();
                 kill_process(pid, Signal::STOP)?;
@@ -77,26 +97,22 @@ pub(super) fn keep(field: &Field<'_>, slot: u64) -> Result<()> {
                 }
                 thread::sleep(ms(rng.u64(0..300)));
             }
-            field.counted.add(&page(pages).unwrap_or_default());
-            field.kills.fetch_add(1, Ordering::SeqCst);
-            consumer.0.kill()?;
-            consumer.0.wait()?;
+            field.counted.add(&told());
+            kills.fetch_add(1, Ordering::SeqCst);
+            alive.0.kill()?;
+            alive.0.wait()?;
             field.fault(Fault { process: Some(process), from: now(), to: now() });
             break;
         }
         if field.is_over.load(Ordering::SeqCst) {
-            field.counted.add(&page(pages).unwrap_or_default());
+            field.counted.add(&told());
             // One that could not start just now has ended.
-            if consumer.0.try_wait()?.is_some_and(|it| it.code() == Some(CANNOT_START) && field.was_away()) {
+            if alive.0.try_wait()?.is_some_and(|it| it.code() == Some(CANNOT_START) && field.was_away()) {
                 return Ok(());
             }
-            kill_process(Pid::from_child(&consumer.0), Signal::TERM)?;
-            let status = consumer.0.wait()?;
-            return if status.success() {
-                Ok(())
-            } else {
-                Err(format!("a consumer ended with {status}").into())
-            };
+            kill_process(Pid::from_child(&alive.0), Signal::TERM)?;
+            let status = alive.0.wait()?;
+            return if status.success() { Ok(()) } else { Err(format!("{what} ended with {status}").into()) };
         }
     }
 }
@@ -112,25 +128,36 @@ impl Drop for Alive {
     }
 }
 
-fn command(field: &Field<'_>, process: u64, pages: SocketAddr) -> Result<Command> {
+fn command(field: &Field<'_>, process: u64, post: Post) -> Result<Command> {
+    let lease = format!("{}ms", LEASE.as_millis());
     let mut command = match field.args.strength {
         Strength::Lease => field.command(&field.binary),
         Strength::Transaction => field.command(&std::env::current_exe()?),
     };
-    match field.args.strength {
-        Strength::Lease => {
+    match (field.args.strength, post) {
+        (_, Post::Relay(_)) => {
+            command.args(["relay", "--lease", &lease, "--timeout", "20s"]);
+            command.args(["--poll", "20ms", "--pause", "50ms"]);
+        }
+        (Strength::Lease, Post::Consumer(_)) => {
             command.args(["consume", "--to", &format!("http://{}/on/{process}", field.handler.address)]);
-            command.args(["--lease", &format!("{}ms", LEASE.as_millis()), "--timeout", "20s"]);
+            command.args(["--lease", &lease, "--timeout", "20s"]);
             command.args(["--pause", "50ms", "--attempts", &super::ATTEMPTS.to_string(), "--parallel", "16"]);
             command.args(["--unresolved", "hold", "--allow-short-windows"]);
         }
-        Strength::Transaction => {
+        (Strength::Transaction, Post::Consumer(_)) => {
             command.args(["committing", "--process", &process.to_string()]);
             command.args(["--seed", &field.args.subject.seed.to_string()]);
         }
     }
-    command.args(["--from", &field.from, "--name", NAME, "--key", &field.args.key]);
-    command.args(["--store", &field.store.url(), "--metrics", &pages.to_string()]);
+    if let Post::Consumer(slot) = post {
+        command.args(["--from", &field.from, "--name", NAME, "--key", &field.args.key]);
+        command.args(["--metrics", &super::page_address(slot).to_string()]);
+    }
+    if let Some(receiver) = &field.receiver {
+        command.args(["--send", &format!("{}={}", carried::KIND, receiver.url(process))]);
+    }
+    command.args(["--store", &field.store.url()]);
     if let Some(mutant) = &field.args.subject.mutant {
         command.env(crate::gateway::MUTANT, mutant);
     }
@@ -153,7 +180,7 @@ pub(super) fn disturb(field: &Field<'_>) -> Result<()> {
             field.broker_restarts.fetch_add(1, Ordering::SeqCst);
             broker_at = now() + field.args.source.rest().mul_f64(0.5 + rng.f64());
         }
-        if now() > store_at {
+        if now() > store_at && field.store.is_server() {
             let from = now();
             field.away_from(from);
             field.store.restart(ms(rng.u64(0..1_500)))?;

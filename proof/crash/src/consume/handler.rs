@@ -9,6 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::LEASE;
+use super::carried::{self, Label};
 use super::producers::{ID, seed_of};
 use crate::Result;
 use crate::request::Request;
@@ -17,7 +18,7 @@ use crate::time::{ms, now};
 /// What is done to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// 204: it happened.
+    /// 204, or 200 with effects: it happened.
     Done,
     /// 503 with `Retry-After`: it did not happen.
     Released,
@@ -39,6 +40,8 @@ pub(super) struct Call {
     pub(super) fence: u64,
     pub(super) arrived: Duration,
     pub(super) end: End,
+    /// The effects that its answer names.
+    pub(super) named: Vec<Label>,
     /// When its effect happened.
     pub(super) effect: Option<Duration>,
     /// When its answer had gone out whole.
@@ -54,14 +57,15 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn start(seed: u64) -> Result<Self> {
+    /// `names` says whether its answers name effects: also those that say that nothing happened, or that come by half.
+    pub(super) fn start(seed: u64, names: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let (address, ledger) = (listener.local_addr()?, Ledger::default());
         let book = Arc::clone(&ledger);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(io::Result::ok) {
                 let book = Arc::clone(&book);
-                thread::spawn(move || answer_all(&stream, &book, seed));
+                thread::spawn(move || answer_all(&stream, &book, seed, names));
             }
         });
         Ok(Self { address, ledger })
@@ -104,17 +108,24 @@ impl Script {
     }
 }
 
-fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64) -> io::Result<()> {
+/// What the answer of a call names: of six, one names nothing and one three.
+fn named(seed: u64, id: &str, place: usize) -> Vec<Label> {
+    let mut rng = Rng::with_seed(seed ^ seed_of(id) ^ 0x6e61_6d65);
+    Label::all(&format!("{id}.{place}"), [0, 1, 1, 2, 2, 3][rng.usize(0..6)])
+}
+
+fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64, names: bool) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = Request::read(&mut reader)? {
         let header = |name: &str| request.header(name);
         let process = request.path().rsplit('/').next().and_then(|it| it.parse().ok());
         let id = header(&format!("onceward-message-{ID}")).to_owned();
-        let (place, script) = {
+        let (place, script, named) = {
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
             let earlier = ledger.iter().filter(|it| it.id == id).count();
             let script = Script::of(seed, &id, earlier);
+            let named = if names { named(seed, &id, ledger.len()) } else { Vec::new() };
             ledger.push(Call {
                 id,
                 process: process.unwrap_or(0),
@@ -122,10 +133,11 @@ fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64) -> io::R
                 fence: header("onceward-fence").parse().unwrap_or(0),
                 arrived: now(),
                 end: script.end,
+                named: named.clone(),
                 effect: None,
                 answered: None,
             });
-            (ledger.len() - 1, script)
+            (ledger.len() - 1, script, named)
         };
         let note = |of: &dyn Fn(&mut Call)| {
             of(&mut ledger.lock().unwrap_or_else(PoisonError::into_inner)[place]);
@@ -135,7 +147,7 @@ fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64) -> io::R
             note(&|it| it.effect = Some(now()));
         }
         thread::sleep(script.after);
-        if !say(stream, script.end, place)? {
+        if !say(stream, script.end, place, &carried::written(&named))? {
             return Ok(());
         }
         note(&|it| it.answered = Some(now()));
@@ -144,20 +156,30 @@ fn answer_all(stream: &TcpStream, ledger: &Mutex<Vec<Call>>, seed: u64) -> io::R
 }
 
 /// Says whether the answer went out whole.
-fn say(mut stream: &TcpStream, end: End, place: usize) -> io::Result<bool> {
-    let head = match end {
-        End::Done => "HTTP/1.1 204 No Content\r\n\r\n",
-        End::Released => "HTTP/1.1 503 Later\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n",
-        End::Refused => "HTTP/1.1 422 Never\r\ncontent-length: 0\r\n\r\n",
-        End::Failed => "HTTP/1.1 500 Failed\r\ncontent-length: 0\r\n\r\n",
-        // Nothing, or half of it.
-        End::Cut if place.is_multiple_of(2) => "",
-        End::Cut => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+fn say(mut stream: &TcpStream, end: End, place: usize, effects: &str) -> io::Result<bool> {
+    let status = match end {
+        End::Done if effects.is_empty() => "204 No Content",
+        End::Done | End::Cut => "200 OK",
+        End::Released => "503 Later\r\nretry-after: 0",
+        End::Refused => "422 Never",
+        End::Failed => "500 Failed",
     };
-    stream.write_all(head.as_bytes())?;
+    let (kind, body) = match effects {
+        "" => ("text/plain", if end == End::Cut { "0123456789" } else { "" }),
+        effects => (carried::MEDIA_TYPE, effects),
+    };
+    let length = match status {
+        "204 No Content" => String::new(),
+        _ => format!("content-type: {kind}\r\ncontent-length: {}\r\n", body.len()),
+    };
+    let whole = format!("HTTP/1.1 {status}\r\n{length}\r\n{body}");
     if end == End::Cut {
+        // Nothing, or all but half of the body.
+        let sent = if place.is_multiple_of(2) { 0 } else { whole.len() - body.len() / 2 };
+        stream.write_all(&whole.as_bytes()[..sent])?;
         stream.shutdown(Shutdown::Both)?;
         return Ok(false);
     }
+    stream.write_all(whole.as_bytes())?;
     Ok(true)
 }

@@ -9,12 +9,12 @@ use onceward::{Engine, Status};
 
 use super::consumers::Fault;
 use super::handler::{Call, End};
-use super::{Field, Strength, producers};
+use super::{Field, Strength, carried, producers};
 use crate::Result;
 use crate::time::ms;
 
 /// How long before a call its claim may be, and how long after its answer the note of it.
-const AROUND: Duration = ms(1_500);
+pub(super) const AROUND: Duration = ms(1_500);
 
 /// The ledger in numbers.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(super) struct Counts {
     pub(super) lost: usize,
     pub(super) unexplained: usize,
     pub(super) stuck: usize,
+    /// Of effects that answers name.
+    pub(super) carried: Option<carried::Counts>,
 }
 
 /// A check, and what it saw.
@@ -42,6 +44,7 @@ struct Stored {
     letters: HashMap<String, Vec<Letter>>,
     /// Those of messages, and how they look.
     records: Vec<Kept>,
+    left: carried::Left,
 }
 
 /// A record of a message.
@@ -82,6 +85,15 @@ pub(super) fn judge(field: &Field<'_>) -> Result<(Counts, Vec<Violation>)> {
             }
             _ => {}
         }
+    }
+    if let Some(receiver) = &field.receiver {
+        let is_done = |it: &&Kept| it.status == Status::Done;
+        let done = stored.records.iter().filter(is_done).map(|it| it.key.as_str()).collect();
+        let calls = field.handler.calls();
+        let (of_effects, seen) =
+            carried::judge(&done, &calls, &receiver.arrivals(), &stored.left, &field.faults());
+        counts.carried = Some(of_effects);
+        violations.extend(seen);
     }
     Ok((counts, violations))
 }
@@ -212,6 +224,7 @@ async fn stored(url: &str) -> Result<Stored> {
     let engine = Engine::new(onceward::open_to_look(url).await?);
     let letters = Letters::new(engine.clone());
     let (mut stored, mut cursor) = (Stored::default(), None);
+    stored.left = carried::Left::of(&engine).await?;
     loop {
         let (page, next) = letters.list(None, cursor, 500).await?;
         for (_, letter) in page {

@@ -1,5 +1,6 @@
-//! Where outcomes are remembered: a server of the run's own that can be killed.
+//! Where outcomes are remembered: a server of the run's own that can be killed, or a directory of its consumer's.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub(crate) enum Server {
     Postgres,
     /// Redis, which syncs before it answers
     Redis,
+    /// A directory, which belongs to one consumer and dies with it
+    Embedded,
 }
 
 /// One that runs.
@@ -22,16 +25,18 @@ pub(crate) enum Server {
 pub(super) enum Store {
     Postgres(Postgres),
     Redis { server: Mutex<RedisServer>, url: String },
+    Embedded(PathBuf),
 }
 
 impl Store {
-    pub(super) fn start(server: Server) -> Self {
+    pub(super) fn start(server: Server, folder: &Path) -> Self {
         match server {
             Server::Postgres => Self::Postgres(Postgres::start(&[])),
             Server::Redis => {
                 let server = RedisServer::start();
                 Self::Redis { url: server.url(), server: Mutex::new(server) }
             }
+            Server::Embedded => Self::Embedded(folder.join("records")),
         }
     }
 
@@ -48,14 +53,20 @@ impl Store {
         Ok(())
     }
 
+    /// Whether it is a process of its own, which many use at a time.
+    pub(super) fn is_server(&self) -> bool {
+        !matches!(self, Self::Embedded(_))
+    }
+
     pub(super) fn url(&self) -> String {
         match self {
             Self::Postgres(it) => it.url("onceward"),
             Self::Redis { url, .. } => url.clone(),
+            Self::Embedded(path) => format!("embedded:{}", path.display()),
         }
     }
 
-    /// `kill -9`, and again on what its files have.
+    /// `kill -9`, and again on what its files have. A directory has no process to kill.
     pub(super) fn restart(&self, away: Duration) -> Result<()> {
         match self {
             Self::Postgres(it) => {
@@ -69,6 +80,7 @@ impl Store {
                 std::thread::sleep(away);
                 server.start_again();
             }
+            Self::Embedded(_) => {}
         }
         Ok(())
     }
@@ -77,7 +89,7 @@ impl Store {
     pub(super) fn sql(&self, text: &str) -> String {
         match self {
             Self::Postgres(it) => it.sql(text),
-            Self::Redis { .. } => String::new(),
+            Self::Redis { .. } | Self::Embedded(_) => String::new(),
         }
     }
 }

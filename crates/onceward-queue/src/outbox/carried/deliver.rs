@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use onceward_core::mutant::{self, Mutant};
 use onceward_core::store::{Put, Replace};
 use onceward_core::transition::{carried, carries_on, delivered};
 use onceward_core::{Error, ErrorKind, Fence, Record, RecordId, Store, Timestamp};
 
+use super::broken;
 use super::cargo::{After, Cargo};
 use crate::handler::with_causes;
 use crate::outbox::hold::Hold;
@@ -126,9 +128,16 @@ impl Desk {
 
     /// Claims the first effect. Where that notes, too, that the one before it was sent, it is repeated for as long as `sent`
     /// lasts.
-    async fn claim(&self, record: &Record, cargo: Cargo, sent: Option<&Hold>) -> Option<Claimed> {
+    async fn claim(&self, record: &Arc<Record>, cargo: Cargo, sent: Option<&Hold>) -> Option<Claimed> {
         let hold = Hold::until(self.trying.clock.boot() + self.lease);
-        let put = carries_on(record, cargo.write(), self.lease, Timestamp::MAX);
+        if mutant::is(Mutant::SentUnclaimed) && sent.is_none() {
+            return Some(Claimed { record: Arc::clone(record), cargo, hold });
+        }
+        let put = if mutant::is(Mutant::NotedBeforeSent) {
+            broken::noted(record, cargo.clone(), self.lease)
+        } else {
+            carries_on(record, cargo.write(), self.lease, Timestamp::MAX)
+        };
         let record = match sent {
             None => self.once(record, &put, &hold).await?,
             Some(sent) => self.swap(record, &put, Some(sent)).await?,
