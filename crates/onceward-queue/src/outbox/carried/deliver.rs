@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onceward_core::store::{Put, Replace};
-use onceward_core::transition::{carried, carries_on, delivered};
+use onceward_core::transition::{carried, carries_on};
 use onceward_core::{Error, ErrorKind, Fence, Record, RecordId, Store, Timestamp};
 
-use super::cargo::{After, Cargo};
-use crate::handler::with_causes;
+use super::cargo::{After, Cargo, Unread};
 use crate::outbox::hold::Hold;
 use crate::outbox::trying::Trying;
 use crate::outbox::verdict::{Next, judge_claimed};
@@ -32,6 +31,16 @@ pub(super) struct Desk {
     pub(super) stops: AtomicBool,
 }
 
+/// Whose an answer is whose wake-up time has passed.
+pub(super) enum Found {
+    /// This relay sends what it carries next.
+    Ours(Cargo),
+    /// Somebody else is to be woken, or sends it.
+    Others,
+    /// This build cannot read what it carries. It is left as it is: a newer one may, and must not wait because of this one.
+    Unread(Unread),
+}
+
 /// What is done with what an answer carries now.
 enum Now {
     /// Its first effect is tried.
@@ -48,17 +57,22 @@ struct Claimed {
 }
 
 impl Desk {
-    /// Whether this relay has a sender for what `record` carries next. What cannot be read is nobody else's, either.
-    pub(super) fn can_send(&self, record: &Record) -> bool {
-        let Some(bytes) = carried(record) else { return false };
-        let Ok(cargo) = Cargo::read(bytes) else { return true };
+    /// Whose `record` is that is due.
+    pub(super) fn found(&self, record: &Record) -> Found {
+        match carried(record).map(|it| Cargo::read(it)) {
+            Some(Ok(cargo)) if self.has_sender(&cargo) => Found::Ours(cargo),
+            Some(Ok(_)) | None => Found::Others,
+            Some(Err(unread)) => Found::Unread(unread),
+        }
+    }
+
+    fn has_sender(&self, cargo: &Cargo) -> bool {
         cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind))
     }
 
-    /// Sends what `record` carries until nothing is left, something does not go out, or somebody else has it.
-    pub(super) async fn deliver(&self, record: Arc<Record>) {
+    /// Sends `cargo`, which `record` carries, until nothing is left, something does not go out, or somebody else has it.
+    pub(super) async fn deliver(&self, record: Arc<Record>, mut cargo: Cargo) {
         let id = record.id;
-        let Some(mut cargo) = self.read(&record).await else { return };
         cargo.since.get_or_insert(record.updated);
         let mut record = record;
         // Of the effect before this one, which was sent: until that is noted, the record must stay this relay's.
@@ -83,43 +97,33 @@ impl Desk {
             let now = claimed.record.updated;
             let Claimed { record: held, cargo: tried, hold } = claimed;
             record = held;
-            match tried.after(next, now) {
-                After::Next(rest) => (cargo, sent) = (rest, Some(hold)),
-                After::Delivered => {
-                    let put = delivered(&record, Timestamp::MAX);
-                    if self.swap(&record, &put, Some(&hold)).await.is_some() {
-                        self.trying.observer.on(&RelayEvent::Sent(1));
-                    }
-                    return;
+            let after = match tried.after(next, now) {
+                After::Next(rest) => {
+                    (cargo, sent) = (rest, Some(hold));
+                    continue;
                 }
-                After::Rest(rest, pause) => {
-                    let put = carries_on(&record, rest.write(), pause, Timestamp::MAX);
-                    if self.swap(&record, &put, Some(&hold)).await.is_some() {
-                        self.swapped(id, &put, false);
-                    }
-                    return;
-                }
+                after @ (After::Delivered | After::Rest(..)) => after,
+            };
+            let put = after.put(&record);
+            if self.swap(&record, &put, Some(&hold)).await.is_some() {
+                self.swapped(id, &put, after == After::Delivered);
             }
+            return;
         }
     }
 
     /// Whether its first effect is tried now, and counted so.
     fn next(&self, record: &Record, cargo: Cargo, is_held: bool) -> Now {
-        let rest = |cargo: &Cargo, pause| {
-            Now::Leave(Box::new(carries_on(record, cargo.write(), pause, Timestamp::MAX)))
-        };
-        let has_sender =
-            cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind));
-        if is_held && (!has_sender || self.stops.load(Ordering::Acquire)) {
-            return rest(&cargo, Duration::ZERO);
+        let leave = |after: After| Now::Leave(Box::new(after.put(record)));
+        if is_held && (!self.has_sender(&cargo) || self.stops.load(Ordering::Acquire)) {
+            return leave(After::Next(cargo));
         }
         match judge_claimed(cargo.attempts, &self.trying.retries) {
             None => Now::Try(cargo.begun()),
             Some(next) => match cargo.after(next, record.updated) {
-                After::Rest(cargo, pause) => rest(&cargo, pause),
                 // It is parked, and so at rest.
                 After::Next(cargo) => Now::Try(cargo.begun()),
-                After::Delivered => Now::Leave(Box::new(delivered(record, Timestamp::MAX))),
+                after @ (After::Rest(..) | After::Delivered) => leave(after),
             },
         }
     }
@@ -253,24 +257,6 @@ impl Desk {
             }
             Some(pause) if !pause.is_zero() => observer.on(&RelayEvent::Retried(pause)),
             Some(_) | None => {}
-        }
-    }
-
-    /// What `record` carries. What cannot be read is left until somebody has looked.
-    async fn read(&self, record: &Record) -> Option<Cargo> {
-        match Cargo::read(carried(record)?) {
-            Ok(cargo) => Some(cargo),
-            Err(error) => {
-                tracing::error!(
-                    record = record.id.prefix(),
-                    error = with_causes(&error),
-                    "the effects that an answer carries cannot be read; they are left as they are"
-                );
-                let bytes = carried(record).cloned().unwrap_or_default();
-                let put = carries_on(record, bytes, self.trying.retries.pause_max, Timestamp::MAX);
-                self.swap(record, &put, None).await;
-                None
-            }
         }
     }
 }
