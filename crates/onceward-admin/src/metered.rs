@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
+use onceward_core::{Clock, Error, ErrorKind, RecordId, Result, Revision, Store};
 
 use crate::metrics::Metrics;
 
@@ -103,9 +105,9 @@ impl Store for MeteredStore {
         call.told(self.store.load(id).await, ok)
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
         let call = self.call("due");
-        call.told(self.store.due(due, limit).await, ok)
+        call.told(self.store.due(from, limit).await, ok)
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

@@ -211,7 +211,7 @@ pub fn brought(copy: &Record, now: Timestamp, not_after: Timestamp) -> Put {
     };
     match &copy.state {
         // Its times begin once nobody has to do with it any more.
-        State::Done(_) | State::Tombstone if copy.wake_at.is_some() => put,
+        State::Done(_) | State::Tombstone if copy.is_owing() => put,
         State::Done(_) if now < copy.answer_until => {
             let tombstone = match copy.gone_until {
                 Timestamp::MAX => Duration::from_millis(u64::MAX),

@@ -249,7 +249,22 @@ impl fmt::Debug for Record {
     }
 }
 
+impl State {
+    /// Whether a record in this state is done, and somebody has still to do with it, because it is to be woken: then nothing of it
+    /// ends. Its answer is kept, no sweep touches it, and its times begin once the wake-up time is taken away.
+    #[must_use]
+    pub fn is_owing(&self, is_to_be_woken: bool) -> bool {
+        is_to_be_woken && matches!(self, Self::Done(_) | Self::Tombstone)
+    }
+}
+
 impl Record {
+    /// Whether it is done, and somebody has still to do with it: see [`State::is_owing`].
+    #[must_use]
+    pub fn is_owing(&self) -> bool {
+        self.state.is_owing(self.wake_at.is_some())
+    }
+
     /// Whether the record stands for nothing any more: its answer and its tombstone are over.
     #[must_use]
     pub fn vacant_at(&self, now: Timestamp) -> bool {

@@ -14,12 +14,14 @@ use crate::policy::Policy;
 use crate::record::{Listing, Owner, Record, Revision, State, Timestamp, next_stamp};
 
 pub mod browse;
+mod due;
 pub mod hints;
 pub mod memory;
 mod stamps;
 pub mod time;
 
 pub use browse::{Cursor, Filter, Page};
+pub use due::{Agenda, Due, DueCursor, DuePage};
 pub use hints::Hints;
 pub use stamps::Stamps;
 pub use time::StoreTime;
@@ -52,8 +54,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What is there now, and the store's time.
     async fn load(&self, id: RecordId) -> Result<Loaded>;
 
-    /// Records whose time of this kind has passed, earliest first, at most `limit`.
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>>;
+    /// Records whose time of this kind has passed, in the order of these times and then of their ids, at most `limit`, from `from`
+    /// on. A look that goes on until there is no `next` shows once whatever was due when it began and can be read. Only a record
+    /// whose time changes meanwhile, or that a server has which is away, may be missed or seen twice.
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage>;
 
     /// Records that match `filter`, in an order of the store's own, at most `limit`, from `cursor` on.
     /// A record that changes meanwhile may be missed or seen twice; no other is.
@@ -212,35 +216,6 @@ pub struct Loaded {
     pub now: Timestamp,
 }
 
-/// Which time [`Store::due`] looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// Running records past their lease.
-    Lease,
-    /// Records past their wake-up time.
-    Wake,
-}
-
-/// What a record waits for. A store keeps an index of these times, so that nothing scans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Agenda {
-    /// The end of its lease: [`Due::Lease`].
-    Lease,
-    /// Its wake-up time: [`Due::Wake`].
-    Wake,
-    /// When sweeping has something to do with it: [`Record::expires_at`].
-    Expiry,
-}
-
-impl From<Due> for Agenda {
-    fn from(due: Due) -> Self {
-        match due {
-            Due::Lease => Self::Lease,
-            Due::Wake => Self::Wake,
-        }
-    }
-}
-
 /// What [`Store::sweep`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -291,14 +266,5 @@ impl Record {
             State::Done(_) => self.answer_until,
             State::Released | State::Tombstone => self.gone_until.after(SETTLE),
         }
-    }
-
-    /// What this record waits for and when, each kind at most once, in the order of [`Agenda`].
-    pub fn agenda(&self) -> impl Iterator<Item = (Agenda, Timestamp)> + use<> {
-        let lease = (self.state == State::Running).then_some((Agenda::Lease, self.lease_until));
-        let wake = self.wake_at.map(|it| (Agenda::Wake, it));
-        let expires_at = self.expires_at();
-        let expiry = (expires_at < Timestamp::MAX).then_some((Agenda::Expiry, expires_at));
-        [lease, wake, expiry].into_iter().flatten()
     }
 }

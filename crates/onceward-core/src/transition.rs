@@ -169,8 +169,7 @@ pub fn completed_with(held: &Record, answer: Answer, carried: Bytes, not_after: 
 /// What the answer of `found` still carries.
 #[must_use]
 pub fn carried(found: &Record) -> Option<&Bytes> {
-    let is_done = matches!(found.state, State::Done(_) | State::Tombstone);
-    found.checkpoint.as_ref().filter(|_| is_done && found.wake_at.is_some())
+    found.checkpoint.as_ref().filter(|_| found.is_owing())
 }
 
 /// Leaves `carried` with the answer of `found`, due after `pause`. So whoever looks after it keeps it from others meanwhile, or

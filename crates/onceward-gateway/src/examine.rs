@@ -73,7 +73,7 @@ async fn state(engine: &Engine) -> State {
     if store.traits().name == "memory" {
         return State::Memory;
     }
-    match tokio::time::timeout(PATIENCE, store.due(Due::Lease, 1)).await {
+    match tokio::time::timeout(PATIENCE, store.due(Due::Lease.start(), 1)).await {
         Ok(Ok(_)) => State::Serving,
         Ok(Err(error)) => State::Down { reason: error.to_string() },
         Err(_) => State::Down { reason: format!("no answer within {PATIENCE:?}") },

@@ -27,8 +27,9 @@ pub struct Handling {
     /// What an earlier attempt saved, if anything.
     pub checkpoint: Option<Bytes>,
     /// What is to go out because of this message: it is stored in one swap with its outcome, and an
-    /// [`AnswerRelay`](crate::outbox::AnswerRelay) sends it. Nothing of it goes out where the handler fails. Where the effect is in
-    /// a transaction, an [`Outbox`](crate::outbox) of that database is the place, and this refuses.
+    /// [`AnswerRelay`](crate::outbox::AnswerRelay) sends it. Nothing of it goes out where the handler fails, and once the handler
+    /// has ended nothing can be added. Where the effect is in a transaction, an [`Outbox`](crate::outbox) of that database is the
+    /// place, and this refuses.
     pub effects: Effects,
 }
 

@@ -266,7 +266,7 @@ mod tests {
         let Ok(Replace::Kept(done)) = group.replace(ID, claimed.revision, &done) else { panic!() };
         settle(group);
         clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
-        let due: Vec<_> = shelf.expired(9).unwrap().due.iter().map(|it| (it.id, it.revision)).collect();
+        let due: Vec<_> = shelf.expired(9).unwrap().0.iter().map(|it| (it.id, it.revision)).collect();
         assert_eq!(due, [(ID, done.revision)]);
 
         let mut group = Group::new(&shelf);
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(group.expire(&[(ID, taken.revision)]).unwrap(), Swept::default(), "it is running");
         settle(group);
         assert_eq!(shelf.read(ID).unwrap(), Some(taken));
-        assert_eq!(shelf.expired(9).unwrap().due, []);
+        assert_eq!(shelf.expired(9).unwrap().0, []);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Looking at many records: what is due, what is over, and listings.
 
-use std::sync::{Arc, PoisonError};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use onceward_core::store::{Agenda, Cursor, Expiry, Filter, Page};
+use onceward_core::store::{Agenda, Cursor, DueCursor, DuePage, Expiry, Filter, Page};
 use onceward_core::{ErrorKind, Record, RecordId, Result, Revision};
 
 use crate::group::size;
@@ -27,52 +28,78 @@ pub(crate) struct Over {
 
 /// What a look at the agenda found, earliest first.
 #[derive(Debug)]
-pub(crate) struct Look<T> {
-    pub(crate) due: Vec<T>,
-    /// Whether there may be more: it ended at its limit or at its bounds, not at the end of what is due.
-    pub(crate) more: bool,
+struct Look<T> {
+    due: Vec<T>,
+    /// The last row that it looked at.
+    at: Option<AgendaKey>,
+    ended: Ended,
+}
+
+/// Where a look ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// With as many as were asked for.
+    Limit,
+    /// At what one look may read.
+    Bounds,
+    /// Behind all that is due.
+    Through,
 }
 
 impl Shelf {
-    /// Records with a row of `what` that has passed.
-    pub(crate) fn due(&self, what: Agenda, limit: usize) -> Result<Vec<Arc<Record>>> {
-        Ok(self.look(what, limit, |it| Some(Arc::new(it)))?.due)
+    /// Records with a row of this kind that has passed. Unreadable ones are passed over.
+    pub(crate) fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        let now = self.now();
+        let what = from.due().into();
+        let behind = from.behind().map(|(time, id)| row::key(what, time, id));
+        let look = self.look(row::due(what, behind, now), limit, |it| Some(Arc::new(it)))?;
+        let place = look.at.as_ref().and_then(row::place);
+        let goes_on = place.map_or(from, |(time, id)| from.pass(time, id));
+        Ok(DuePage { records: look.due, next: (look.ended != Ended::Through).then_some(goes_on), now })
     }
 
-    /// What sweeping has something to do with. The records themselves, whose answers can be long, are let go.
-    pub(crate) fn expired(&self, limit: usize) -> Result<Look<Over>> {
+    /// What sweeping has something to do with, and whether there may be more. The records themselves, whose answers can be long, are
+    /// let go. A look that ends at its bounds is gone on with by the next one, so that no number of unreadable records ends the work
+    /// for good; at the end of what is due it begins at the front again.
+    pub(crate) fn expired(&self, limit: usize) -> Result<(Vec<Over>, bool)> {
         let now = self.now();
-        self.look(Agenda::Expiry, limit, |it| {
+        let behind = *self.resume();
+        let look = self.look(row::due(Agenda::Expiry, behind, now), limit, |it| {
             let over = Over { id: it.id, revision: it.revision, bytes: size(&it) };
             (it.expiry(now) != Expiry::Keep).then_some(over)
-        })
+        })?;
+        match look.ended {
+            Ended::Limit => {}
+            Ended::Bounds => *self.resume() = look.at,
+            Ended::Through => *self.resume() = None,
+        }
+        let more = look.ended != Ended::Through || look.due.len() == limit;
+        Ok((look.due, more))
     }
 
-    /// Goes through the rows of `what` that have passed until `limit` are picked. Unreadable records are passed
-    /// over. A look that ends at its bounds before that is gone on with by the next one, so that no number of
-    /// unreadable records ends the work for good; at the end of what is due it begins at the front again.
+    /// Goes through these rows until `limit` are picked.
     fn look<T>(
         &self,
-        what: Agenda,
+        rows: Option<RangeInclusive<AgendaKey>>,
         limit: usize,
         mut pick: impl FnMut(Record) -> Option<T>,
     ) -> Result<Look<T>> {
         self.settle()?;
-        let mut look = Look { due: Vec::new(), more: true };
-        let (first, last) = row::due(what, self.now()).into_inner();
-        let first = self.resume_at(what).and_then(next_key).unwrap_or(first);
-        let (mut rows, mut bytes, mut at) = (0, 0, None);
+        let mut look = Look { due: Vec::new(), at: None, ended: Ended::Through };
+        let Some((first, last)) = rows.map(RangeInclusive::into_inner) else { return Ok(look) };
+        let (mut looked, mut bytes) = (0, 0);
         let snapshot = self.database.snapshot();
         for row in self.agenda_rows(&snapshot, first, last) {
             if look.due.len() == limit {
+                look.ended = Ended::Limit;
                 return Ok(look);
             }
-            if rows >= LOOK_ROWS || bytes >= LOOK_BYTES {
-                self.set_resume(what, at);
+            if looked >= LOOK_ROWS || bytes >= LOOK_BYTES {
+                look.ended = Ended::Bounds;
                 return Ok(look);
             }
             let (key, _) = row?;
-            (rows, at) = (rows + 1, Some(key));
+            (looked, look.at) = (looked + 1, Some(key));
             let Some(id) = row::record_id(&key) else { continue };
             match self.read_at(&snapshot, id) {
                 Ok(Some(record)) if row::agenda(&record).any(|it| it[..] == key[..]) => {
@@ -84,21 +111,11 @@ impl Shelf {
                 Err(error) => return Err(error),
             }
         }
-        self.set_resume(what, None);
-        look.more = look.due.len() == limit;
         Ok(look)
     }
 
-    fn resume_at(&self, what: Agenda) -> Option<AgendaKey> {
-        self.base.resume.lock().unwrap_or_else(PoisonError::into_inner).get(&what).copied()
-    }
-
-    fn set_resume(&self, what: Agenda, at: Option<AgendaKey>) {
-        let mut resume = self.base.resume.lock().unwrap_or_else(PoisonError::into_inner);
-        match at {
-            Some(at) => resume.insert(what, at),
-            None => resume.remove(&what),
-        };
+    fn resume(&self) -> MutexGuard<'_, Option<AgendaKey>> {
+        self.base.resume.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One page in the order of the ids.

@@ -13,6 +13,8 @@ use fjall::{Keyspace, OwnedWriteBatch};
 use onceward_core::store::Agenda;
 use onceward_core::{Record, RecordId, Timestamp};
 
+use crate::past::next_key;
+
 /// The key of the high-water mark in the agenda. No row of a record is as short.
 pub(crate) const HIGH_WATER: &[u8] = b"\0high water";
 
@@ -27,7 +29,7 @@ pub(crate) const FIRST: AgendaKey = {
 };
 pub(crate) const LAST: AgendaKey = [0xff; 41];
 
-fn key(what: Agenda, when: Timestamp, id: RecordId) -> AgendaKey {
+pub(crate) fn key(what: Agenda, when: Timestamp, id: RecordId) -> AgendaKey {
     let mut key = [0; 41];
     key[0] = match what {
         Agenda::Lease => 1,
@@ -90,10 +92,23 @@ pub(crate) fn change(
     }
 }
 
-/// Every row of `what` up to and including `now`.
-pub(crate) fn due(what: Agenda, now: Timestamp) -> RangeInclusive<AgendaKey> {
-    key(what, Timestamp::ZERO, RecordId::from_bytes([0; 32]))
-        ..=key(what, now, RecordId::from_bytes([0xff; 32]))
+/// Every row of `what` up to and including `now`, or those of them behind another row; `None` where there cannot be any.
+pub(crate) fn due(
+    what: Agenda,
+    behind: Option<AgendaKey>,
+    now: Timestamp,
+) -> Option<RangeInclusive<AgendaKey>> {
+    let last = key(what, now, RecordId::from_bytes([0xff; 32]));
+    let first = match behind {
+        None => key(what, Timestamp::ZERO, RecordId::from_bytes([0; 32])),
+        Some(behind) => next_key(behind)?,
+    };
+    (first <= last).then_some(first..=last)
+}
+
+/// What a row of the agenda says: when, and which.
+pub(crate) fn place(key: &AgendaKey) -> Option<(Timestamp, RecordId)> {
+    Some((time(&key[1..9])?, record_id(key)?))
 }
 
 /// Which record a row of the agenda, or of the records, belongs to.
@@ -102,7 +117,7 @@ pub(crate) fn record_id(key: &[u8]) -> Option<RecordId> {
     Some(RecordId::from_bytes(*id))
 }
 
-/// Reads the value of [`HIGH_WATER`].
+/// Reads a time: the value of [`HIGH_WATER`], or a part of a key.
 pub(crate) fn time(value: &[u8]) -> Option<Timestamp> {
     value.try_into().ok().map(|it| Timestamp::from_millis(u64::from_be_bytes(it)))
 }

@@ -3,7 +3,7 @@
 //! A change is in the hot table or in the engine's tables only after the log that has it was synced. So a read beside
 //! the committer sees nothing that a power cut could take back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, Readable as _, Snapshot};
 use onceward_core::record::encode::decode;
-use onceward_core::store::{Agenda, Loaded, StoreTime};
+use onceward_core::store::{Loaded, StoreTime};
 use onceward_core::{Clock, ErrorKind, Record, RecordId, Result, Timestamp};
 
 use crate::directory::{Directory, OpenError};
@@ -38,8 +38,8 @@ pub(crate) struct Base {
     pub(crate) directory: Directory,
     /// Runs on over a reopening, so that it never goes back.
     pub(crate) time: StoreTime,
-    /// Behind which row the next look at the agenda begins, where the last one ended early.
-    pub(crate) resume: Mutex<BTreeMap<Agenda, AgendaKey>>,
+    /// Behind which row the next sweep begins to look, where the last one ended early.
+    pub(crate) resume: Mutex<Option<AgendaKey>>,
     unreadable: Mutex<BTreeSet<RecordId>>,
 }
 

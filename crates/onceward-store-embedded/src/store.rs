@@ -6,8 +6,10 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use onceward_core::mutant::{self, Mutant};
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits};
-use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
+};
+use onceward_core::{Clock, Error, ErrorKind, RecordId, Result, Revision};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::census;
@@ -216,8 +218,8 @@ impl Store for EmbeddedStore {
         self.read(move |shelf| shelf.load(id)).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.read(move |shelf| shelf.due(due.into(), limit)).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.read(move |shelf| shelf.due(from, limit)).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
@@ -226,9 +228,9 @@ impl Store for EmbeddedStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept> {
-        let look = self.read(move |shelf| shelf.expired(limit)).await?;
-        let mut swept = Swept { more: look.more, ..Swept::default() };
-        for step in steps(&look.due) {
+        let (over, more) = self.read(move |shelf| shelf.expired(limit)).await?;
+        let mut swept = Swept { more, ..Swept::default() };
+        for step in steps(&over) {
             let looked_at = step.iter().map(|it| (it.id, it.revision)).collect();
             let it = self.ask(|reply| Ask::Expire { looked_at, reply }).await?;
             swept.tombstones += it.tombstones;

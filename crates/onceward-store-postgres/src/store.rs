@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use onceward_core::store::{
-    Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
 };
-use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision};
+use onceward_core::{Error, ErrorKind, RecordId, Result, Revision};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -265,8 +265,8 @@ impl Store for PostgresStore {
         self.ask("load a record", true, |reply| Ask::Load { id, reply }).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        due::due(self, due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        due::due(self, from, limit).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

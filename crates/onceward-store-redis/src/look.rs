@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
-use onceward_core::store::{Agenda, Cursor, Expiry, Filter, Page, Swept};
+use onceward_core::store::{Agenda, Cursor, DueCursor, DuePage, Expiry, Filter, Page, Swept};
 use onceward_core::{ErrorKind, Record, RecordId, Result, Timestamp};
 
 use crate::keys::Bucket;
@@ -21,8 +21,20 @@ const READ_STEP: usize = 32;
 const BUCKET_STEP: usize = 16;
 /// After so many records that do not match, a listing gives the page that it has.
 const LOOK_MAX: usize = 2000;
-/// The most that one look asks an index for.
+/// The most that one look asks an index for, and after which it gives the page that it has.
 const ASK_MAX: usize = 10_000;
+
+/// What an index says: when, and which. A time that is none is [`Timestamp::MAX`].
+type Entry = (Timestamp, RecordId);
+
+/// The index entries that have passed.
+struct Passed {
+    /// The server's time.
+    now: Timestamp,
+    entries: Vec<Entry>,
+    /// Whether there may be more.
+    more: bool,
+}
 
 /// A record that was looked at because of an index.
 enum Look {
@@ -33,49 +45,54 @@ enum Look {
 }
 
 impl RedisStore {
-    /// What waits for times of this kind that have passed, earliest first.
-    pub(crate) async fn look_due(&self, what: Agenda, limit: usize) -> Result<Vec<Arc<Record>>> {
-        let mut ask = limit.clamp(1, ASK_MAX);
+    /// What waits for times of this kind that have passed, earliest first. Where an index is wrong it is mended, and the look goes
+    /// on behind what was wrong.
+    pub(crate) async fn look_due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        let mut page = DuePage { records: Vec::new(), next: Some(from), now: Timestamp::MAX };
+        let (what, mut at, mut looked) = (from.due().into(), from, 0);
         loop {
-            let (now, ids, more) = self.passed(what, ask).await?;
-            let mut due = Vec::new();
-            for step in ids.chunks(READ_STEP) {
-                if due.len() >= limit {
-                    break;
-                }
-                for look in try_join_all(step.iter().map(|id| self.look(*id, what, now))).await? {
+            let ask = (limit - page.records.len()).min(ASK_MAX);
+            let passed = self.passed(what, at.behind(), ask).await?;
+            // What is due by the first time is so by all of them.
+            page.now = page.now.min(passed.now);
+            for step in passed.entries.chunks(READ_STEP) {
+                let looks = step.iter().map(|it| self.look(*it, what, passed.now));
+                for look in try_join_all(looks).await? {
                     if let Look::Found(record) = look {
-                        due.push((when(&record, what), record));
+                        page.records.push(record);
                     }
                 }
             }
-            // What was wrong in the index is mended by now, or stands in the way for this call alone.
-            if due.len() >= limit || !more || ask == ASK_MAX {
-                due.sort_by_key(|(when, record)| (*when, record.id));
-                return Ok(due.into_iter().map(|it| it.1).take(limit).collect());
+            looked += passed.entries.len();
+            // A time that is none is gone from the index by now.
+            let real = passed.entries.iter().rfind(|it| it.0 < Timestamp::MAX);
+            at = real.map_or(at, |(time, id)| at.pass(*time, *id));
+            page.next = passed.more.then_some(at);
+            if !passed.more || page.records.len() == limit || looked >= ASK_MAX {
+                return Ok(page);
             }
-            ask = (ask * 2).min(ASK_MAX);
         }
     }
 
-    /// The ids of the index entries that have passed, at most `limit`, earliest first; the server's time; and whether
-    /// there may be more.
-    async fn passed(&self, what: Agenda, limit: usize) -> Result<(Timestamp, Vec<RecordId>, bool)> {
+    /// The index entries that have passed, behind this one, at most `limit`, earliest first.
+    async fn passed(&self, what: Agenda, behind: Option<Entry>, limit: usize) -> Result<Passed> {
         let ask = limit.to_string();
+        let time = behind.map_or_else(String::new, |it| it.0.as_millis().to_string());
+        let id = behind.map_or([0; 32], |it| *it.1.as_bytes());
         let script = &self.route.scripts().due;
         let told = join_all(self.buckets.all().iter().map(async |bucket| {
             let keys = [bucket.index(what)];
-            let arguments = [ask.as_bytes()];
+            let arguments = [ask.as_bytes(), time.as_bytes(), &id[..]];
             reply::due(self.route.call(bucket, script, Needs::Nothing, &keys, &arguments).await?)
         }));
-        let (mut passed, mut failed) = (Vec::new(), None);
+        let (mut entries, mut failed) = (Vec::new(), None);
         // The earliest time that was told: what is judged by it has passed everywhere.
         let mut now = Timestamp::MAX;
         for told in told.await {
             match told {
                 Ok((told, some)) => {
                     now = now.min(told);
-                    passed.extend(some);
+                    entries.extend(some);
                 }
                 Err(error) => failed = Some(error),
             }
@@ -84,21 +101,25 @@ impl RedisStore {
         if let Some(error) = failed.filter(|_| now == Timestamp::MAX) {
             return Err(error);
         }
-        let more = passed.len() >= limit;
-        passed.sort_unstable();
-        passed.truncate(limit);
-        Ok((now, passed.into_iter().map(|it| it.1).collect(), more))
+        // What has passed by another node's clock alone is not passed by: its turn comes.
+        entries.retain(|it: &Entry| it.0 <= now || it.0 == Timestamp::MAX);
+        let more = entries.len() >= limit;
+        entries.sort_unstable();
+        entries.truncate(limit);
+        Ok(Passed { now, entries, more })
     }
 
     /// The record that an index told of, if it is true.
-    async fn look(&self, id: RecordId, what: Agenda, now: Timestamp) -> Result<Look> {
+    async fn look(&self, (time, id): Entry, what: Agenda, now: Timestamp) -> Result<Look> {
         let (_, stored) = self.stored(Needs::Nothing, id).await.or_else(|it| match it.kind() {
             // Something else than a record lies there.
             ErrorKind::Corrupt => Ok((now, Some(bytes::Bytes::new()))),
             _ => Err(it),
         })?;
         match read(id, stored) {
-            Ok(Some(record)) if when(&record, what).is_some_and(|it| it <= now) => Ok(Look::Found(record)),
+            Ok(Some(record)) if time <= now && record.waits_for(what) == Some(time) => {
+                Ok(Look::Found(record))
+            }
             Ok(_) => self.mend(id, false).await.map(|()| Look::Mended),
             Err(_) => self.mend(id, true).await.map(|()| Look::Unreadable),
         }
@@ -201,10 +222,10 @@ impl RedisStore {
         if limit == 0 {
             return Ok(Swept { more: true, ..Swept::default() });
         }
-        let (now, ids, more) = self.passed(Agenda::Expiry, limit).await?;
+        let Passed { now, entries, more } = self.passed(Agenda::Expiry, None, limit).await?;
         let mut swept = Swept { more, ..Swept::default() };
-        for step in ids.chunks(READ_STEP) {
-            for did in try_join_all(step.iter().map(|id| self.expire(*id, now))).await? {
+        for step in entries.chunks(READ_STEP) {
+            for did in try_join_all(step.iter().map(|it| self.expire(*it, now))).await? {
                 swept.tombstones += did.tombstones;
                 swept.removed += did.removed;
             }
@@ -212,9 +233,9 @@ impl RedisStore {
         Ok(swept)
     }
 
-    async fn expire(&self, id: RecordId, now: Timestamp) -> Result<Swept> {
+    async fn expire(&self, entry: Entry, now: Timestamp) -> Result<Swept> {
         let nothing = Swept::default();
-        let Look::Found(record) = self.look(id, Agenda::Expiry, now).await? else { return Ok(nothing) };
+        let Look::Found(record) = self.look(entry, Agenda::Expiry, now).await? else { return Ok(nothing) };
         let (next, done) = match record.expiry(now) {
             Expiry::Keep => return Ok(nothing),
             Expiry::Tombstone(next) => (value::write(&next), Swept { tombstones: 1, ..nothing }),
@@ -222,13 +243,8 @@ impl RedisStore {
         };
         let seen = record.revision.to_string();
         let told = self
-            .on_record(&self.route.scripts().expire, Needs::Nothing, id, &[seen.as_bytes(), &next])
+            .on_record(&self.route.scripts().expire, Needs::Nothing, record.id, &[seen.as_bytes(), &next])
             .await?;
         Ok(if reply::did(&told)? { done } else { nothing })
     }
-}
-
-/// The time of this kind that a record waits for.
-fn when(record: &Record, what: Agenda) -> Option<Timestamp> {
-    record.agenda().find(|it| it.0 == what).map(|it| it.1).filter(|it| *it < Timestamp::MAX)
 }

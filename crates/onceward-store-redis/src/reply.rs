@@ -80,7 +80,7 @@ pub(crate) fn loaded(value: Value) -> Result<(Timestamp, Option<Bytes>)> {
 }
 
 /// What `due.lua` answers: the time, and ids with the times that they stand under.
-pub(crate) fn due(value: Value) -> Result<(Timestamp, Vec<(u64, RecordId)>)> {
+pub(crate) fn due(value: Value) -> Result<(Timestamp, Vec<(Timestamp, RecordId)>)> {
     let mut parts = Parts::of(value)?;
     let now = parts.time()?;
     let mut list = parts.list()?;
@@ -89,7 +89,7 @@ pub(crate) fn due(value: Value) -> Result<(Timestamp, Vec<(u64, RecordId)>)> {
         let score = list.needed()?;
         let when = std::str::from_utf8(&score).ok().and_then(|it| it.parse().ok());
         // A score that is no whole number is none of ours; it stands last.
-        due.extend(id(&member).map(|it| (when.unwrap_or(u64::MAX), it)));
+        due.extend(id(&member).map(|it| (when.map_or(Timestamp::MAX, Timestamp::from_millis), it)));
     }
     Ok((now, due))
 }

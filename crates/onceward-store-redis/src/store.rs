@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use onceward_core::store::{
-    Agenda, Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept, Traits,
+    Agenda, Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Store, Swept,
+    Traits,
 };
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, Timestamp};
 use redis::Value;
@@ -156,8 +157,8 @@ impl Store for RedisStore {
         Ok(Loaded { record: read(id, stored)?, now })
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.look_due(due.into(), limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.look_due(from, limit).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

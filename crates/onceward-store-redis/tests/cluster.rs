@@ -210,7 +210,7 @@ async fn a_node_that_is_away_holds_up_nobody_on_the_others() {
         }
     }
     assert!(away > 20 && away + there + woken == 128, "{away} away, {there} and {woken} there");
-    let due = store.due(Due::Wake, 100).await.unwrap();
+    let due = store.due(Due::Wake.start(), 100).await.unwrap().records;
     assert_eq!(due.len() as u64, woken);
     assert_eq!(store.sweep(100).await.unwrap().tombstones, there);
     cluster.nodes[1].start_again();

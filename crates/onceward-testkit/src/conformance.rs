@@ -56,6 +56,7 @@ macro_rules! every_case {
             a_dropped_call_leaves_all_or_nothing
             due_lists_leases_that_have_passed_earliest_first
             due_lists_wake_times
+            due_goes_on_behind_its_cursor
             a_finished_record_is_due_no_more
             a_returned_write_survives_reopening
             fences_grow_after_reopening_with_a_clock_that_went_back

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
 use onceward_core::{Error, ErrorKind, RecordId, Result, Revision, Store};
 
 mod gate;
@@ -310,8 +312,8 @@ impl Store for FaultyStore {
         self.call(Op::Load, None, Some(id), || self.store.load(id)).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<onceward_core::Record>>> {
-        self.call(Op::Due, None, None, || self.store.due(due, limit)).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.call(Op::Due, None, None, || self.store.due(from, limit)).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

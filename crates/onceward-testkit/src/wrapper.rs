@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Record, RecordId, Result, Revision, Store};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
+use onceward_core::{RecordId, Result, Revision, Store};
 
 /// What a store around another one does. Only the calls that it changes are written; every other is passed on as it
 /// is. [`Wrapped`] makes a store of it.
@@ -52,8 +54,8 @@ pub trait Wrapper: fmt::Debug + Send + Sync + 'static {
     }
 
     /// [`Store::due`].
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.inside().due(due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.inside().due(from, limit).await
     }
 
     /// [`Store::list`].
@@ -100,8 +102,8 @@ impl<W: Wrapper> Store for Wrapped<W> {
         self.0.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.0.due(due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.0.due(from, limit).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
@@ -127,6 +129,8 @@ impl<W: Wrapper> Store for Wrapped<W> {
 
 #[cfg(test)]
 mod tests {
+    use onceward_core::store::Due;
+
     use super::*;
     use crate::conformance::{Fixture as _, Memory, Wrapping};
     use crate::{FaultyStore, Op};
@@ -153,7 +157,7 @@ mod tests {
         };
         assert!(matches!(store.replace(id, record.revision, &put).await, Ok(Replace::Kept(_))));
         store.load(id).await.unwrap();
-        store.due(Due::Lease, 1).await.unwrap();
+        store.due(Due::Lease.start(), 1).await.unwrap();
         store.list(&Filter::default(), None, 1).await.unwrap();
         store.sweep(1).await.unwrap();
         store.check().await.unwrap();

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use onceward_core::moving::{self, Place};
-use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
+use onceward_core::{Clock, Error, ErrorKind, RecordId, Result, Revision, Store, Timestamp};
 
 use crate::mover::place;
 use crate::open::OpenError;
@@ -194,8 +196,8 @@ impl Store for AloneStore {
         self.inside.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.inside.due(due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.inside.due(from, limit).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
-use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
+use onceward_core::{Clock, Error, ErrorKind, RecordId, Result, Revision, Store};
 #[cfg(feature = "embedded")]
 use onceward_store_embedded::EmbeddedStore;
 
@@ -141,8 +143,8 @@ impl Store for LateStore {
         self.get()?.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.get()?.due(due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.get()?.due(from, limit).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

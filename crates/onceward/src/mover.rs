@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use onceward_core::moving::{self, Place, Standing};
-use onceward_core::store::{Cursor, Due, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Hints, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
 use onceward_core::{Clock, Error, ErrorKind, Record, RecordId, Result, Revision, Store, Timestamp};
 
 use crate::alone::alone;
@@ -359,8 +361,8 @@ impl Store for MovingStore {
         self.to.load(id).await
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.to.due(due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.to.due(from, limit).await
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {

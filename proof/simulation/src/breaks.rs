@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use onceward_core::store::{Due, Insert, Loaded, Put, Replace};
+use onceward_core::store::{DueCursor, DuePage, Insert, Loaded, Put, Replace};
 use onceward_core::{Entropy, Fence, Record, RecordId, Result, Revision, Store};
 use onceward_gateway::network::{Dialer, Wire};
 use onceward_testkit::Wrapper;
@@ -101,8 +101,9 @@ impl Wrapper for SameFence {
         Ok(Loaded { record: record.map(same_fence), now })
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        Ok(self.0.due(due, limit).await?.into_iter().map(same_fence).collect())
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        let DuePage { records, next, now } = self.0.due(from, limit).await?;
+        Ok(DuePage { records: records.into_iter().map(same_fence).collect(), next, now })
     }
 }
 

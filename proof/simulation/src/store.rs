@@ -10,7 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onceward_core::store::{Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits};
+use onceward_core::store::{
+    Cursor, DueCursor, DuePage, Filter, Insert, Loaded, Page, Put, Replace, Swept, Traits,
+};
 use onceward_core::{Error, ErrorKind, Record, RecordId, Result, Revision, State, Store};
 use onceward_testkit::Wrapped;
 use tokio::sync::{mpsc, oneshot};
@@ -31,7 +33,7 @@ enum Ask {
     Insert(RecordId, Put),
     Replace(RecordId, Revision, Put),
     Load(RecordId),
-    Due(Due, usize),
+    Due(DueCursor, usize),
     List(Filter, Option<Cursor>, usize),
     Sweep(usize),
     Check,
@@ -42,7 +44,7 @@ enum Told {
     Insert(Insert),
     Replace(Replace),
     Load(Loaded),
-    Due(Vec<Arc<Record>>),
+    Due(DuePage),
     List(Page),
     Swept(Swept),
     Checked,
@@ -143,8 +145,8 @@ impl Store for RemoteStore {
         }
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        match self.ask(Ask::Due(due, limit)).await? {
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        match self.ask(Ask::Due(from, limit)).await? {
             Told::Due(it) => Ok(it),
             _ => Err(wrong_reply()),
         }

@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::key::RecordId;
 use crate::record::{Record, Revision, Timestamp};
 use crate::store::{
-    Agenda, Cursor, Due, Expiry, Filter, Insert, Loaded, Page, Put, Replace, Store, StoreTime, Swept, Traits,
+    Agenda, Cursor, DueCursor, DuePage, Expiry, Filter, Insert, Loaded, Page, Put, Replace, Store, StoreTime,
+    Swept, Traits,
 };
 
 /// Records in a map behind one lock that no await crosses.
@@ -58,10 +59,19 @@ impl Shelf {
         }
     }
 
-    fn due(&self, what: Agenda, now: Timestamp) -> impl Iterator<Item = RecordId> + '_ {
-        let first = (what, Timestamp::ZERO, RecordId::from_bytes([0; 32]));
-        let last = (what, now, RecordId::from_bytes([0xff; 32]));
-        self.due.range(first..=last).map(|it| it.2)
+    /// What has passed of this kind, all of it or what is behind a place.
+    fn due(
+        &self,
+        what: Agenda,
+        behind: Option<(Timestamp, RecordId)>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = RecordId> + '_ {
+        let first = match behind {
+            None => Bound::Included((what, Timestamp::ZERO, RecordId::from_bytes([0; 32]))),
+            Some((time, id)) => Bound::Excluded((what, time, id)),
+        };
+        let rows = self.due.range((first, Bound::Unbounded));
+        rows.take_while(move |it| it.0 == what && it.1 <= now).map(|it| it.2)
     }
 }
 
@@ -95,9 +105,13 @@ impl Store for MemoryStore {
         Ok(Loaded { record: shelf.records.get(&id).cloned(), now })
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
         let (shelf, now) = self.shelf();
-        Ok(shelf.due(due.into(), now).take(limit).filter_map(|id| shelf.records.get(&id).cloned()).collect())
+        let mut due =
+            shelf.due(from.due().into(), from.behind(), now).filter_map(|id| shelf.records.get(&id).cloned());
+        let records: Vec<_> = due.by_ref().take(limit).collect();
+        let next = due.next().map(|_| records.last().map_or(from, |it| from.pass_record(it)));
+        Ok(DuePage { records, next, now })
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
@@ -115,7 +129,7 @@ impl Store for MemoryStore {
 
     async fn sweep(&self, limit: usize) -> Result<Swept> {
         let (mut shelf, now) = self.shelf();
-        let ids: Vec<_> = shelf.due(Agenda::Expiry, now).take(limit).collect();
+        let ids: Vec<_> = shelf.due(Agenda::Expiry, None, now).take(limit).collect();
         let mut swept = Swept { more: ids.len() == limit, ..Swept::default() };
         for id in ids {
             let Some(record) = shelf.records.get(&id) else { continue };

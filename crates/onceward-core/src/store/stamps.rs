@@ -82,8 +82,7 @@ impl Put {
             State::Running => (now.after(self.policy.lease).min(run_until), Timestamp::MAX, Timestamp::MAX),
             State::Abandoned { .. } => (now, Timestamp::MAX, Timestamp::MAX),
             State::Released => (now, now, now),
-            // Somebody has still to do with it: nothing of it ends before that.
-            State::Done(_) | State::Tombstone if self.wake_after.is_some() => {
+            State::Done(_) | State::Tombstone if self.state.is_owing(self.wake_after.is_some()) => {
                 (now, Timestamp::MAX, Timestamp::MAX)
             }
             State::Done(_) | State::Tombstone => {

@@ -135,7 +135,7 @@ async fn what_an_answer_carries_stands_in_the_way_of_its_removal_until_it_is_del
     world.clock.advance(100 * 24 * 3600 * SECOND);
     world.engine.store().sweep(100).await.unwrap();
     assert_replay(&begin(&world.engine, &attempt).await, "paid");
-    let due = world.engine.store().due(Due::Wake, 10).await.unwrap();
+    let due = world.engine.store().due(Due::Wake.start(), 10).await.unwrap().records;
     assert_eq!(due.iter().map(|it| carried(it)).collect::<Vec<_>>(), [Some(&"a mail".into())]);
     let told = world.engine.verdict(due[0].id, due[0].revision, &Verdict::Remove, true).await.unwrap();
     assert_eq!(told, Operated::Carries);

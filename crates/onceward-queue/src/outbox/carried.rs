@@ -5,6 +5,7 @@ mod cargo;
 mod deliver;
 mod look;
 mod relay;
+mod unread;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,14 @@ pub const CARRIED_BYTES_MAX: usize = 1 << 20;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Effects(Option<Arc<Mutex<Vec<Item>>>>);
+pub struct Effects(Option<Arc<Mutex<List>>>);
+
+#[derive(Default)]
+struct List {
+    items: Vec<Item>,
+    /// Whether they were taken: what is added after that would never go out.
+    is_sealed: bool,
+}
 
 /// Why an effect was not added. Those that were added before are still there.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +65,9 @@ pub enum NotAdded {
         "the effect cannot be added: an answer carries at most {CARRIED_MAX} effects, and {CARRIED_BYTES_MAX} bytes of them"
     )]
     TooMuch,
+    /// The handler has ended, and what goes out because of it was taken: this one came too late and will not go out.
+    #[error("the effect cannot be added: its handler has ended")]
+    Sealed,
     /// Effects of a transaction belong into the outbox of its database.
     #[error("the effect cannot be added here: add it to an `Outbox`, in the transaction of the handler")]
     InTransaction,
@@ -82,25 +93,30 @@ impl Effects {
     /// answer go out one after the other, in the order in which they were added; those of two answers in any order.
     ///
     /// # Errors
-    /// [`NotAdded`].
+    /// [`NotAdded`]. Once they are [taken](Self::carried), as they are when a handler ends, always.
     pub fn add(&self, effect: Effect) -> Result<EffectId, NotAdded> {
         let Some(list) = &self.0 else { return Err(NotAdded::InTransaction) };
         effect.check().map_err(NotAdded::Invalid)?;
         let id = EffectId::random().map_err(NotAdded::NoId)?;
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: usize = list.iter().map(|it| it.effect.bytes()).sum();
-        if list.len() >= CARRIED_MAX || bytes + effect.bytes() > CARRIED_BYTES_MAX {
+        if list.is_sealed {
+            return Err(NotAdded::Sealed);
+        }
+        let bytes: usize = list.items.iter().map(|it| it.effect.bytes()).sum();
+        if list.items.len() >= CARRIED_MAX || bytes + effect.bytes() > CARRIED_BYTES_MAX {
             return Err(NotAdded::TooMuch);
         }
-        list.push(Item { id, effect });
+        list.items.push(Item { id, effect });
         Ok(id)
     }
 
-    /// What an answer has to carry so that they go out; `None` where there are none.
+    /// Takes them: what an answer has to carry so that they go out; `None` where there are none. None can be added from then on, by no
+    /// clone. Asking again gives the same.
     #[must_use]
     pub fn carried(&self) -> Option<Bytes> {
-        let list = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        (!list.is_empty()).then(|| Cargo::new(list.clone()).write())
+        let mut list = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        list.is_sealed = true;
+        (!list.items.is_empty()).then(|| Cargo::new(list.items.clone()).write())
     }
 }
 

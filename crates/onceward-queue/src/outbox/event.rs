@@ -23,6 +23,12 @@ pub enum RelayEvent {
     LeaseLost,
     /// So many effects that were sent long ago were removed.
     Removed(u64),
+    /// This relay cannot read the effects that an answer carries, and leaves them as they are. Told once of each answer, and once
+    /// altogether of those that are of a newer build, whose relays read them.
+    Unreadable {
+        /// Whether they are of a newer build. Otherwise they are damaged.
+        newer: bool,
+    },
     /// The database could not be asked.
     DatabaseFailed,
 }

@@ -21,6 +21,7 @@ pub struct RelayMetrics {
     effects: Family<Outcome, Counter>,
     tried: Histogram,
     removed: Counter,
+    unreadable: Family<Why, Counter>,
     database: Counter,
     unsent: Gauge,
     parked: Gauge,
@@ -35,6 +36,11 @@ struct Outcome {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    why: &'static str,
+}
+
 impl Default for RelayMetrics {
     fn default() -> Self {
         let it = Self {
@@ -43,6 +49,7 @@ impl Default for RelayMetrics {
             effects: Family::default(),
             tried: Histogram::new(exponential_buckets(0.001, 4.0, 10)),
             removed: Counter::default(),
+            unreadable: Family::default(),
             database: Counter::default(),
             unsent: Gauge::default(),
             parked: Gauge::default(),
@@ -55,6 +62,9 @@ impl Default for RelayMetrics {
         for outcome in ["sent", "retried", "parked", "fenced", "lease_lost"] {
             drop(it.effects.get_or_create(&Outcome { outcome }));
         }
+        for why in ["corrupt", "newer"] {
+            drop(it.unreadable.get_or_create(&Why { why }));
+        }
         it.registered()
     }
 }
@@ -66,6 +76,8 @@ impl RelayMetrics {
         all.register("effects", "What became of them", self.effects.clone());
         all.register("try_duration_seconds", "How long tries took, however they ended", self.tried.clone());
         all.register("removed", "Effects that were sent long ago and are removed", self.removed.clone());
+        let unreadable = "Answers whose effects this process cannot read, and leaves as they are";
+        all.register("unreadable", unreadable, self.unreadable.clone());
         let failures = "Questions that the database did not answer";
         all.register("database_failures", failures, self.database.clone());
         all.register("unsent", "Effects that are not sent, parked ones included", self.unsent.clone());
@@ -114,6 +126,10 @@ impl RelayObserver for RelayMetrics {
             RelayEvent::Fenced(count) => self.became("fenced", *count),
             RelayEvent::LeaseLost => self.became("lease_lost", 1),
             RelayEvent::Removed(count) => drop(self.removed.inc_by(*count)),
+            RelayEvent::Unreadable { newer } => {
+                let why = if *newer { "newer" } else { "corrupt" };
+                self.unreadable.get_or_create(&Why { why }).inc();
+            }
             RelayEvent::DatabaseFailed => drop(self.database.inc()),
         }
     }
@@ -158,6 +174,9 @@ mod tests {
             RelayEvent::Fenced(2),
             RelayEvent::LeaseLost,
             RelayEvent::Removed(9),
+            RelayEvent::Unreadable { newer: true },
+            RelayEvent::Unreadable { newer: false },
+            RelayEvent::Unreadable { newer: false },
             RelayEvent::DatabaseFailed,
         ] {
             metrics.on(&event);
@@ -176,6 +195,8 @@ mod tests {
             "effects_total{outcome=\"lease_lost\"} 1",
             "try_duration_seconds_count 1",
             "removed_total 9",
+            "unreadable_total{why=\"newer\"} 1",
+            "unreadable_total{why=\"corrupt\"} 2",
             "database_failures_total 1",
             "unsent 12",
             "parked 1",

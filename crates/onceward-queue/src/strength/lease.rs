@@ -72,11 +72,13 @@ impl Leased {
         };
         desk.observer.on(&Event::Begun { attempt, took_over: permit.attempt() > 1 });
         let ended = permit.keep(caught(desk, (self.handler)(handling))).await;
+        // However it ended: what somebody adds from now on would not go out, and is refused.
+        let carried = effects.carried();
         let failure = match ended {
             Err(_lost) => return Ok(fenced(desk)),
             Ok(Ok(())) => {
                 let answer = Answer::new("done", "");
-                let stored = match effects.carried() {
+                let stored = match carried {
                     None => permit.complete(answer).await,
                     Some(carried) => {
                         let stored = permit.complete_with(answer.clone(), carried).await;

@@ -1,5 +1,8 @@
 //! Effects that answers carry: stored with them, and sent from there.
 
+mod passing;
+mod renewal;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +16,7 @@ use onceward_core::store::{Due, Filter};
 use onceward_core::transition::carried;
 use onceward_core::{
     Answer, Attempt, Begin, Clock, Engine, EngineSettings, InFlight, Key, NoObserver, Policy, Principal,
-    RecordId, Scope, Store, SystemEntropy,
+    Record, RecordId, Scope, Store, SystemEntropy,
 };
 use onceward_queue::outbox::{
     AnswerOutbox, AnswerRelay, CARRIED_BYTES_MAX, Effect, EffectId, Effects, NotAdded, Outgoing, RelayEvent,
@@ -150,6 +153,15 @@ impl Place {
 
     /// Completes an operation that carries effects of one kind, one for each text.
     async fn done(&self, name: &str, kind: &str, texts: &[&str]) -> RecordId {
+        let effects = Effects::default();
+        for text in texts {
+            effects.add(effect(kind, text)).unwrap();
+        }
+        self.carries(name, effects.carried().unwrap()).await.id
+    }
+
+    /// Completes an operation that carries these bytes.
+    async fn carries(&self, name: &str, bytes: Bytes) -> Arc<Record> {
         let engine = self.engine();
         let attempt = Attempt {
             scope: Scope {
@@ -164,12 +176,8 @@ impl Place {
             in_flight: InFlight::Reject,
         };
         let Begin::Run(permit) = engine.begin(&attempt).await.unwrap() else { panic!("{name} is new") };
-        let effects = Effects::default();
-        for text in texts {
-            effects.add(effect(kind, text)).unwrap();
-        }
-        permit.complete_with(Answer::new("test", "done"), effects.carried().unwrap()).await.unwrap();
-        attempt.record_id()
+        permit.complete_with(Answer::new("test", "done"), bytes).await.unwrap();
+        self.store.load(attempt.record_id()).await.unwrap().record.unwrap()
     }
 
     fn relay(&self, script: Script) -> Running {
@@ -231,10 +239,14 @@ async fn effects_of_a_handler_go_out_once_its_message_is_done_and_never_if_it_fa
         }))
     });
     place.until(async || broker.kept("orders").is_empty()).await;
-    assert_eq!(place.store.due(Due::Wake, 10).await.unwrap().len(), 2, "both are there before any relay is");
+    assert_eq!(
+        place.store.due(Due::Wake.start(), 10).await.unwrap().records.len(),
+        2,
+        "both are there before any relay is"
+    );
     let relay = place.relay(fine());
     place.until(async || place.sent.all().len() >= 4).await;
-    place.until(async || place.store.due(Due::Wake, 10).await.unwrap().is_empty()).await;
+    place.until(async || place.store.due(Due::Wake.start(), 10).await.unwrap().records.is_empty()).await;
     let texts = place.sent.texts();
     for name in ["a", "b"] {
         let mine: Vec<_> = texts.iter().filter(|it| it.starts_with(name)).collect();
@@ -274,7 +286,7 @@ async fn what_a_relay_had_in_hand_that_died_goes_out_again_under_its_id_once_its
     place.until(async || place.sent.all().len() == 3).await;
     let all = place.sent.all();
     assert_eq!((&all[2].0, &*all[2].1, all[2].2), (&all[1].0, "two", 2), "the same one, and only that");
-    place.until(async || place.store.due(Due::Wake, 10).await.unwrap().is_empty()).await;
+    place.until(async || place.store.due(Due::Wake.start(), 10).await.unwrap().records.is_empty()).await;
     second.stop().await;
     place.nothing_is_carried().await;
 }
@@ -338,7 +350,7 @@ async fn what_fails_is_tried_again_then_parked_and_holds_up_only_its_own_answer(
 
     assert_eq!(outbox.drop_parked(&[id]).await.unwrap(), [id]);
     place.until(async || place.sent.texts().contains(&"behind it".into())).await;
-    place.until(async || place.store.due(Due::Wake, 10).await.unwrap().is_empty()).await;
+    place.until(async || place.store.due(Due::Wake.start(), 10).await.unwrap().records.is_empty()).await;
     relay.stop().await;
     place.nothing_is_carried().await;
     // Its retention begins now.
@@ -357,9 +369,9 @@ async fn effects_that_a_relay_has_no_sender_for_are_left_and_stand_in_nobodys_wa
     place.done("order", "log", &["log"]).await;
     let relay = place.relay_of("log", fine(), RelaySettings { parallel: 4, ..settings() });
     place.until(async || place.sent.texts() == ["log"]).await;
-    place.until(async || place.store.due(Due::Wake, 100).await.unwrap().len() == 50).await;
+    place.until(async || place.store.due(Due::Wake.start(), 100).await.unwrap().records.len() == 50).await;
     relay.stop().await;
-    let due = place.store.due(Due::Wake, 100).await.unwrap();
+    let due = place.store.due(Due::Wake.start(), 100).await.unwrap().records;
     assert!(due.iter().all(|it| it.updated < it.created.after(SECOND)), "nobody touched them");
 }
 
@@ -474,11 +486,14 @@ async fn relays_that_are_killed_at_random_send_everything_in_order_and_repeat_on
 #[test]
 fn what_cannot_be_added_is_refused_and_leaves_the_rest() {
     let effects = Effects::default();
-    assert!(effects.carried().is_none());
     effects.add(effect("log", "fine")).unwrap();
-    let carried = effects.carried().unwrap();
     assert!(matches!(effects.add(effect("", "no kind")), Err(NotAdded::Invalid(_))));
     let big = "x".repeat(CARRIED_BYTES_MAX);
     assert!(matches!(effects.add(effect("log", &big)), Err(NotAdded::TooMuch)));
+    let carried = effects.carried().unwrap();
+    assert!(matches!(effects.clone().add(effect("log", "late")), Err(NotAdded::Sealed)));
     assert_eq!(effects.carried().unwrap(), carried);
+    let none = Effects::default();
+    assert!(none.carried().is_none());
+    assert!(matches!(none.add(effect("log", "late")), Err(NotAdded::Sealed)));
 }

@@ -51,7 +51,8 @@ async fn one_unreadable_record_stops_nobody_else_and_is_left_as_it_is() {
     assert_eq!(listed, [id(1), id(3), id(4), id(6)]);
     assert_eq!(page.unreadable, [id(2), id(5)]);
     clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
-    let due: Vec<_> = store.due(Due::Lease, 2).await.unwrap().iter().map(|it| it.id).collect();
+    let due: Vec<_> =
+        store.due(Due::Lease.start(), 2).await.unwrap().records.iter().map(|it| it.id).collect();
     assert_eq!(due, [id(1), id(3)], "the unreadable one takes nobody's place");
     let swept = store.sweep(2).await.unwrap();
     assert_eq!(swept.removed, 2);
@@ -86,9 +87,11 @@ async fn no_number_of_unreadable_records_ends_sweeping_or_what_is_due() {
 
     let store = open_at(folder.path(), clock.clone());
     clock.advance(SETTLE);
-    assert_eq!(store.due(Due::Wake, 9).await.unwrap(), []);
-    let due: Vec<_> = store.due(Due::Wake, 9).await.unwrap().iter().map(|it| it.id).collect();
-    assert_eq!(due, (BAD..BAD + 5).map(id).collect::<Vec<_>>(), "the next look goes on");
+    let page = store.due(Due::Wake.start(), 9).await.unwrap();
+    assert_eq!(page.records, [], "it stops looking, and says where to go on");
+    let page = store.due(page.next.unwrap(), 9).await.unwrap();
+    let due: Vec<_> = page.records.iter().map(|it| it.id).collect();
+    assert_eq!((due, page.next), ((BAD..BAD + 5).map(id).collect(), None));
     // What a caller does that goes on while there is more.
     let first = store.sweep(3).await.unwrap();
     assert_eq!(first, Swept { more: true, ..Swept::default() }, "it stops looking, and says so");

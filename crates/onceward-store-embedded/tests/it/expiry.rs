@@ -41,7 +41,7 @@ async fn expiring_a_key_whose_claim_lies_in_a_deeper_level_brings_nothing_back()
         drop(raw);
         let store = reopen();
         assert_eq!(stored(&store, id(1)).await, None);
-        assert_eq!(store.due(Due::Lease, 10).await.unwrap(), []);
+        assert_eq!(store.due(Due::Lease.start(), 10).await.unwrap().records, []);
         assert_eq!(store.sweep(10).await.unwrap(), Swept::default());
         drop(store);
         sink();

@@ -214,7 +214,7 @@ async fn after_a_failed_sync_nobody_is_shown_anything_until_the_files_are_open_a
     for error in [
         store.insert(id(3), &claim()).await.unwrap_err(),
         store.load(id(1)).await.unwrap_err(),
-        store.due(Due::Lease, 1).await.unwrap_err(),
+        store.due(Due::Lease.start(), 1).await.unwrap_err(),
         store.list(&Filter::default(), None, 1).await.unwrap_err(),
         store.sweep(1).await.unwrap_err(),
         store.check().await.unwrap_err(),

@@ -314,7 +314,8 @@ async fn a_record_that_went_while_it_was_hot_is_gone_after_a_crash() {
         assert_eq!(usize::from(there(id(1)).await) + usize::from(there(id(2)).await), 1, "clean: {clean}");
         assert_eq!(stored(&store, id(3)).await, Some(renewed.clone()));
         clock.advance(Policy::default().lease);
-        let due: Vec<_> = store.due(Due::Lease, 9).await.unwrap().into_iter().map(|it| it.id).collect();
+        let due: Vec<_> =
+            store.due(Due::Lease.start(), 9).await.unwrap().records.into_iter().map(|it| it.id).collect();
         assert_eq!(due, [id(3)], "one row, that of its new lease");
     }
     let store = open_at(left.path(), clock);
@@ -349,7 +350,7 @@ async fn looks_at_many_records_see_what_is_hot() {
     let census = store.survey().await.unwrap().census.unwrap();
     assert_eq!((census.count(Status::Done), census.count(Status::Running)), (10, 10));
     clock.advance(Policy::default().lease);
-    assert_eq!(store.due(Due::Lease, 100).await.unwrap().len(), 10);
+    assert_eq!(store.due(Due::Lease.start(), 100).await.unwrap().records.len(), 10);
 }
 
 /// The segment with other bytes for the record that its second group wrote, in a frame that is whole.

@@ -21,16 +21,16 @@ async fn leases_and_wake_times_are_due_after_reopening() {
     let second = inserted(&store, id(2), &claim()).await;
     drop(store);
     let store = open_at(folder.path(), clock.clone());
-    assert_eq!(store.due(Due::Lease, 9).await.unwrap(), []);
+    assert_eq!(store.due(Due::Lease.start(), 9).await.unwrap().records, []);
     clock.advance(first.policy.lease);
-    assert_eq!(store.due(Due::Lease, 9).await.unwrap(), [first.clone(), second.clone()]);
-    assert_eq!(store.due(Due::Lease, 1).await.unwrap(), std::slice::from_ref(&first));
-    assert_eq!(store.due(Due::Wake, 9).await.unwrap(), []);
+    assert_eq!(store.due(Due::Lease.start(), 9).await.unwrap().records, [first.clone(), second.clone()]);
+    assert_eq!(store.due(Due::Lease.start(), 1).await.unwrap().records, std::slice::from_ref(&first));
+    assert_eq!(store.due(Due::Wake.start(), 9).await.unwrap().records, []);
     clock.advance(Duration::from_secs(60));
-    assert_eq!(store.due(Due::Wake, 9).await.unwrap(), [first]);
+    assert_eq!(store.due(Due::Wake.start(), 9).await.unwrap().records, [first]);
     let renewed = swapped(&store, &second, &Put::keep(&second, onceward_core::Timestamp::MAX)).await;
     assert!(renewed.lease_until > second.lease_until);
-    assert!(!store.due(Due::Lease, 9).await.unwrap().iter().any(|it| it.id == second.id));
+    assert!(!store.due(Due::Lease.start(), 9).await.unwrap().records.iter().any(|it| it.id == second.id));
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_wall_clock_that_was_far_ahead_for_a_moment_ends_nothing_early_and_sto
     clock.jump_wall(-MONTH_MS);
     let store = open_at(folder.path(), clock.clone());
     clock.advance(ahead.policy.lease);
-    assert!(store.due(Due::Lease, 9).await.unwrap().contains(&ahead));
+    assert!(store.due(Due::Lease.start(), 9).await.unwrap().records.contains(&ahead));
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn mended_in(folder: TempDir, damage: impl FnOnce(&Path)) -> Mended {
     // The agenda is whole.
     clock.advance(Policy::default().retention + Policy::default().tombstone + SETTLE);
     let running = after.values().filter(|it| it.state == State::Running).count();
-    assert_eq!(store.due(Due::Lease, 10_000).await.unwrap().len(), running);
+    assert_eq!(store.due(Due::Lease.start(), 10_000).await.unwrap().records.len(), running);
     let done_ones = after.values().filter(|it| matches!(it.state, State::Done(_))).count();
     let mut removed = 0;
     for _ in 0..10 {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use onceward_core::store::{
-    Cursor, Due, Filter, Insert, Loaded, Page, Put, Replace, Store, StoreTime, Swept, Traits,
+    Cursor, DueCursor, DuePage, Filter, Insert, Loaded, Page, Put, Replace, Store, StoreTime, Swept, Traits,
 };
-use onceward_core::{Clock as _, Record, RecordId, Result, Revision, Timestamp};
+use onceward_core::{Clock as _, RecordId, Result, Revision, Timestamp};
 use onceward_store_postgres::{PostgresSettings, PostgresStore};
 use onceward_testkit::HandClock;
 use onceward_testkit::conformance::Fixture;
@@ -262,8 +262,8 @@ impl Store for Ticking {
     async fn load(&self, id: RecordId) -> Result<Loaded> {
         self.tick().await.load(id).await
     }
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        self.tick().await.due(due, limit).await
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        self.tick().await.due(from, limit).await
     }
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         self.tick().await.list(filter, cursor, limit).await

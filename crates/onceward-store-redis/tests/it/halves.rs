@@ -31,7 +31,7 @@ async fn a_write_that_fails_half_way_leaves_the_record_as_it_was_and_its_lease_i
         assert_eq!(stored(&store, id(1)).await.as_ref(), Some(&record), "{name}");
     }
     clock.advance(2 * HOUR);
-    let due = store.due(Due::Lease, 9).await.unwrap();
+    let due = store.due(Due::Lease.start(), 9).await.unwrap().records;
     assert!(due.iter().any(|it| it.id == id(1)), "{due:?}");
     // Nobody is kept from the record that half a claim may have left a trace of.
     if stored(&store, id(65)).await.is_none() {

@@ -1,10 +1,12 @@
 //! Index entries whose record is gone or another one: nobody stumbles over them, and they go.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use onceward_core::Store as _;
 use onceward_core::store::{Due, Filter, Put};
+use onceward_core::{RecordId, Store as _};
+use onceward_store_redis::RedisStore;
 use onceward_testkit::HandClock;
 use onceward_testkit::server::RedisServer;
 
@@ -35,8 +37,8 @@ async fn entries_without_their_record_go_when_they_are_met() {
         server.cli(&["DEL", &key(id(number))]);
     }
     clock.advance(2 * HOUR);
-    assert_eq!(store.due(Due::Lease, 2).await.unwrap().len(), 2, "1 and 3 are left");
-    assert_eq!(store.due(Due::Wake, 2).await.unwrap().len(), 2);
+    assert_eq!(store.due(Due::Lease.start(), 2).await.unwrap().records.len(), 2, "1 and 3 are left");
+    assert_eq!(store.due(Due::Wake.start(), 2).await.unwrap().records.len(), 2);
     assert_eq!(store.list(&Default::default(), None, 100).await.unwrap().records.len(), 4);
     assert_eq!(entries(), [4, 2, 2, 2]);
     // One that comes again while its old entries stand is what it says itself.
@@ -45,7 +47,7 @@ async fn entries_without_their_record_go_when_they_are_met() {
     let swept = store.sweep(1).await.unwrap();
     assert_eq!((swept.tombstones, swept.removed), (0, 0));
     assert_eq!(store.sweep(1).await.unwrap().tombstones, 1, "record 2 is next");
-    assert_eq!(store.due(Due::Wake, 9).await.unwrap().len(), 2);
+    assert_eq!(store.due(Due::Wake.start(), 9).await.unwrap().records.len(), 2);
     assert_eq!(entries(), [4, 3, 2, 1]);
 }
 
@@ -83,6 +85,48 @@ async fn a_bucket_of_many_records_is_listed_whole_in_pages_of_any_size() {
         }
     }
     assert!(pages < 10, "{pages} pages");
+}
+
+/// What pages of `limit` show to be woken.
+async fn walked(store: &RedisStore, limit: usize) -> Vec<RecordId> {
+    let (mut ids, mut next) = (Vec::new(), Some(Due::Wake.start()));
+    while let Some(from) = next {
+        let page = store.due(from, limit).await.unwrap();
+        assert!(page.records.len() <= limit && ids.len() < 1000);
+        ids.extend(page.records.iter().map(|it| it.id));
+        next = page.next;
+    }
+    ids
+}
+
+#[tokio::test]
+async fn what_is_due_at_one_time_in_one_bucket_is_shown_in_the_order_of_its_bytes() {
+    let server = RedisServer::start();
+    let clock = HandClock::new();
+    let store = open_at(&server, &clock).await;
+    let put = Put { wake_after: Some(HOUR / 2), ..claim() };
+    // All in the first bucket, with bytes that no language has letters for.
+    let mut all: Vec<_> = join_all((0..301).map(|it| inserted(&store, id(it * 64 * 3), &put)))
+        .await
+        .into_iter()
+        .map(|it| it.id)
+        .collect();
+    clock.advance(HOUR);
+    // One that is due at a later time has a smaller id.
+    inserted(&store, id(64), &Put { wake_after: Some(Duration::ZERO), ..claim() }).await;
+    all.sort_unstable();
+    all.push(id(64));
+    for limit in [1, 2, 7, 100, 1000] {
+        assert!(walked(&store, limit).await == all, "limit {limit}");
+    }
+    // Under a time that is none: it is mended and stands in nobody's way.
+    const SPOIL: &str = "return redis.call('ZADD', ARGV[1], '0.5', redis.call('ZRANGE', ARGV[1], 0, 0)[1])";
+    for limit in [1, 7] {
+        server.cli(&["EVAL", SPOIL, "0", "onceward:{b0}:wake"]);
+        let shown = walked(&store, limit).await;
+        assert!(shown == all || shown == all[1..], "limit {limit}");
+        assert!(walked(&store, limit).await == all, "limit {limit}");
+    }
 }
 
 #[tokio::test]

@@ -38,9 +38,9 @@ async fn an_unreadable_record_is_refused_alone() {
     assert_eq!(page.unreadable, [id(0), id(1), id(4)]);
     assert_eq!(page.records.iter().map(|it| it.id).collect::<Vec<_>>(), [id(2), id(3), id(5)]);
     // They stand first in every index, and the limit is as small as can be.
-    let due = store.due(Due::Lease, 1).await.unwrap();
+    let due = store.due(Due::Lease.start(), 1).await.unwrap().records;
     assert_eq!(due.iter().map(|it| it.id).collect::<Vec<_>>(), [id(2)]);
-    assert_eq!(store.due(Due::Wake, 9).await.unwrap().len(), 2);
+    assert_eq!(store.due(Due::Wake.start(), 9).await.unwrap().records.len(), 2);
     let mut tombstones = 0;
     for _ in 0..10 {
         tombstones += store.sweep(1).await.unwrap().tombstones;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use onceward_core::store::{
-    Cursor, Due, Expiry, Filter, Grant, Insert, Page, Put, Replace, SETTLE, Swept, Traits,
+    Cursor, DueCursor, DuePage, Expiry, Filter, Grant, Insert, Page, Put, Replace, SETTLE, Swept, Traits,
 };
-use onceward_core::{Owner, Record, RecordId, Result, Revision, State, Store, Timestamp};
+use onceward_core::{Owner, RecordId, Result, Revision, State, Store, Timestamp};
 
 use super::{Fixture, Memory, Wrapping, run};
 use crate::wrapper::{Wrapped, Wrapper};
@@ -24,6 +24,8 @@ pub(crate) enum Law {
     SweepIsBlind,
     DueIsUnsorted,
     DueShowsFinished,
+    DueBeginsAgain,
+    DuePassesEqualTimes,
     CursorRepeats,
     FilterIgnored,
     SavedIsForgotten,
@@ -110,16 +112,23 @@ impl Wrapper for Broken {
         }
     }
 
-    async fn due(&self, due: Due, limit: usize) -> Result<Vec<Arc<Record>>> {
-        let mut records = self.store.due(due, limit).await?;
+    async fn due(&self, from: DueCursor, limit: usize) -> Result<DuePage> {
+        let from = if self.breaks(Law::DueBeginsAgain) { from.due().start() } else { from };
+        let mut page = self.store.due(from, limit).await?;
         if self.breaks(Law::DueIsUnsorted) {
-            records.reverse();
+            page.records.reverse();
         }
         if self.breaks(Law::DueShowsFinished) {
             let all = self.store.list(&Filter::default(), None, limit).await?;
-            records.extend(all.records.into_iter().filter(|it| it.answer_until < Timestamp::MAX));
+            page.records.extend(all.records.into_iter().filter(|it| it.answer_until < Timestamp::MAX));
         }
-        Ok(records)
+        if self.breaks(Law::DuePassesEqualTimes) {
+            let behind_all = |it: DueCursor| {
+                it.behind().map_or(it, |(time, _)| it.pass(time, RecordId::from_bytes([0xff; 32])))
+            };
+            page.next = page.next.map(behind_all);
+        }
+        Ok(page)
     }
 
     async fn list(&self, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
@@ -160,6 +169,10 @@ pub(crate) fn fixture(law: Law) -> impl Fixture {
         Law::SweepIsBlind => |store| Arc::new(Wrapped(Broken { law: Law::SweepIsBlind, store })),
         Law::DueIsUnsorted => |store| Arc::new(Wrapped(Broken { law: Law::DueIsUnsorted, store })),
         Law::DueShowsFinished => |store| Arc::new(Wrapped(Broken { law: Law::DueShowsFinished, store })),
+        Law::DueBeginsAgain => |store| Arc::new(Wrapped(Broken { law: Law::DueBeginsAgain, store })),
+        Law::DuePassesEqualTimes => {
+            |store| Arc::new(Wrapped(Broken { law: Law::DuePassesEqualTimes, store }))
+        }
         Law::CursorRepeats => |store| Arc::new(Wrapped(Broken { law: Law::CursorRepeats, store })),
         Law::FilterIgnored => |store| Arc::new(Wrapped(Broken { law: Law::FilterIgnored, store })),
         Law::SavedIsForgotten => |store| Arc::new(Wrapped(Broken { law: Law::SavedIsForgotten, store })),
@@ -205,6 +218,8 @@ seen_by! {
     SweepIsBlind: sweep_removes_only_what_it_looked_at;
     DueIsUnsorted: due_lists_leases_that_have_passed_earliest_first, due_lists_wake_times;
     DueShowsFinished: a_finished_record_is_due_no_more;
+    DueBeginsAgain: due_goes_on_behind_its_cursor;
+    DuePassesEqualTimes: due_goes_on_behind_its_cursor;
     CursorRepeats: list_filters_and_pages;
     FilterIgnored: list_filters_and_pages;
     SavedIsForgotten: every_state_reads_back_as_written, a_dropped_call_leaves_all_or_nothing;

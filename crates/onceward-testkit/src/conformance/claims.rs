@@ -53,7 +53,11 @@ pub async fn a_loser_writes_nothing(fixture: &impl Fixture) {
     assert_eq!(stored(&store, first.id).await, Some(first.clone()));
     let page = store.list(&Default::default(), None, 10).await.expect("a listing is answered");
     assert_eq!(page.records, [first]);
-    let due = store.due(onceward_core::store::Due::Wake, 10).await.expect("what is due is answered");
+    let due = store
+        .due(onceward_core::store::Due::Wake.start(), 10)
+        .await
+        .expect("what is due is answered")
+        .records;
     assert_eq!(due, []);
 }
 

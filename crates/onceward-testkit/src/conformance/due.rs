@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Due, Put};
+use onceward_core::store::{Due, DueCursor, Put};
 use onceward_core::{Policy, Record, RecordId, State, Store};
 
 use super::Fixture;
@@ -14,7 +14,7 @@ use super::sample::{
 const MOMENT: Duration = Duration::from_millis(20);
 
 async fn due(store: &Arc<dyn Store>, due: Due, limit: usize) -> Vec<Arc<Record>> {
-    store.due(due, limit).await.expect("what is due is answered")
+    store.due(due.start(), limit).await.expect("what is due is answered").records
 }
 
 fn ids(records: &[Arc<Record>]) -> Vec<RecordId> {
@@ -79,6 +79,55 @@ pub async fn due_lists_wake_times(fixture: &impl Fixture) {
         ids(&passed[2..]),
         "a change sets or ends the wake-up"
     );
+}
+
+/// Pages of any size show what is due in the order of times and then of ids, each record once, those of one time, too; behind a
+/// cursor a look goes on also when the record is gone from there on which it stood.
+pub async fn due_goes_on_behind_its_cursor(fixture: &impl Fixture) {
+    let store = fixture.open().await;
+    // At once, so that several have the same times also where the clock is the store's own.
+    let calls = (0..12_u32).map(|number| {
+        let moments = number % 3 + 1;
+        let put = Put { wake_after: Some(moments * MOMENT), ..leased((4 - moments) * MOMENT) };
+        let store = Arc::clone(&store);
+        async move { inserted(&store, id(&format!("due {number}")), &put).await }
+    });
+    let all = futures_util::future::join_all(calls).await;
+    inserted(&store, id("later"), &Put { wake_after: Some(HOUR), ..leased(HOUR) }).await;
+    pass(fixture, &store, 4 * MOMENT).await;
+    for due in [Due::Lease, Due::Wake] {
+        let mut wanted = all.clone();
+        wanted.sort_by_key(|it| (it.waits_for(due.into()), it.id));
+        for limit in [1, 2, 5, 11, 12, 100] {
+            assert_eq!(walked(&store, due.start(), limit).await, wanted, "{due:?}, limit {limit}");
+        }
+        let page = store.due(due.start(), 0).await.expect("what is due is answered");
+        assert_eq!(page.records, []);
+        assert_eq!(walked(&store, page.next.expect("there is more"), 100).await, wanted);
+    }
+
+    let page = store.due(Due::Wake.start(), 5).await.expect("what is due is answered");
+    let mut left = all.clone();
+    left.retain(|it| !page.records.contains(it));
+    left.sort_by_key(|it| (it.wake_at, it.id));
+    for seen in &page.records {
+        swapped(&store, seen, &Put { wake_after: Some(HOUR), ..renewal(seen) }).await;
+    }
+    assert_eq!(walked(&store, page.next.expect("there is more"), 2).await, left);
+}
+
+/// What pages of at most `limit` show from `from` on.
+async fn walked(store: &Arc<dyn Store>, from: DueCursor, limit: usize) -> Vec<Arc<Record>> {
+    let (mut records, mut next) = (Vec::new(), Some(from));
+    for _ in 0..100 {
+        let Some(from) = next else { return records };
+        let page = store.due(from, limit).await.expect("what is due is answered");
+        assert!(page.records.len() <= limit, "a page of {} for a limit of {limit}", page.records.len());
+        assert_eq!(page.next.map_or(from.due(), DueCursor::due), from.due());
+        records.extend(page.records);
+        next = page.next;
+    }
+    panic!("the pages never end, limit {limit}");
 }
 
 /// A record that ended is due for no lease any more, however it ended; one that was finished is not woken.

@@ -101,7 +101,7 @@ pub async fn a_finished_record_that_is_to_be_woken_does_not_end(fixture: &impl F
         let later = Put { wake_after: Some(Duration::MAX), ..renewal(&done) };
         woken.push(if name == "again" { swapped(&store, &done, &later).await } else { done });
     }
-    let due = store.due(Due::Wake, 10).await.expect("what is due is answered");
+    let due = store.due(Due::Wake.start(), 10).await.expect("what is due is answered").records;
     assert_eq!(due.len(), 2, "one of them is never due again");
     for pause in [2 * MOMENT, if fixture.clock().is_some() { 1000 * DAY } else { MOMENT }] {
         pass(fixture, &store, pause).await;
@@ -121,7 +121,7 @@ pub async fn a_finished_record_that_is_to_be_woken_does_not_end(fixture: &impl F
             Some(over.last().expect("it was pushed").updated.after(MOMENT))
         );
     }
-    assert_eq!(store.due(Due::Wake, 10).await.expect("what is due is answered"), []);
+    assert_eq!(store.due(Due::Wake.start(), 10).await.expect("what is due is answered").records, []);
     pass(fixture, &store, 2 * MOMENT).await;
     let gone = swept(&store).await;
     assert_eq!((gone.tombstones, gone.removed), (2, 0), "two answers are over, and all three must settle");

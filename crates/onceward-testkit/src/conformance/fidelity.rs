@@ -86,7 +86,7 @@ async fn assert_reads_back(store: &Arc<dyn Store>, written: &[Arc<Record>]) {
         assert_eq!(stored(store, record.id).await.as_ref(), Some(record), "{:?}", record.state);
     }
     let page = store.list(&Default::default(), None, 1000).await.expect("a listing is answered");
-    let due = store.due(Due::Wake, 1000).await.expect("what is due is answered");
+    let due = store.due(Due::Wake.start(), 1000).await.expect("what is due is answered").records;
     for record in page.records.iter().chain(&due) {
         assert!(written.contains(record), "listed or due otherwise than written: {:?}", record.state);
     }

@@ -31,6 +31,7 @@ macro_rules! every_broken_law_is_seen {
     };
 }
 
+// Not `DuePassesEqualTimes`: two of so few records are seldom due at one time. The conformance suite sees to it that some are.
 every_broken_law_is_seen! {
     InsertOverwrites at most 2,
     RevisionIgnored at most 3,
@@ -42,6 +43,7 @@ every_broken_law_is_seen! {
     SweepIsBlind at most 3,
     DueIsUnsorted at most 6,
     DueShowsFinished at most 3,
+    DueBeginsAgain at most 4,
     CursorRepeats at most 5,
     FilterIgnored at most 2,
     SavedIsForgotten at most 1,

@@ -1,13 +1,12 @@
 //! What a store owes, as a model: the records as they should be, and each reply judged against them.
 //!
-//! Where a store is free to choose, the model follows what it is shown: which of several records a bounded sweep
-//! takes, and the order of records that are due at the same time.
+//! Where a store is free to choose, the model follows what it is shown: which of several records a bounded sweep takes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Due, Filter, Insert, Page, Put, Replace, SETTLE, Swept};
+use onceward_core::store::{Due, DuePage, Filter, Insert, Page, Put, Replace, SETTLE, Swept};
 use onceward_core::{Fence, Owner, Record, RecordId, Revision, State, Status, Timestamp};
 
 use super::shown::differ;
@@ -135,33 +134,39 @@ impl Reference {
         Ok(())
     }
 
-    /// All that is due and was so at `from`, and nothing that is not due now: earliest first, at most `limit`.
-    pub(crate) fn due(&self, due: Due, limit: usize, from: Timestamp, shown: &[Arc<Record>]) -> Verdict {
-        if shown.len() > limit {
-            return Err(format!("{} are shown, but only {limit} were asked for", shown.len()));
-        }
+    /// All pages of one look at what is due, taken while nothing changes, show all that was due at `from` and nothing that is not due
+    /// now: each record once, the earliest first and those of one time by their ids. Only where the last page says that there is more
+    /// something may be left.
+    pub(crate) fn due(&self, due: Due, limit: usize, from: Timestamp, pages: &[DuePage]) -> Verdict {
         let mut before = None;
-        for record in shown {
-            self.is(record.id, Some(record))?;
-            let Some(when) = waits_until(record, due).filter(|it| *it <= self.now) else {
-                return Err(format!("{:?} is not due at {:?}", record.id, self.now));
-            };
-            if before.replace(when).is_some_and(|it| it > when) {
-                return Err("what is due is not shown earliest first".to_owned());
+        for page in pages {
+            if page.records.len() > limit {
+                return Err(format!("{} are shown, but only {limit} were asked for", page.records.len()));
+            }
+            if page.now < from || page.now > self.now {
+                return Err(format!("the time of a page is {:?}, not {from:?} to {:?}", page.now, self.now));
+            }
+            for record in &page.records {
+                self.is(record.id, Some(record))?;
+                let Some(when) = waits_until(record, due).filter(|it| *it <= self.now) else {
+                    return Err(format!("{:?} is not due at {:?}", record.id, self.now));
+                };
+                let place = Some((when, record.id));
+                if before >= place {
+                    return Err("what is due is not shown once, earliest first and by its id".to_owned());
+                }
+                before = place;
             }
         }
-        for record in self.records.values().filter(|it| shown.iter().all(|other| other.id != it.id)) {
-            let passed_over = waits_until(record, due)
-                .filter(|it| *it <= from)
-                .is_some_and(|it| shown.len() < limit || before.is_some_and(|last| it < last));
-            if passed_over {
-                return Err(format!("{:?} is due and was passed over", record.id));
-            }
+        if pages.last().is_some_and(|it| it.next.is_some()) {
+            return Ok(());
         }
-        let mut ids: Vec<_> = shown.iter().map(|it| it.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        if ids.len() < shown.len() { Err("a record is shown twice".to_owned()) } else { Ok(()) }
+        let shown = |id| pages.iter().flat_map(|it| &it.records).any(|it| it.id == id);
+        let is_due = |it: &&Record| waits_until(it, due).is_some_and(|it| it <= from);
+        match self.records.values().filter(is_due).find(|it| !shown(it.id)) {
+            Some(it) => Err(format!("{:?} is due and was passed over", it.id)),
+            None => Ok(()),
+        }
     }
 
     /// All pages of one listing, taken while nothing changes, show every record that matches once.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onceward_core::store::{Filter, Insert, Put, Replace};
+use onceward_core::store::{Due, Filter, Insert, Put, Replace};
 use onceward_core::{Clock as _, Record, RecordId, Revision, Store, Timestamp};
 
 use super::laws::{Reference, Verdict};
@@ -66,10 +66,9 @@ impl<'a, F: Fixture> Play<'a, F> {
                 self.reference.is(which.id(), loaded.record.as_deref())?;
             }
             Step::Due(due, limit) => {
-                let from = self.look().await?;
-                let shown = self.store().due(*due, *limit).await.map_err(|it| it.to_string())?;
-                self.look().await?;
-                self.reference.due(*due, *limit, from, &shown)?;
+                self.due(*due, *limit).await?;
+                // So that a page ends between any two, those of one time, too.
+                self.due(*due, 1).await?;
             }
             Step::List(filter, limit) => self.list(filter, *limit).await?,
             Step::Sweep(limit) => {
@@ -121,6 +120,25 @@ impl<'a, F: Fixture> Play<'a, F> {
             Seen::Stale(back) => told.nth(back - 1).unwrap_or(Revision(0)),
             Seen::Ahead => Revision(newest.0 + 1),
         }
+    }
+
+    async fn due(&mut self, due: Due, limit: usize) -> Verdict {
+        let from = self.look().await?;
+        let (mut pages, mut cursor) = (Vec::new(), due.start());
+        while pages.len() < PAGES_MAX {
+            let page = self.store().due(cursor, limit).await.map_err(|it| it.to_string())?;
+            let next = page.next;
+            pages.push(page);
+            match next {
+                // A page of nothing is followed by another one.
+                Some(next) if limit > 0 => cursor = next,
+                _ => {
+                    self.look().await?;
+                    return self.reference.due(due, limit, from, &pages);
+                }
+            }
+        }
+        Err("a look at what is due has no end".to_owned())
     }
 
     async fn list(&mut self, filter: &Filter, limit: usize) -> Verdict {

@@ -148,7 +148,7 @@ async fn carry_out(world: &World, who: &str, ask: &Ask) -> Result<Told> {
             Told::Replace(told)
         }
         Ask::Load(id) => Told::Load(store.load(*id).await?),
-        Ask::Due(due, limit) => Told::Due(store.due(*due, *limit).await?),
+        Ask::Due(from, limit) => Told::Due(store.due(*from, *limit).await?),
         Ask::List(filter, cursor, limit) => Told::List(store.list(filter, *cursor, *limit).await?),
         Ask::Sweep(limit) => Told::Swept(store.sweep(*limit).await?),
         Ask::Check => Told::Checked,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use onceward_core::{Error, ErrorKind, Result, Timestamp};
+use onceward_core::store::Put;
+use onceward_core::transition::{carries_on, delivered};
+use onceward_core::{Record, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::outbox::verdict::Next;
@@ -35,6 +37,19 @@ pub(super) struct Cargo {
     pub(super) items: Vec<Item>,
 }
 
+/// Why what an answer carries cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unread {
+    /// A newer build wrote it, and its relays read it.
+    #[error("it has the form {0}, which this build does not know")]
+    Newer(u64),
+    /// Nobody can read it.
+    #[error("it is damaged, or something else")]
+    Corrupt(#[source] Cause),
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// What becomes of what an answer carries.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
@@ -46,6 +61,17 @@ pub(super) enum After {
     Rest(Cargo, Duration),
 }
 
+impl After {
+    /// What says so in `record`, whose answer carries it.
+    pub(super) fn put(&self, record: &Record) -> Put {
+        match self {
+            Self::Delivered => delivered(record, Timestamp::MAX),
+            Self::Next(cargo) => carries_on(record, cargo.write(), Duration::ZERO, Timestamp::MAX),
+            Self::Rest(cargo, pause) => carries_on(record, cargo.write(), *pause, Timestamp::MAX),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Written {
     form: u8,
@@ -54,6 +80,12 @@ struct Written {
     reason: String,
     since: Option<u64>,
     effects: Vec<WrittenItem>,
+}
+
+/// What every form has, so that older builds know whose it is.
+#[derive(Deserialize)]
+struct Form {
+    form: u64,
 }
 
 /// Bytes are written as Base64.
@@ -127,33 +159,52 @@ impl Cargo {
     /// Reads what [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// `Corrupt`: it is something else.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
-        let corrupt = || Error::new(ErrorKind::Corrupt, "read the effects that an answer carries");
-        let decode = |text: &str| BASE64.decode(text).map(Bytes::from).map_err(|it| corrupt().caused_by(it));
-        let written: Written = serde_json::from_slice(bytes).map_err(|it| corrupt().caused_by(it))?;
-        if written.form != FORM || written.effects.is_empty() {
-            return Err(corrupt());
-        }
-        let item = |it: WrittenItem| {
-            let headers = it.headers.into_iter().map(|it| Ok((it.0, decode(&it.1)?)));
-            let effect = Effect {
-                kind: it.kind,
-                destination: it.destination,
-                key: it.key.as_deref().map(decode).transpose()?,
-                headers: headers.collect::<Result<_>>()?,
-                body: decode(&it.body)?,
-            };
-            Ok(Item { id: EffectId::parse(&it.id).ok_or_else(corrupt)?, effect })
+    /// It is something else.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Unread> {
+        let written = match serde_json::from_slice(bytes) {
+            Ok(Written { form: FORM, effects, .. }) if effects.is_empty() => {
+                return Err(corrupt("it is empty"));
+            }
+            Ok(written @ Written { form: FORM, .. }) => written,
+            other => return Err(of_another_form(bytes, other.err())),
         };
         Ok(Self {
             attempts: written.attempts,
             parked: written.parked.map(Timestamp::from_millis),
             reason: written.reason,
             since: written.since.map(Timestamp::from_millis),
-            items: written.effects.into_iter().map(item).collect::<Result<_>>()?,
+            items: written.effects.into_iter().map(item).collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn item(it: WrittenItem) -> Result<Item, Unread> {
+    let decode = |text: &str| BASE64.decode(text).map(Bytes::from).map_err(corrupt);
+    let headers = it.headers.into_iter().map(|it| Ok((it.0, decode(&it.1)?)));
+    let effect = Effect {
+        kind: it.kind,
+        destination: it.destination,
+        key: it.key.as_deref().map(decode).transpose()?,
+        headers: headers.collect::<Result<_, Unread>>()?,
+        body: decode(&it.body)?,
+    };
+    Ok(Item { id: EffectId::parse(&it.id).ok_or_else(|| corrupt("an id is none"))?, effect })
+}
+
+/// Of a newer form, which may have none of the fields that this build knows, or of none.
+fn of_another_form(bytes: &[u8], error: Option<serde_json::Error>) -> Unread {
+    match serde_json::from_slice(bytes) {
+        Ok(Form { form }) if form > u64::from(FORM) => Unread::Newer(form),
+        // Not the error's own text, which may show a part of what is there.
+        _ => corrupt(error.map_or_else(
+            || "its form is none".to_owned(),
+            |it| format!("{:?} error at line {}, column {}", it.classify(), it.line(), it.column()),
+        )),
+    }
+}
+
+fn corrupt(cause: impl Into<Cause>) -> Unread {
+    Unread::Corrupt(cause.into())
 }
 
 #[cfg(test)]
@@ -185,9 +236,18 @@ mod tests {
             "",
             "{}",
             "half",
-            r#"{"form":2,"attempts":0,"parked":null,"reason":"","since":null,"effects":[]}"#,
+            r#"{"form":1}"#,
+            r#"{"form":0}"#,
+            r#"{"form":"2"}"#,
+            r#"{"form":1,"attempts":0,"parked":null,"reason":"","since":null,"effects":[]}"#,
         ] {
-            assert_eq!(Cargo::read(bytes.as_bytes()).unwrap_err().kind(), ErrorKind::Corrupt, "{bytes}");
+            assert!(matches!(Cargo::read(bytes.as_bytes()), Err(Unread::Corrupt(_))), "{bytes}");
+        }
+        let written = String::from_utf8(Cargo::new(vec![item(1)]).write().to_vec()).unwrap();
+        for bytes in
+            [&written.replace("\"form\":1", "\"form\":2"), r#"{"form":2}"#, r#"{"form":300,"x":[{}]}"#]
+        {
+            assert!(matches!(Cargo::read(bytes.as_bytes()), Err(Unread::Newer(2 | 300))), "{bytes}");
         }
     }
 

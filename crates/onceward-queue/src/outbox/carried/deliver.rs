@@ -7,12 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use onceward_core::mutant::{self, Mutant};
 use onceward_core::store::{Put, Replace};
-use onceward_core::transition::{carried, carries_on, delivered};
+use onceward_core::transition::{carried, carries_on};
 use onceward_core::{Error, ErrorKind, Fence, Record, RecordId, Store, Timestamp};
 
 use super::broken;
-use super::cargo::{After, Cargo};
-use crate::handler::with_causes;
+use super::cargo::{After, Cargo, Unread};
 use crate::outbox::hold::Hold;
 use crate::outbox::trying::Trying;
 use crate::outbox::verdict::{Next, judge_claimed};
@@ -34,6 +33,16 @@ pub(super) struct Desk {
     pub(super) stops: AtomicBool,
 }
 
+/// Whose an answer is whose wake-up time has passed.
+pub(super) enum Found {
+    /// This relay sends what it carries next.
+    Ours(Cargo),
+    /// Somebody else is to be woken, or sends it.
+    Others,
+    /// This build cannot read what it carries. It is left as it is: a newer one may, and must not wait because of this one.
+    Unread(Unread),
+}
+
 /// What is done with what an answer carries now.
 enum Now {
     /// Its first effect is tried.
@@ -50,17 +59,22 @@ struct Claimed {
 }
 
 impl Desk {
-    /// Whether this relay has a sender for what `record` carries next. What cannot be read is nobody else's, either.
-    pub(super) fn can_send(&self, record: &Record) -> bool {
-        let Some(bytes) = carried(record) else { return false };
-        let Ok(cargo) = Cargo::read(bytes) else { return true };
+    /// Whose `record` is that is due.
+    pub(super) fn found(&self, record: &Record) -> Found {
+        match carried(record).map(|it| Cargo::read(it)) {
+            Some(Ok(cargo)) if self.has_sender(&cargo) => Found::Ours(cargo),
+            Some(Ok(_)) | None => Found::Others,
+            Some(Err(unread)) => Found::Unread(unread),
+        }
+    }
+
+    fn has_sender(&self, cargo: &Cargo) -> bool {
         cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind))
     }
 
-    /// Sends what `record` carries until nothing is left, something does not go out, or somebody else has it.
-    pub(super) async fn deliver(&self, record: Arc<Record>) {
+    /// Sends `cargo`, which `record` carries, until nothing is left, something does not go out, or somebody else has it.
+    pub(super) async fn deliver(&self, record: Arc<Record>, mut cargo: Cargo) {
         let id = record.id;
-        let Some(mut cargo) = self.read(&record).await else { return };
         cargo.since.get_or_insert(record.updated);
         let mut record = record;
         // Of the effect before this one, which was sent: until that is noted, the record must stay this relay's.
@@ -85,43 +99,33 @@ impl Desk {
             let now = claimed.record.updated;
             let Claimed { record: held, cargo: tried, hold } = claimed;
             record = held;
-            match tried.after(next, now) {
-                After::Next(rest) => (cargo, sent) = (rest, Some(hold)),
-                After::Delivered => {
-                    let put = delivered(&record, Timestamp::MAX);
-                    if self.swap(&record, &put, Some(&hold)).await.is_some() {
-                        self.trying.observer.on(&RelayEvent::Sent(1));
-                    }
-                    return;
+            let after = match tried.after(next, now) {
+                After::Next(rest) => {
+                    (cargo, sent) = (rest, Some(hold));
+                    continue;
                 }
-                After::Rest(rest, pause) => {
-                    let put = carries_on(&record, rest.write(), pause, Timestamp::MAX);
-                    if self.swap(&record, &put, Some(&hold)).await.is_some() {
-                        self.swapped(id, &put, false);
-                    }
-                    return;
-                }
+                after @ (After::Delivered | After::Rest(..)) => after,
+            };
+            let put = after.put(&record);
+            if self.swap(&record, &put, Some(&hold)).await.is_some() {
+                self.swapped(id, &put, after == After::Delivered);
             }
+            return;
         }
     }
 
     /// Whether its first effect is tried now, and counted so.
     fn next(&self, record: &Record, cargo: Cargo, is_held: bool) -> Now {
-        let rest = |cargo: &Cargo, pause| {
-            Now::Leave(Box::new(carries_on(record, cargo.write(), pause, Timestamp::MAX)))
-        };
-        let has_sender =
-            cargo.items.first().is_some_and(|it| self.trying.senders.contains_key(&it.effect.kind));
-        if is_held && (!has_sender || self.stops.load(Ordering::Acquire)) {
-            return rest(&cargo, Duration::ZERO);
+        let leave = |after: After| Now::Leave(Box::new(after.put(record)));
+        if is_held && (!self.has_sender(&cargo) || self.stops.load(Ordering::Acquire)) {
+            return leave(After::Next(cargo));
         }
         match judge_claimed(cargo.attempts, &self.trying.retries) {
             None => Now::Try(cargo.begun()),
             Some(next) => match cargo.after(next, record.updated) {
-                After::Rest(cargo, pause) => rest(&cargo, pause),
                 // It is parked, and so at rest.
                 After::Next(cargo) => Now::Try(cargo.begun()),
-                After::Delivered => Now::Leave(Box::new(delivered(record, Timestamp::MAX))),
+                after @ (After::Rest(..) | After::Delivered) => leave(after),
             },
         }
     }
@@ -161,7 +165,7 @@ impl Desk {
             let put = carries_on(record, cargo.write(), self.lease, Timestamp::MAX);
             tokio::select! {
                 biased;
-                // It may have been written all the same: then the note of how it went is lost, and it goes out again.
+                // It may be written all the same: the note of how it went knows it again.
                 next = &mut trying => return next,
                 told = self.store.replace(record.id, record.revision, &put) => match told {
                     Ok(Replace::Kept(kept)) => {
@@ -210,12 +214,12 @@ impl Desk {
     /// A swap that is repeated for as long as the record is this relay's; at least once.
     async fn swap(&self, record: &Record, put: &Put, hold: Option<&Hold>) -> Option<Arc<Record>> {
         let clock = &*self.trying.clock;
-        let mut pause = REPEAT;
+        let (mut pause, mut revision) = (REPEAT, record.revision);
         let mut was_uncertain = false;
         loop {
             let told = tokio::select! {
                 biased;
-                told = self.store.replace(record.id, record.revision, put) => told,
+                told = self.store.replace(record.id, revision, put) => told,
                 () = clock.sleep(self.lease / 3) => Err(Error::new(ErrorKind::Uncertain, "note how it went")),
             };
             match told {
@@ -223,6 +227,13 @@ impl Desk {
                 // An earlier copy of the call landed.
                 Ok(Replace::Lost(Some(shown), _)) if was_uncertain && is_so(&shown, put) => {
                     return Some(shown);
+                }
+                // A renewal landed that nobody waited for any more. Whoever else claims it counts that, and leaves something else.
+                Ok(Replace::Lost(Some(shown), _))
+                    if hold.is_some() && shown.is_owing() && shown.checkpoint == record.checkpoint =>
+                {
+                    revision = shown.revision;
+                    continue;
                 }
                 Ok(Replace::Lost(..) | Replace::Late(_)) => {
                     self.trying.observer.on(&RelayEvent::Fenced(1));
@@ -262,24 +273,6 @@ impl Desk {
             }
             Some(pause) if !pause.is_zero() => observer.on(&RelayEvent::Retried(pause)),
             Some(_) | None => {}
-        }
-    }
-
-    /// What `record` carries. What cannot be read is left until somebody has looked.
-    async fn read(&self, record: &Record) -> Option<Cargo> {
-        match Cargo::read(carried(record)?) {
-            Ok(cargo) => Some(cargo),
-            Err(error) => {
-                tracing::error!(
-                    record = record.id.prefix(),
-                    error = with_causes(&error),
-                    "the effects that an answer carries cannot be read; they are left as they are"
-                );
-                let bytes = carried(record).cloned().unwrap_or_default();
-                let put = carries_on(record, bytes, self.trying.retries.pause_max, Timestamp::MAX);
-                self.swap(record, &put, None).await;
-                None
-            }
         }
     }
 }

@@ -1,9 +1,7 @@
 //! What operators do with effects that answers carry: count them, look at those that are parked, send them again, drop them.
 
-use std::time::Duration;
-
-use onceward_core::store::{Cursor, Filter, Put, Replace};
-use onceward_core::transition::{carried, carries_on, delivered};
+use onceward_core::store::{Cursor, Filter, Replace};
+use onceward_core::transition::carried;
 use onceward_core::{Engine, Record, Result, Timestamp};
 
 use super::cargo::{After, Cargo};
@@ -90,7 +88,7 @@ impl AnswerOutbox {
                 let Some(id) = cargo.items.first().map(|it| it.id).filter(|it| ids.contains(it)) else {
                     continue;
                 };
-                let put = put(&record, change(cargo));
+                let put = change(cargo).put(&record);
                 // Whoever else changed it did what this call would.
                 if let Replace::Kept(_) =
                     self.engine.store().replace(record.id, record.revision, &put).await?
@@ -103,14 +101,6 @@ impl AnswerOutbox {
                 return Ok(changed);
             }
         }
-    }
-}
-
-fn put(record: &Record, after: After) -> Put {
-    match after {
-        After::Delivered => delivered(record, Timestamp::MAX),
-        After::Next(cargo) => carries_on(record, cargo.write(), Duration::ZERO, Timestamp::MAX),
-        After::Rest(cargo, pause) => carries_on(record, cargo.write(), pause, Timestamp::MAX),
     }
 }
 

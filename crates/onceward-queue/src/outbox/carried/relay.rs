@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use onceward_core::store::Due;
-use onceward_core::{Clock, Engine, Entropy, Record, RecordId, Result, SystemEntropy};
+use onceward_core::store::{Due, DueCursor, DuePage};
+use onceward_core::{Clock, Engine, Entropy, Record, RecordId, Result, SystemEntropy, Timestamp};
 use tokio::task::JoinSet;
 
-use super::deliver::Desk;
+use super::cargo::Cargo;
+use super::deliver::{Desk, Found};
+use super::unread::Told;
 use crate::outbox::trying::Trying;
 use crate::outbox::{NoRelayObserver, RelayEvent, RelayObserver, RelaySettings, Sender};
 
 /// The longest pause before a store that is away is asked again.
 const AWAY_MAX: Duration = Duration::from_secs(5);
 
-/// How many answers that are due and not for it a relay looks behind.
-const PASSED_BY_MAX: usize = 5000;
+/// How many records it asks for at once where many are not for it. Elsewhere it asks for as many as it can take up.
+const PAGE: usize = 256;
 
 /// Sends the [`Effects`](super::Effects) that answers carry, out of whatever store has them. Any number of them share the work of a
 /// shared store; one that dies is replaced by the others once its lease is over.
@@ -45,8 +47,9 @@ impl AnswerRelay {
         }
     }
 
-    /// What sends effects of a kind. An answer whose next effect is of another kind is left to other relays; behind 5,000 of those a
-    /// relay does not find its own. So let every kind that is used have a relay.
+    /// What sends effects of a kind. An answer whose next effect is of another kind is left to other relays. However many of those there
+    /// are, a relay finds its own behind them; but it reads them all to do so, again and again. So let every kind that is used have a
+    /// relay.
     #[must_use]
     pub fn sender(self, kind: &str, sender: impl Sender) -> Self {
         self.shared_sender(kind, Arc::new(sender))
@@ -103,7 +106,8 @@ impl AnswerRelay {
             clock,
             work: JoinSet::new(),
             in_hand: HashSet::new(),
-            passed_by: 0,
+            walk: Walk::begin(),
+            told: Told::default(),
             look_at: now,
             failures: 0,
         };
@@ -128,10 +132,35 @@ struct Running {
     clock: Arc<dyn Clock>,
     work: JoinSet<RecordId>,
     in_hand: HashSet<RecordId>,
-    /// How many of those that were due last time are not for this relay: so many more are asked for.
-    passed_by: usize,
+    walk: Walk,
+    /// What was told of answers that cannot be read.
+    told: Told,
     look_at: Duration,
     failures: u32,
+}
+
+/// Once through all that is due, page after page: each record is read once, and none hides what is behind it.
+struct Walk {
+    at: DueCursor,
+    /// The store's time when it began. What has become due since is left to the next walk, so that this one comes to an end, and
+    /// what was left behind has its turn.
+    began: Option<Timestamp>,
+    /// Whether the last page had records that are not for this relay, so that the next one may be longer than there is room.
+    is_crowded: bool,
+    /// How long the store has taken for pages with such records.
+    passing: Duration,
+}
+
+impl Walk {
+    fn begin() -> Self {
+        Self { at: Due::Wake.start(), began: None, is_crowded: false, passing: Duration::ZERO }
+    }
+
+    /// Whether it is over where it would go on from `next`.
+    fn is_over(&self, next: Option<DueCursor>) -> bool {
+        let is_new = |(time, _): (Timestamp, RecordId)| self.began.is_some_and(|began| time > began);
+        next.is_none_or(|it| it.behind().is_some_and(is_new))
+    }
 }
 
 impl Running {
@@ -175,49 +204,79 @@ impl Running {
         }
     }
 
-    /// Takes up what is due, as far as there is room.
+    /// Takes up what is due, as far as there is room, and says when to look again.
     async fn look(&mut self) {
         let room = self.settings.parallel - self.in_hand.len();
-        let limit = room + self.in_hand.len() + self.passed_by;
-        let due = tokio::select! {
+        let limit = if self.walk.is_crowded { room.max(PAGE) } else { room };
+        let asked = self.clock.boot();
+        let page = tokio::select! {
             biased;
-            due = self.desk.store.due(Due::Wake, limit) => due,
+            page = self.desk.store.due(self.walk.at, limit) => page,
             () = self.clock.sleep(self.settings.lease) => {
                 self.failed();
                 return;
             }
         };
-        let Ok(due) = due else {
+        let Ok(page) = page else {
             self.failed();
             return;
         };
         self.failures = 0;
-        let is_full = due.len() >= limit;
-        let (ours, others): (Vec<Arc<Record>>, Vec<_>) = due
-            .into_iter()
-            .filter(|it| !self.in_hand.contains(&it.id))
-            .partition(|it| self.desk.can_send(it));
-        // Where others fill the list, what is behind them is asked for at once.
-        let is_crowded = is_full && others.len() > self.passed_by;
-        if others.len() >= PASSED_BY_MAX && self.passed_by < PASSED_BY_MAX {
-            tracing::warn!(
-                answers = others.len(),
-                "so many answers carry effects of kinds that this relay has no sender for that it may not find its own"
-            );
+        let took = self.clock.boot().saturating_sub(asked);
+        self.walk.began.get_or_insert(page.now);
+        let next = self.take_up(page, room);
+        if self.walk.is_crowded {
+            self.walk.passing += took;
         }
-        self.passed_by = others.len().min(PASSED_BY_MAX);
-        let taken = ours.len().min(room);
-        for record in ours.into_iter().take(room) {
-            self.in_hand.insert(record.id);
-            let desk = Arc::clone(&self.desk);
-            self.work.spawn(async move {
-                let id = record.id;
-                desk.deliver(record).await;
-                id
-            });
+        if let Some(at) = next.filter(|_| !self.walk.is_over(next)) {
+            self.walk.at = at;
+            self.look_at = self.clock.boot();
+            return;
         }
-        let at_once = taken == room || is_crowded;
-        self.look_at = self.clock.boot() + if at_once { Duration::ZERO } else { self.settings.poll };
+        let walked = std::mem::replace(&mut self.walk, Walk::begin());
+        // However many are due that are not for it, the store has as long a rest from them.
+        let rest = walked.passing.min(AWAY_MAX);
+        let pause = if next.is_some() { rest } else { rest.max(self.settings.poll) };
+        self.look_at = self.clock.boot() + pause;
+    }
+
+    /// Begins with what is for this relay, and gives where to go on.
+    fn take_up(&mut self, page: DuePage, mut room: usize) -> Option<DueCursor> {
+        self.walk.is_crowded = false;
+        let mut at = self.walk.at;
+        for record in page.records {
+            let passed = at.pass_record(&record);
+            if !self.in_hand.contains(&record.id) {
+                match self.desk.found(&record) {
+                    // This one and what is behind it is asked for again, as much of it as there is room for then.
+                    Found::Ours(_) if room == 0 => {
+                        self.walk.is_crowded = false;
+                        return Some(at);
+                    }
+                    Found::Ours(cargo) => {
+                        room -= 1;
+                        self.begin(record, cargo);
+                    }
+                    Found::Others => self.walk.is_crowded = true,
+                    Found::Unread(why) => {
+                        self.walk.is_crowded = true;
+                        self.told.tell(&record, &why, &*self.desk.trying.observer);
+                    }
+                }
+            }
+            at = passed;
+        }
+        page.next
+    }
+
+    fn begin(&mut self, record: Arc<Record>, cargo: Cargo) {
+        self.in_hand.insert(record.id);
+        let desk = Arc::clone(&self.desk);
+        self.work.spawn(async move {
+            let id = record.id;
+            desk.deliver(record, cargo).await;
+            id
+        });
     }
 
     fn failed(&mut self) {
