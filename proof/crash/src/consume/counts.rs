@@ -128,7 +128,6 @@ fn of_effects(counts: &carried::Counts, healed: &Healed) -> Rows {
         ("  ids under which they arrived", counts.ids.to_string()),
         ("  repeats of what was not answered with 2xx", counts.again.to_string()),
         ("  repeats after a kill, stop or restart", counts.ended.to_string()),
-        ("  repeats of what was renewed on its way", counts.renewed.to_string()),
         ("  repeats that nothing explains", counts.unexplained.to_string()),
         ("parked, as their receiver wanted, or behind", counts.parked.to_string()),
         ("all was out after the faults within", in_time(healed.went_out)),

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Left;
-use crate::consume::LEASE;
 use crate::consume::consumers::Fault;
 use crate::consume::handler::{Call, End};
 use crate::consume::judge::{AROUND, Violation};
@@ -22,7 +21,6 @@ pub(in crate::consume) struct Counts {
     pub(in crate::consume) ids: usize,
     pub(in crate::consume) again: usize,
     pub(in crate::consume) ended: usize,
-    pub(in crate::consume) renewed: usize,
     pub(in crate::consume) unexplained: usize,
     pub(in crate::consume) parked: u64,
     pub(in crate::consume) lost: usize,
@@ -39,8 +37,6 @@ enum Why {
     NotConfirmed,
     /// Who sent it was killed or stopped before it could note that, or the store was away.
     Ended,
-    /// It was renewed while it was on its way, and the answer came before that was over: then the note is lost.
-    Renewed,
     Unknown,
 }
 
@@ -108,7 +104,6 @@ pub(in crate::consume) fn judge(
                 match why(first, second, faults) {
                     Why::NotConfirmed => counts.again += 1,
                     Why::Ended => counts.ended += 1,
-                    Why::Renewed => counts.renewed += 1,
                     Why::Unknown => {
                         counts.unexplained += 1;
                         violations.push(("repeats", story()));
@@ -135,12 +130,8 @@ fn why(first: &Arrival, second: &Arrival, faults: &[Fault]) -> Why {
     let let_go = |it: &Fault| {
         it.process == Some(second.process) && it.from <= second.arrived && it.to + AROUND >= second.arrived
     };
-    if faults.iter().any(|it| (of_first(it) && between(it)) || let_go(it)) {
-        return Why::Ended;
-    }
-    let took = first.answered.unwrap_or(first.arrived).saturating_sub(first.arrived);
-    // Its claim is a little older than its arrival.
-    if took + ms(150) >= LEASE / 3 { Why::Renewed } else { Why::Unknown }
+    let is_known = faults.iter().any(|it| (of_first(it) && between(it)) || let_go(it));
+    if is_known { Why::Ended } else { Why::Unknown }
 }
 
 fn shown(arrivals: &[&Arrival], faults: &[Fault]) -> String {
@@ -157,6 +148,7 @@ fn shown(arrivals: &[&Arrival], faults: &[Fault]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consume::LEASE;
     use crate::consume::carried::Label;
 
     fn call(id: &str, end: End, effects: u64) -> Call {
@@ -213,7 +205,7 @@ mod tests {
         let after = arrival("a.1.2", "y", 1, 6_000);
         check(&[&silent, &after], &none, &[], &["lost", "order"]);
         check(&[&silent, &again, &after], &none, &[], &[]);
-        check(&[&slow, &again, &after], &none, &[], &[]);
+        check(&[&slow, &again, &after], &none, &[], &["repeats"]);
         check(&[&first, &again, &after], &none, &[], &["repeats"]);
         check(&[&first, &arrival("a.0.2", "other", 2, 5_000), &after], &none, &[], &["id", "repeats"]);
         let kill = |process, at| Fault { process, from: ms(at), to: ms(at) };
