@@ -10,8 +10,7 @@ use onceward_core::{
     Answer, Attempt, Error, ErrorKind, Hasher, Listing, Owner, Record, RecordId, Revision, Timestamp,
 };
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Postgres};
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Row as _};
 use tokio::time::Instant;
 
 use super::{OperationSettings, Outcome, driver, rows};
@@ -67,7 +66,7 @@ impl Claims {
         Self {
             vacant: text(include_str!("../sql/operation_vacant.sql")),
             claim: text(&sql::call("operation_claim", 25)),
-            done: text(include_str!("../sql/operation_done.sql")),
+            done: text("SELECT {operation_done}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
             named: settings.named_statements,
             hide_keys: settings.hide_keys,
         }
@@ -178,11 +177,12 @@ impl Claims {
         let now = held.record.updated.after(held.since.elapsed());
         let done = put.stamp(held.record.id, Some(&held.record), now);
         let values = rows::done(held.record.revision, &done).map_err(|it| unsent(&it, DOING))?;
-        match self.query(&self.done, values).execute(connection).await {
-            Ok(it) if it.rows_affected() == 1 => Ok(()),
+        let row = self.row(connection, &self.done, values, DOING).await?;
+        match row.and_then(|it| it.try_get(0).ok()) {
+            Some(true) => Ok(()),
             // Only this transaction can have changed its record.
-            Ok(_) => Err(Error::new(ErrorKind::Lost, DOING).into()),
-            Err(error) => Err(Stop::of(&error, DOING)),
+            Some(false) => Err(Error::new(ErrorKind::Lost, DOING).into()),
+            None => Err(strange(DOING).into()),
         }
     }
 
@@ -193,11 +193,8 @@ impl Claims {
         values: PgArguments,
         doing: &'static str,
     ) -> Result<Option<PgRow>, Stop> {
-        self.query(text, values).fetch_optional(connection).await.map_err(|it| Stop::of(&it, doing))
-    }
-
-    fn query(&self, text: &Arc<str>, values: PgArguments) -> Query<'static, Postgres, PgArguments> {
-        sqlx::query_with(AssertSqlSafe(Arc::clone(text)), values).persistent(self.named)
+        let query = sqlx::query_with(AssertSqlSafe(Arc::clone(text)), values).persistent(self.named);
+        query.fetch_optional(connection).await.map_err(|it| Stop::of(&it, doing))
     }
 }
 

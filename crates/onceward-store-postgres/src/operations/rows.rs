@@ -32,7 +32,7 @@ pub(super) fn vacant(id: RecordId, put: &Put) -> Result<PgArguments, BoxDynError
     Ok(to)
 }
 
-/// Those of `operation_done.sql`: `done` is to stand where `seen` is.
+/// Those of the function that finishes an operation: `done` is to stand where `seen` is.
 pub(super) fn done(seen: Revision, done: &Record) -> Result<PgArguments, BoxDynError> {
     let answer = if let State::Done(answer) = &done.state { Some(answer) } else { None };
     let stored = answer.map(onceward_core::Answer::stored);

@@ -1,4 +1,4 @@
--- What a build writes it checks itself, and it reads nothing that does not fit together. The server parsed these checks anew for
+-- What a build writes into operations it checks itself, and it reads nothing that does not fit together. The server parsed these checks anew for
 -- each statement that writes one row, and that took it longer than to write the row.
 --
 -- They do no harm. So where somebody works with the table all the time they stay: nobody else is to wait behind this.
@@ -39,3 +39,15 @@ BEGIN
     END LOOP;
     PERFORM set_config('lock_timeout', patience, true);
 END;
+
+-- Finishes an operation of this transaction. What is to stand there was worked out by whoever asks.
+CREATE FUNCTION {operation_done}(
+    id bytea, seen bigint, revision bigint, now_ms bigint, answer_until bigint, gone_until bigint, expires_at bigint,
+    answer_kind text, answer bytea, answer_len bigint
+) RETURNS boolean LANGUAGE plpgsql VOLATILE {by_key} AS $function$ BEGIN
+    UPDATE {operations} r SET
+        state = 'done', revision = $3, lease_until = $4, answer_until = $5, gone_until = $6, expires_at = $7, updated = $4,
+        answer_kind = $8, answer = $9, answer_len = $10, checkpoint = NULL, wake_at = NULL
+    WHERE r.id = $1 AND r.revision = $2;
+    RETURN FOUND;
+END $function$;

@@ -120,6 +120,7 @@ async fn checks_that_cost_more_than_the_row_go_but_nobody_waits_for_that() {
         let before = format!(
             "ALTER TABLE {name}.onceward_operations
                  ADD CONSTRAINT onceward_records_state_check CHECK (state <> ''), ADD CONSTRAINT theirs CHECK (key <> 'x');
+             DROP FUNCTION {name}.onceward_operation_done_1;
              DELETE FROM {name}.onceward_schema WHERE version = 7"
         );
         support::run(server, &before).await;

@@ -59,6 +59,30 @@ async fn an_answer_is_kept_from_the_end_of_its_operation_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_small_when_it_was_counted_is_not_read_as_a_whole() {
+    let place = Place::new().await;
+    let _first = ran(place.owned(&attempt("first")).await);
+    place.run("ANALYZE SCHEMA.onceward_operations").await;
+    let mut connection = place.pool.acquire().await.unwrap();
+    // A server keeps a plan from the sixth time on.
+    for nth in 0..8 {
+        for (key, reads) in [(format!("new-{nth}"), "a first run"), ("first".to_owned(), "a replay")] {
+            let mut transaction = connection.begin().await.unwrap();
+            let told = place.within(&mut transaction, &attempt(&key)).await.unwrap();
+            assert!(told.answer().is_some());
+            let whole: i64 = sqlx::query_scalar(
+                "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'onceward_operations'::regclass",
+            )
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+            assert_eq!(whole, 0, "{reads}");
+            transaction.commit().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_leaves_nothing() {
     let place = Place::new().await;
     let mut transaction = place.begin().await;
