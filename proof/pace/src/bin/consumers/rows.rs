@@ -25,7 +25,7 @@ use crate::consumers::source::{Counted, EVENT_ID, Endless, stream};
 const WARM: Duration = Duration::from_millis(300);
 
 /// No consumer here is faster than this, in messages a second: so many are published before it begins.
-const RATE_MAX: u64 = 30_000;
+const RATE_MAX: u64 = 80_000;
 
 /// Where messages come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
