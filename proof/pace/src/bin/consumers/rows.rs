@@ -117,11 +117,12 @@ impl Row {
                 Arc::new(move |message| {
                     let pool = pool.clone();
                     Box::pin(async move {
-                        Ok(if by_hand {
-                            effect::transaction_by_hand(&pool, &message).await?
+                        if by_hand {
+                            effect::transaction_by_hand(&pool, &message).await?;
                         } else {
-                            effect::transaction(&pool, &message).await?
-                        })
+                            effect::transaction(&pool, &message).await?;
+                        }
+                        Ok(())
                     })
                 })
             }
@@ -130,11 +131,12 @@ impl Row {
                 Arc::new(move |message| {
                     let connection = connection.clone();
                     Box::pin(async move {
-                        Ok(if by_hand {
-                            effect::element_by_hand(connection, &message).await?
+                        if by_hand {
+                            effect::element_by_hand(connection, &message).await?;
                         } else {
-                            effect::element(connection, &message).await?
-                        })
+                            effect::element(connection, &message).await?;
+                        }
+                        Ok(())
                     })
                 })
             }
