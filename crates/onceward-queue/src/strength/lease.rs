@@ -116,13 +116,16 @@ impl Leased {
                 desk.postpone(case.record, case.known, pause).await
             }
             After::Park(Reason::Unresolved) => {
+                // The letter first: it says why, and a copy that meets the record as it stands then does not know that.
+                let record = Some(case.record);
+                let parked =
+                    desk.park(&case.delivery, record, Reason::Unresolved, failure.reason(), attempt).await;
                 // The record stays unresolved: only whoever knows the far side can say what happened.
                 match permit.abandon("its handler cannot say whether the effect happened").await {
                     Err(error) if error.kind() == ErrorKind::Lost => return Ok(fenced(desk)),
                     ended => ended?,
                 }
-                let record = Some(case.record);
-                desk.park(&case.delivery, record, Reason::Unresolved, failure.reason(), attempt).await?;
+                parked?;
                 Ok(Told::Over)
             }
             After::Park(reason) => give_up(desk, case, permit, reason, failure.reason(), attempt).await,
