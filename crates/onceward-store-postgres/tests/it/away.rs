@@ -301,3 +301,14 @@ async fn a_server_that_never_answers_is_not_waited_for_long() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_again_though_a_process_of_the_killed_one_hangs() {
+    let server = Postgres::start(&[]);
+    let (client, _) = support::client(&server.url("onceward")).await;
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let stop = std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status();
+    assert!(stop.unwrap().success());
+    server.restart();
+    assert_eq!(server.sql("SELECT 1"), "1");
+}

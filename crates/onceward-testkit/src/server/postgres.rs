@@ -142,9 +142,22 @@ impl Postgres {
             if self.try_start() {
                 return;
             }
+            self.end_orphans();
             std::thread::sleep(Duration::from_millis(100));
         }
         panic!("PostgreSQL does not start again: {}", self.log());
+    }
+
+    /// Ends processes of a killed server that still work in its folder. One that waits for a lock in their memory, which nobody lets go
+    /// of any more, never sees that the server is gone; an init system would end it, too.
+    fn end_orphans(&self) {
+        let Ok(data) = self.folder.join("data").canonicalize() else { return };
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let works_there = std::fs::read_link(process.path().join("cwd")).is_ok_and(|it| it == data);
+            if works_there {
+                let _ = self.owner.command("kill").arg("-9").arg(process.file_name()).status();
+            }
+        }
     }
 
     /// What the server said.
